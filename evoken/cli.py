@@ -1,0 +1,314 @@
+"""The command line. Heavy imports stand inside the commands: ``evoken --help`` is instant."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.errors import EvokenError, SettingError
+
+if TYPE_CHECKING:
+    from evoken.models.base import ModelSpec
+    from evoken.models.stable_diffusion import StableDiffusion
+    from evoken.run import Run
+    from evoken.textual_inversion.embedding import Word
+
+app = typer.Typer(
+    help="Teach a frozen text-to-image model a new word, with forward passes only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelName = Annotated[
+    str, typer.Option("--model", help="'stickers' (shipped), a folder, or a hub id.")
+]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
+Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
+Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(help="Of every random number.")]
+WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
+
+
+@contextmanager
+def _errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Bad input: one sentence and exit code 2. Ctrl-C: how to go on, and exit code 130."""
+    try:
+        yield
+    except EvokenError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
+        raise typer.Exit(130) from None
+
+
+def _quiet() -> None:
+    """No progress bars or notices of the libraries on our terminal."""
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for logging in (diffusers.utils.logging, transformers.utils.logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+@app.command()
+def learn(
+    images: Annotated[Path | None, typer.Argument(help="A folder of three to five images.")] = None,
+    word: Annotated[
+        str, typer.Option(help="The placeholder, such as '<teapot>'; by default the folder's name.")
+    ] = "",
+    model: ModelName = "stickers",
+    clip: Annotated[str, typer.Option(help="Its CLIP: 'stickers', a folder, or a hub id.")] = "",
+    preset: Annotated[str, typer.Option(help="default or paper.")] = "default",
+    output: Annotated[
+        Path | None, typer.Option(help="The run folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="A run folder to go on with.")] = None,
+    kind: Annotated[str | None, typer.Option(help="object or style.")] = None,
+    vectors: Annotated[int | None, typer.Option(help="Token embeddings per word.")] = None,
+    initialization: Annotated[
+        str | None, typer.Option(help="attention (Eq. 4), nearest, word or random.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="A word or phrase to start from.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of Eq. 4; 0 means CLIP's own.")] = None,
+    subspace: Annotated[
+        str | None, typer.Option(help="pca, prior (Eq. 5), normal or identity.")
+    ] = None,
+    axes: Annotated[int | None, typer.Option(help="Dimension d of the subspace.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="denoising (Eq. 1) or similarity (CLIP).")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="gauss-newton, cma, sep-cma, zero-order or random.")
+    ] = None,
+    popsize: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="First step, in units of the vocabulary's spread.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Random draws per generation.")] = None,
+    sentences: Annotated[int | None, typer.Option(help="Sentences among the draws.")] = None,
+    t_low: Annotated[float | None, typer.Option(help="Lowest noise level, 0 to 1.")] = None,
+    t_high: Annotated[float | None, typer.Option(help="Highest noise level, 0 to 1.")] = None,
+    validation_draws: Annotated[int | None, typer.Option(help="Fixed draws to choose on.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Budget of denoiser calls.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget of time; 0 means none.")] = None,
+    preview_every: Annotated[
+        int | None, typer.Option(help="Generations between previews; 0 means none.")
+    ] = None,
+    mistake: Annotated[
+        list[str] | None, typer.Option(help="A mistake of the paper's code to put back.")
+    ] = None,
+    seed: Seed = 0,
+    precision: Precision = "float32",
+    batch: Batch = 64,
+    device: Device = "cpu",
+) -> None:
+    """Learn a word from three to five images of one thing or one style."""
+    given = {
+        "kind": kind, "vectors": vectors, "temperature": temperature, "subspace": subspace,
+        "axes": axes, "objective": objective, "search": search, "popsize": popsize, "sigma": sigma,
+        "draws": draws, "sentences": sentences, "t_low": t_low, "t_high": t_high, "calls": calls,
+        "validation_draws": validation_draws, "minutes": minutes, "preview_every": preview_every,
+        "start": start, "initialization": initialization or ("word" if start else None),
+        "mistakes": tuple(mistake) if mistake else None,
+    }  # fmt: skip
+    changes = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
+    spec = {"name": model, "precision": precision, "batch": batch, "device": device}
+    folder: list[Path] = []
+
+    def advice() -> str:
+        begun = folder and (folder[0] / "config.json").exists()
+        return f"Go on with: evoken learn --resume {folder[0]}" if begun else "Nothing was begun."
+
+    with _errors(advice):
+        if resume is not None:
+            folder.append(resume)
+            _learn(_reopen(resume, images))
+        else:
+            name = _concept_name(images)
+            folder.append(output or Path("runs") / name)
+            _learn(_create(folder[0], images, word or f"<{name}>", preset, changes, spec, clip))
+
+
+def _concept_name(images: Path | None) -> str:
+    if images is None:
+        raise SettingError("a folder of images, or --resume with a run folder", "neither",
+                           "Type: evoken learn FOLDER")  # fmt: skip
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
+
+
+def _reopen(path: Path, images: Path | None) -> tuple[Run, StableDiffusion]:
+    _quiet()
+    from evoken.models.embedded import load_model
+    from evoken.run import Run
+
+    if images is not None:
+        raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
+                           f"Type: evoken learn --resume {path}")  # fmt: skip
+    run = Run.open(path)
+    return run, load_model(run.spec)
+
+
+def _create(
+    path: Path,
+    images: Path | None,
+    placeholder: str,
+    preset_name: str,
+    changes: dict[str, Any],
+    spec_values: dict[str, Any],
+    clip: str,
+) -> tuple[Run, StableDiffusion]:
+    _quiet()
+    from evoken.images import load_images
+    from evoken.models.base import ModelSpec
+    from evoken.models.embedded import DEFAULT_CLIP, load_model
+    from evoken.run import Run
+    from evoken.textual_inversion.learn import check_placeholder
+    from evoken.textual_inversion.settings import preset
+
+    assert images is not None  # noqa: S101 - _concept_name has refused it
+    spec = ModelSpec(**spec_values)
+    settings = preset(preset_name, placeholder=placeholder, **changes)
+    model = load_model(spec)
+    check_placeholder(placeholder, model)
+    found = load_images(images, model.size)
+    if found.ignored:
+        typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
+    if not 3 <= len(found.names) <= 5:
+        typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
+    clip_name = clip or ("stickers" if spec.name == "stickers" else DEFAULT_CLIP)
+    return Run.create(path, settings, spec, clip_name, found), model
+
+
+def _learn(opened: tuple[Run, StableDiffusion]) -> None:
+    from evoken.models.embedded import load_clip
+    from evoken.terminal import show
+    from evoken.workflow import learn_into
+
+    run, model = opened
+    settings = run.settings
+    needs_clip = settings.initialization in ("attention", "nearest")
+    needs_clip = needs_clip or settings.objective == "similarity" or run.clip == "stickers"
+    show(learn_into(run, model, load_clip(run.clip) if needs_clip else None), settings)
+    typer.echo(f"Learned {settings.placeholder}. Look at {run.path / 'report.html'}")
+    typer.echo(f'Use it: evoken generate "a photo of a {settings.placeholder}" --word {run.path}')
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
+    word: WordPath = None,
+    model: Annotated[str, typer.Option(help="By default the word's own model.")] = "",
+    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 4,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
+    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    seed: Seed = 0,
+    precision: Precision = "float32",
+    batch: Batch = 64,
+    device: Device = "cpu",
+) -> None:
+    """Draw pictures of a prompt, with a learned word if one is given."""
+    with _errors():
+        from evoken.files import write_bytes
+        from evoken.images import grid, png, to_pictures
+        from evoken.metrics import pictures_of
+        from evoken.models.base import ModelSpec
+        from evoken.models.embedded import load_model
+
+        learned, of_word = _word(word)
+        spec = of_word or ModelSpec()
+        spec = ModelSpec(model or spec.name, precision, batch, device)
+        loaded = load_model(spec)
+        placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
+        _check_word(learned, prompt, loaded)
+        images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
+        pictures = to_pictures(images)
+        stem = _free_stem(output, prompt, seed)
+        for i, picture in enumerate(pictures):
+            write_bytes(output / f"{stem}-{i:02}.png", png(picture))
+        sheet = output / f"{stem}.png"
+        write_bytes(sheet, png(grid(pictures, min(4, count), scale=max(1, 128 // loaded.size))))
+        typer.echo(f"{count} picture(s) in {output}; together in {sheet}")
+
+
+def _word(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
+    """The word at a path, and the model of its run if it is in one."""
+    from evoken.run import Run
+    from evoken.textual_inversion.embedding import load_word
+
+    if path is None:
+        return None, None
+    learned = load_word(path)
+    in_run = (path / "config.json").is_file()
+    return learned, Run.open(path).spec if in_run else None
+
+
+def _check_word(learned: Word | None, prompt: str, model: StableDiffusion) -> None:
+    from evoken.errors import WordError
+
+    if learned is None:
+        return
+    if learned.vectors.shape[1] != model.width:
+        raise WordError(f"a word of width {model.width} for {model.spec.name}",
+                        f"width {learned.vectors.shape[1]}",
+                        "Use the model that it was learned on.")  # fmt: skip
+    if learned.placeholder not in prompt:
+        raise WordError(f"a prompt with {learned.placeholder}", repr(prompt),
+                        "Put the placeholder into the prompt.")  # fmt: skip
+
+
+def _free_stem(folder: Path, prompt: str, seed: int) -> str:
+    """A file name made of the prompt that is not taken yet."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+    stem, number = f"{slug}-{seed}", 1
+    while (folder / f"{stem}.png").exists():
+        number += 1
+        stem = f"{slug}-{seed}-{number}"
+    return stem
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    concept: Annotated[
+        str, typer.Option(help="What the sticker judge calls the concept, such as 'teapot'.")
+    ] = "",
+    count: Annotated[int, typer.Option(help="Pictures per prompt.", min=2)] = 64,
+    seed: Seed = 0,
+) -> None:
+    """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
+    with _errors():
+        _quiet()
+        from evoken.models.embedded import load_clip, load_judge, load_model
+        from evoken.run import Run
+        from evoken.workflow import evaluate_run
+
+        run = Run.open(path)
+        run.word()
+        judge = load_judge() if run.spec.name == "stickers" and concept else None
+        model, clip = load_model(run.spec), load_clip(run.clip)
+        results = evaluate_run(run, model, clip, judge, concept, count, seed)
+        typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
+        for name, (start, learned) in results.items():
+            typer.echo(f"{name:16}{start!s:>16}{learned!s:>16}")
+
+
+def main() -> None:
+    """Entry point of the ``evoken`` command."""
+    app(prog_name="evoken")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Files that are whole or absent: written beside their place, then moved there."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from evoken.errors import RunError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write atomically; what was there stays until the new content is complete.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except OSError as error:
+        if partial:
+            Path(partial).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """The error for a full or read-only disk."""
+    return RunError(
+        f"to write {path}",
+        f"{error.strerror or error}",
+        "Free some space or give another folder with --output; what was there is unchanged.",
+    )
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write text atomically as UTF-8."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, readable and with sorted keys."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")

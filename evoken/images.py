@@ -1,0 +1,145 @@
+"""Reading a folder of images: every common kind of file, checked, upright, square, in [-1, 1]."""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from evoken.arrays import Images
+from evoken.errors import ImageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MIN_SIDE = 16
+MAX_PIXELS = 120_000_000  # about 11,000 x 11,000; decoded once, at most 0.5 GB
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of a concept, N x 3 x S x S, with the names and hashes of their files."""
+
+    images: Images
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    ignored: tuple[str, ...] = ()  # files in the folder that do not look like images
+
+
+def load_images(path: Path, size: int) -> ImageSet:
+    """Read one image file, or every image of a folder in order of file name.
+
+    Files without an image's suffix are passed over and named in ``ignored``. Each image is turned
+    upright (EXIF), its transparency laid on white, cropped to its middle square and resized.
+
+    Args:
+        size: side of the result in pixels.
+
+    Raises:
+        ImageError: nothing there, no image among the files, or an image that cannot be used.
+    """
+    if not path.exists():
+        raise ImageError("a folder of three to five images", f"{path}, which does not exist",
+                         "Check the spelling of the path.")  # fmt: skip
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    files = [p for p in files if not p.name.startswith(".")]
+    chosen = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not chosen:
+        raise ImageError(
+            f"at least one image ({', '.join(SUFFIXES)}) in {path}",
+            f"{len(files)} files, none of them an image" if files else "an empty folder",
+            "Put three to five pictures of one thing or one style there.",
+        )
+    contents = [p.read_bytes() for p in chosen]
+    tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
+    return ImageSet(
+        torch.cat(tensors),
+        tuple(p.name for p in chosen),
+        tuple(hashlib.sha256(c).hexdigest() for c in contents),
+        tuple(p.name for p in files if p not in chosen),
+    )
+
+
+def decode(content: bytes, path: Path) -> Image.Image:
+    """One image file as upright RGB; of an animation, its first picture.
+
+    Raises:
+        ImageError: not an image, truncated, under 16 px or over 120 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content))
+        _check_size(image, path)
+        image.load()
+    except Image.DecompressionBombError:
+        raise ImageError(f"at most {MAX_PIXELS // 10**6} megapixels", f"{path} with far more",
+                         "Make it smaller first.") from None  # fmt: skip
+    except UnidentifiedImageError:
+        raise ImageError("an image", f"{path}, which is something else",
+                         "Remove it from the folder, or save it again as PNG.") from None  # fmt: skip
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError("a complete image", f"{path}, which is damaged ({error})",
+                         "Copy the file again, or remove it from the folder.") from None  # fmt: skip
+    return _rgb(ImageOps.exif_transpose(image))
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"images of at least {MIN_SIDE} x {MIN_SIDE} pixels",
+                         f"{path} with {width} x {height}", "Use a larger picture.")  # fmt: skip
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"at most {MAX_PIXELS // 10**6} megapixels",
+                         f"{path} with {width} x {height}", "Make it smaller first.")  # fmt: skip
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16 bits scaled to 8, transparency on white."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The middle square, resized to size x size."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+
+
+def to_tensor(image: Image.Image) -> Images:
+    """RGB picture to 1 x 3 x H x W in [-1, 1]."""
+    pixels = torch.from_numpy(np.asarray(image).copy())
+    return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_pictures(images: Images) -> list[Image.Image]:
+    """N x 3 x H x W in [-1, 1] to RGB pictures."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(p.permute(1, 2, 0).cpu().numpy()) for p in pixels]
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file's content."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def grid(pictures: list[Image.Image], columns: int, gap: int = 2, scale: int = 1) -> Image.Image:
+    """Pictures of one size side by side, row by row, on white; ``scale`` enlarges whole pixels."""
+    width, height = (side * scale for side in pictures[0].size)
+    rows = -(-len(pictures) // columns)
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for i, picture in enumerate(pictures):
+        shown = picture.resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(shown, (i % columns * (width + gap), i // columns * (height + gap)))
+    return sheet

@@ -1,0 +1,1 @@
+"""A frozen text-to-image model as functions of its arguments."""

@@ -1,0 +1,105 @@
+"""What the program asks of a model, whatever family it is of and wherever it runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.process import DDPM
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Enough to build the same model elsewhere.
+
+    Attributes:
+        name: "stickers", a folder, or a hub id.
+        precision: of the denoiser's and the text encoder's arithmetic; weights stay float32.
+        batch: the most latents that one forward pass takes; bounds memory, never changes a result.
+        device: a torch device.
+    """
+
+    name: str = "stickers"
+    precision: str = "float32"
+    batch: int = 64
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The whole words of a model's tokenizer.
+
+    Attributes:
+        words: as they are written in a prompt.
+        vectors: word x width, their token embeddings.
+    """
+
+    words: tuple[str, ...]
+    vectors: Tensor
+
+
+class Model(Protocol):
+    """A frozen text-to-image model.
+
+    A learned word is an argument (``vectors``), never an entry of the tokenizer: a population of
+    candidates is one batch, and one process can serve several words.
+    """
+
+    spec: ModelSpec
+    process: DDPM
+    calls: int  # forward passes of the denoiser so far, batch items counted
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+
+    @property
+    def width(self) -> int:
+        """Length of a token embedding."""
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that embeddings can be borrowed from."""
+
+    def embed(self, phrase: str) -> Vectors:
+        """Token x width: the embeddings of the phrase's tokens."""
+
+    def has_token(self, placeholder: str) -> bool:
+        """Whether the placeholder is already a token of the tokenizer."""
+
+    def encode(self, images: Images) -> Latents:
+        """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
+
+    def decode(self, latents: Latents) -> Images:
+        """Images of latents."""
+
+    def condition(
+        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
+    ) -> Hidden:
+        """What the denoiser reads of each prompt.
+
+        Args:
+            prompts: texts; where ``placeholder`` stands in one, the word's vectors are put.
+            vectors: candidate x vector x width.
+
+        Returns:
+            candidate * prompt x token x width, candidates outermost; without vectors,
+            prompt x token x width.
+
+        Raises:
+            WordError: a prompt is so long that the placeholder would be cut off.
+        """
+
+    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
+        """The prediction (epsilon or v, see ``process``) for each item of the batch."""
+
+    def noise(self, seeds: Sequence[int]) -> Latents:
+        """One starting noise per seed, the same whatever stands beside it."""
+
+    def generate(
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+    ) -> Images:
+        """One picture per row of ``hidden`` and seed, with classifier-free guidance."""

@@ -1,0 +1,69 @@
+"""CLIP (Radford et al. 2021): features of images and texts, for initialisation and scores."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from evoken.arrays import Images
+from evoken.errors import ModelError
+
+# The normalisation of pixels that all CLIP models share.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+BATCH = 256
+
+
+class Clip:
+    """A frozen CLIP; all features have unit length."""
+
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+
+    @classmethod
+    def load(cls, name: str) -> "Clip":
+        """From a folder or hub id; raises ``ModelError`` if it cannot be had."""
+        try:
+            model = CLIPModel.from_pretrained(name, use_safetensors=True)
+            return cls(model.float(), CLIPTokenizer.from_pretrained(name))
+        except (OSError, ValueError) as error:
+            raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({error})",
+                             "Give one with --clip.") from error  # fmt: skip
+
+    @property
+    def logit_scale(self) -> float:
+        """The inverse temperature that CLIP was trained with."""
+        return float(self.model.logit_scale.exp())
+
+    @torch.inference_mode()
+    def image_features(self, images: Images) -> Tensor:
+        """N x width, of images of any size in [-1, 1]."""
+        side = self.model.config.vision_config.image_size
+        features = [self._image_part(part, side) for part in images.split(BATCH)]
+        return torch.cat(features).clone()
+
+    def _image_part(self, images: Images, side: int) -> Tensor:
+        if images.shape[-1] != side:
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+        pixels = ((images.clamp(-1, 1) + 1) / 2 - mean) / std
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+        return F.normalize(self.model.visual_projection(pooled), dim=-1)
+
+    @torch.inference_mode()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """N x width."""
+        features = []
+        for i in range(0, len(texts), BATCH):
+            inputs = self.tokenizer(
+                list(texts[i : i + BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=self.model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            )
+            pooled = self.model.text_model(input_ids=inputs.input_ids).pooler_output
+            features.append(F.normalize(self.model.text_projection(pooled), dim=-1))
+        return torch.cat(features).clone()

@@ -1,0 +1,1 @@
+"""Optimizers on coords: they see coordinates and losses, never vectors or images."""

@@ -1,0 +1,56 @@
+"""CMA-ES (Hansen & Ostermeier 2001; paper 3.3, Eq. 3), by pycma."""
+
+import warnings
+
+import numpy as np
+
+from evoken.arrays import Coords
+from evoken.search.base import without_failures
+from evoken.seeds import numpy_generator
+from evoken.textual_inversion.objective import Evaluation
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that there is no matplotlib for its plots
+    import cma
+
+
+class CMAES:
+    """Full or separable covariance; ``center`` is the mean of the search distribution.
+
+    Differs: the paper returns the best candidate ever seen; with noisy losses that is the luckiest
+    one, and the mean is the better estimate (pycma's documentation says so too).
+    """
+
+    wants_gram = False
+
+    def __init__(
+        self, dimension: int, seed: int, popsize: int, sigma: float, separable: bool = False
+    ) -> None:
+        rng = numpy_generator(seed, 0, "cma")
+        options = {
+            "popsize": popsize,
+            "CMA_diagonal": separable,
+            "randn": lambda *shape: rng.standard_normal(shape),  # pycma's own would be global
+            "seed": np.nan,
+            "verbose": -9,
+        }
+        self._strategy = cma.CMAEvolutionStrategy(np.zeros(dimension), sigma, options)
+        self._asked: list[np.ndarray] = []
+        self.best = np.zeros(dimension)  # the last generation's best candidate
+
+    def ask(self) -> Coords:
+        self._asked = self._strategy.ask()
+        return np.stack(self._asked)
+
+    def tell(self, evaluation: Evaluation) -> None:
+        losses = without_failures(evaluation.losses)
+        self.best = self._asked[int(losses.argmin())].copy()
+        self._strategy.tell(self._asked, losses.tolist())
+
+    @property
+    def center(self) -> Coords:
+        return np.array(self._strategy.mean)
+
+    @property
+    def sigma(self) -> float:
+        return float(self._strategy.sigma)

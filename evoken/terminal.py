@@ -1,0 +1,38 @@
+"""The progress of a run on the terminal: a live line, or plain lines where there is no terminal."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.workflow import Progress as LearnProgress
+
+
+def show(steps: Iterable[LearnProgress], settings: LearnSettings) -> None:
+    """Consume a run's stream and show it."""
+    console = Console()
+    console.print(f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls.")
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+    score = ""
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("the first generation", total=settings.calls)
+        for step in steps:
+            if step.clip_score is not None:
+                score = f"  CLIP {step.clip_score.value:.3f}"
+            text = describe(step) + score
+            bar.update(task, completed=step.record.calls, description=text)
+            if not console.is_terminal and (step.clip_score or step.learner.finished):
+                console.print(text, soft_wrap=True)
+
+
+def describe(step: LearnProgress) -> str:
+    """Where a run stands: what, how far, how good, how fast, how long still."""
+    record, learner = step.record, step.learner
+    speed = record.calls / max(record.seconds, 1e-9)
+    left = max(0, learner.generations * learner.cost - record.calls) / max(speed, 1e-9)
+    return (
+        f"generation {record.generation} of {learner.generations}  "
+        f"{record.calls:,} calls  best loss {learner.best_validation:.4f}  "
+        f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
+    )

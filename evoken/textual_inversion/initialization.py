@@ -1,0 +1,105 @@
+"""Where the search for a word begins (paper 3.4).
+
+All functions return vectors, vector x width, with the vocabulary's typical norm.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Images, Vectors
+from evoken.errors import SettingError, WordError
+from evoken.models.base import Model, Vocabulary
+from evoken.models.clip import Clip
+
+INITIALIZATIONS = ("attention", "nearest", "word", "random")
+SENTENCE = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
+
+
+def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
+    """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
+    texts = clip.text_features([SENTENCE[kind].format(word) for word in words])
+    return clip.image_features(images) @ texts.T
+
+
+def cross_attention(
+    clip: Clip, images: Images, vocabulary: Vocabulary, kind: str, temperature: float | None
+) -> Vectors:
+    """e_0, 1 x width: the vocabulary's embeddings, weighted by how well each word fits the images.
+
+    Source: Fei et al. 2023, Eq. 4.
+    Differs: Eq. 4 has no temperature; cosines lie so close together that its weights are all but
+    equal and e_0 is the mean of the vocabulary whatever the images are. Similarities are therefore
+    divided by ``temperature``; by default the one that CLIP was trained with. A mean of vectors is
+    shorter than they are, so the result gets the vocabulary's typical norm.
+    """
+    inverse = clip.logit_scale if temperature is None else 1 / temperature
+    scores = similarities(clip, images, vocabulary.words, kind) * inverse
+    weights = scores.softmax(1).mean(0)
+    return _typical_norm(weights[None] @ vocabulary.vectors, vocabulary)
+
+
+def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) -> Vectors:
+    """1 x width: the embedding of the single word that fits the images best."""
+    best = similarities(clip, images, vocabulary.words, kind).mean(0).argmax()
+    return vocabulary.vectors[best][None].clone()
+
+
+def random_vectors(vocabulary: Vocabulary, count: int, generator: torch.Generator) -> Vectors:
+    """Count x width, drawn from a normal distribution with the vocabulary's mean and variances."""
+    mean, std = vocabulary.vectors.mean(0), vocabulary.vectors.std(0)
+    return mean + std * torch.randn(count, len(mean), generator=generator)
+
+
+def _typical_norm(vectors: Vectors, vocabulary: Vocabulary) -> Vectors:
+    typical = vocabulary.vectors.norm(dim=1).median()
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12) * typical
+
+
+def initial_vectors(
+    how: str,
+    model: Model,
+    clip: Clip | None,
+    images: Images,
+    kind: str,
+    count: int,
+    generator: torch.Generator,
+    word: str = "",
+    temperature: float | None = None,
+) -> Vectors:
+    """Count x width: the vectors that a search starts from.
+
+    Args:
+        how: one of INITIALIZATIONS.
+        kind: "object" or "style".
+        word: the word or phrase for "word"; its tokens are used in turn, the last one repeated.
+
+    Raises:
+        SettingError: unknown ``how``, or no CLIP where one is needed.
+        WordError: "word" without a word, or with more tokens than vectors.
+    """
+    vocabulary = model.vocabulary()
+    if how == "random":
+        return random_vectors(vocabulary, count, generator)
+    if how == "word":
+        return _from_phrase(model.embed(word), word, count)
+    if how not in INITIALIZATIONS:
+        raise SettingError(f"an initialization of {', '.join(INITIALIZATIONS)}", repr(how),
+                           "Use one of these.")  # fmt: skip
+    if clip is None:
+        raise SettingError(f"a CLIP model for the initialization {how!r}", "none",
+                           "Give --clip, or a word to start from with --start.")  # fmt: skip
+    if how == "nearest":
+        start = nearest_word(clip, images, vocabulary, kind)
+    else:
+        start = cross_attention(clip, images, vocabulary, kind, temperature)
+    return start.repeat(count, 1)
+
+
+def _from_phrase(embedded: Vectors, word: str, count: int) -> Vectors:
+    if len(embedded) > count:
+        raise WordError(f"a start of at most {count} tokens, one per vector",
+                        f"{len(embedded)} in {word!r}",
+                        "Use a shorter word, or more vectors (--vectors).")  # fmt: skip
+    return torch.cat([embedded, embedded[-1:].expand(count - len(embedded), -1)])

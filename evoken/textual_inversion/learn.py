@@ -1,0 +1,269 @@
+"""The learning loop: ask for candidates, evaluate them, tell the search; a generator of records."""
+
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evoken.arrays import Coords, Images, Vectors
+from evoken.errors import SearchError, SettingError, WordError
+from evoken.models.base import Model
+from evoken.models.clip import Clip
+from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from evoken.search.base import Search
+from evoken.search.cma import CMAES
+from evoken.search.gauss_newton import GaussNewton
+from evoken.search.random_search import RandomSearch
+from evoken.search.zero_order import ZeroOrderAdam
+from evoken.seeds import torch_generator
+from evoken.textual_inversion.initialization import initial_vectors
+from evoken.textual_inversion.objective import (
+    DenoisingLoss,
+    Evaluation,
+    ImageSimilarity,
+    Objective,
+)
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.subspace import Subspace, build_subspace
+
+PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one generation did; a run's records are all that is needed to continue it.
+
+    Attributes:
+        generation: 0 is the start, before any search.
+        calls: denoiser calls so far, without previews.
+        seconds: time so far, without previews.
+        losses: of the candidates (empty for generation 0).
+        gram: see ``Evaluation``; only for searches that want it.
+        validation: loss of the search's centre on the validation draws.
+        sigma: the search's step size after this generation.
+        norm: mean length of the centre's vectors.
+    """
+
+    generation: int
+    calls: int
+    seconds: float
+    losses: tuple[float | None, ...]
+    gram: tuple[tuple[float, ...], ...] | None
+    validation: float
+    sigma: float
+    norm: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; a failed candidate's loss is null."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Record":
+        """From what ``to_dict`` gave."""
+        gram = values["gram"]
+        rows = None if gram is None else tuple(tuple(row) for row in gram)
+        return cls(**values | {"losses": tuple(values["losses"]), "gram": rows})
+
+    def evaluation(self) -> Evaluation:
+        """What the search was told."""
+        losses = np.array([math.nan if x is None else x for x in self.losses], dtype=np.float64)
+        return Evaluation(losses, None if self.gram is None else np.array(self.gram))
+
+
+class Learner:
+    """One run's state: subspace, objective, search, and the best centre so far.
+
+    Everything is rebuilt from settings and records, so a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(
+        self, settings: LearnSettings, model: Model, images: Images, clip: Clip | None
+    ) -> None:
+        """
+        Args:
+            images: N x 3 x S x S, S the model's size.
+            clip: for initialisations and objectives that need one.
+
+        Raises:
+            WordError: the placeholder cannot be used with this model.
+            SettingError: settings that do not fit the model.
+        """
+        check_placeholder(settings.placeholder, model)
+        self.settings, self.model = settings, model
+        self.objective = _objective(settings, model, images, clip)
+        self.subspace = _subspace(settings, model, images, clip)
+        self.cost = self._calls_per_generation()
+        self.generations = max(0, (settings.calls - self._validation_calls()) // self.cost)
+        if not self.generations:
+            raise SettingError(f"a budget of at least {self.cost + self._validation_calls()} calls, "
+                               "one generation", str(settings.calls),
+                               "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
+        self.search = _search(settings, self.subspace.dimension, self.generations)
+        self.calls, self.seconds, self.generation = 0, 0.0, -1
+        self.best_validation, self.best_generation = math.inf, 0
+        self.best: Coords = self.search.center
+        self._started = time.monotonic()
+
+    def _validation_calls(self) -> int:
+        s = self.settings
+        return s.validation_draws if s.objective == "denoising" else 8 * 10 * 2
+
+    def _calls_per_generation(self) -> int:
+        s = self.settings
+        per_candidate = s.draws if s.objective == "denoising" else 2 * 10 * 2
+        return s.popsize * per_candidate + self._validation_calls()
+
+    @property
+    def finished(self) -> bool:
+        """Whether a budget is used up."""
+        s = self.settings
+        late = bool(s.minutes) and self.seconds >= s.minutes * 60
+        return self.generation >= self.generations or late
+
+    @property
+    def vectors(self) -> Vectors:
+        """Vector x width: the word, at the centre that did best on the validation draws."""
+        return self.subspace.vectors(self.best[None])[0]
+
+    def replay(self, records: Sequence[Record]) -> None:
+        """Bring the state to where the records end."""
+        for record in records:
+            if record.generation:
+                self.search.ask()
+                self.search.tell(record.evaluation())
+            self._note(record)
+
+    def step(self) -> Record:
+        """Do one generation.
+
+        Raises:
+            SearchError: every candidate failed.
+        """
+        started = time.monotonic()
+        before = self.model.calls
+        evaluation = Evaluation(np.zeros(0))
+        if self.generation >= 0:
+            vectors = self.subspace.vectors(self.search.ask())
+            wants_gram = self.search.wants_gram
+            evaluation = self.objective.evaluate(vectors, self.generation + 1, wants_gram)
+            self.search.tell(evaluation)
+        center = self.subspace.vectors(self._result()[None])[0]
+        validation = self.objective.validate(center)
+        if not math.isfinite(validation):
+            raise SearchError("a finite validation loss", str(validation),
+                              "Use float32 precision and a smaller --sigma.")  # fmt: skip
+        losses = tuple(x if math.isfinite(x) else None for x in evaluation.losses.tolist())
+        gram = evaluation.gram
+        record = Record(
+            self.generation + 1,
+            self.calls + self.model.calls - before,
+            self.seconds + time.monotonic() - started,
+            losses,
+            None if gram is None else tuple(tuple(row) for row in gram.tolist()),
+            validation,
+            self.search.sigma,
+            float(center.norm(dim=1).mean()),
+        )
+        self._note(record)
+        return record
+
+    def _result(self) -> Coords:
+        if "last-best" in self.settings.mistakes and isinstance(self.search, CMAES):
+            return self.search.best
+        return self.search.center
+
+    def _note(self, record: Record) -> None:
+        self.generation, self.calls, self.seconds = (
+            record.generation,
+            record.calls,
+            record.seconds,
+        )
+        always = "last-best" in self.settings.mistakes
+        if always or record.validation < self.best_validation:
+            self.best_validation, self.best_generation = record.validation, record.generation
+            self.best = self._result()
+
+
+def learn(
+    settings: LearnSettings,
+    model: Model,
+    images: Images,
+    clip: Clip | None = None,
+    records: Sequence[Record] = (),
+) -> Iterator[tuple[Learner, Record]]:
+    """Learn a word; yields after every generation.
+
+    Args:
+        settings: see ``LearnSettings`` and ``preset``.
+        model: any ``evoken.models.base.Model``.
+        images: N x 3 x S x S in [-1, 1].
+        records: of an interrupted run with the same settings and images, to go on from.
+
+    Source: Fei et al. 2023, section 3.
+    """
+    learner = Learner(settings, model, images, clip)
+    learner.replay(records)
+    while not learner.finished:
+        record = learner.step()
+        yield learner, record
+
+
+def check_placeholder(placeholder: str, model: Model) -> None:
+    """Raise ``WordError`` unless the placeholder is a new token that every tool can read."""
+    if not PLACEHOLDER.fullmatch(placeholder):
+        raise WordError("a placeholder like <teapot>: letters, digits, '.', '_' or '-' in <>",
+                        repr(placeholder), "Change --word.")  # fmt: skip
+    if model.has_token(placeholder):
+        raise WordError("a placeholder that is new to the model",
+                        f"{placeholder!r}, which is in its vocabulary", "Change --word.")  # fmt: skip
+
+
+def templates(kind: str) -> tuple[str, ...]:
+    """The sentences of a kind of concept."""
+    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
+
+
+def _objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:
+    if s.objective == "similarity":
+        if clip is None:
+            raise SettingError(
+                "a CLIP model for the objective 'similarity'", "none", "Give --clip."
+            )
+        return ImageSimilarity(model, images, s.placeholder, templates(s.kind), s.seed, clip)
+    return DenoisingLoss(
+        model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
+        (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
+    )  # fmt: skip
+
+
+def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:
+    temperature = 1.0 if "no-temperature" in s.mistakes else s.temperature or None
+    generator = torch_generator(s.seed, 0, "initialization")
+    origin = initial_vectors(s.initialization, model, clip, images, s.kind, s.vectors, generator,
+                             s.start, temperature)  # fmt: skip
+    if "unit-norm" in s.mistakes:
+        origin = torch.nn.functional.normalize(origin, dim=1)
+    vocabulary = model.vocabulary().vectors
+    if "added-mean" in s.mistakes:
+        origin = origin + vocabulary.mean(0)
+    axes = s.axes or min(256, *vocabulary.shape)
+    if s.subspace == "identity":
+        axes = vocabulary.shape[1]
+    return build_subspace(s.subspace, origin, vocabulary, axes,
+                          torch_generator(s.seed, 0, "subspace"),
+                          unit_axes="unit-axes" in s.mistakes)  # fmt: skip
+
+
+def _search(s: LearnSettings, dimension: int, generations: int) -> Search:
+    if s.search == "gauss-newton":
+        return GaussNewton(dimension, s.seed, s.popsize, s.sigma, generations)
+    if s.search == "zero-order":
+        return ZeroOrderAdam(dimension, s.seed, s.popsize, s.sigma, generations)
+    if s.search == "random":
+        return RandomSearch(dimension, s.seed, s.popsize, s.sigma)
+    return CMAES(dimension, s.seed, s.popsize, s.sigma, separable=s.search == "sep-cma")

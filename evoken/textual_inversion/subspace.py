@@ -1,0 +1,130 @@
+"""The affine subspace that is searched: vectors = origin + coords @ basis (paper 3.5).
+
+All bases share one scale: standard normal coords move a vector, on average over the draws, by the
+spread of the vocabulary (the root of its total variance). So one sigma means one thing everywhere.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Coords, Vectors
+from evoken.errors import SettingError
+
+SUBSPACES = ("pca", "prior", "normal", "identity")
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """One origin and one basis.
+
+    Attributes:
+        origin: vector x width.
+        basis: axis x width, the axes of each vector's own block of coords.
+    """
+
+    origin: Vectors
+    basis: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """Number of coords: axes times vectors."""
+        return len(self.basis) * len(self.origin)
+
+    def vectors(self, coords: Coords) -> Vectors:
+        """Candidate x vector x width, from candidate x dimension."""
+        blocks = torch.from_numpy(coords).view(len(coords), len(self.origin), len(self.basis))
+        moved = self.origin.double() + blocks @ self.basis.double()
+        return moved.float()
+
+
+def spread(vocabulary: Tensor) -> float:
+    """Root of the total variance of word x width embeddings."""
+    return float(vocabulary.double().var(0).sum().sqrt())
+
+
+def pca_basis(vocabulary: Tensor, axes: int) -> Tensor:
+    """The leading principal axes of the vocabulary, each as long as its standard deviation.
+
+    Source: Fei et al. 2023, 3.5. Differs: the paper's axes have length 1, which moves a word by
+    many times its norm; and rare directions count as much as common ones.
+    """
+    centred = vocabulary.double() - vocabulary.double().mean(0)
+    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+    # The sign of a principal axis is arbitrary; fixed, so that every machine searches the same.
+    flip = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    std = singular / (len(vocabulary) - 1) ** 0.5
+    return _scaled((directions * flip * std[:, None])[:axes], vocabulary)
+
+
+def unit_pca_basis(vocabulary: Tensor, axes: int) -> Tensor:
+    """The paper's own PCA basis: axes of length 1, without the common scale."""
+    scaled = pca_basis(vocabulary, axes)
+    return scaled / scaled.norm(dim=1, keepdim=True)
+
+
+def prior_basis(
+    vocabulary: Tensor, axes: int, stretch: float, generator: torch.Generator
+) -> Tensor:
+    """Random normal axes with the standard deviation that gives W Q the vocabulary's variances.
+
+    Source: Fei et al. 2023, Eq. 5: sigma_p = lambda sigma_e / (sqrt(d) sigma_Q), with sigma_Q = 1
+    in units of the search's own sigma and ``stretch`` for lambda; sigma_e of each component apart.
+    """
+    std = vocabulary.double().std(0)
+    noise = torch.randn(axes, len(std), generator=generator, dtype=torch.float64)
+    return (stretch * std * noise / axes**0.5).float()
+
+
+def normal_basis(vocabulary: Tensor, axes: int, generator: torch.Generator) -> Tensor:
+    """Random normal axes that know nothing of the vocabulary but its overall spread."""
+    noise = torch.randn(axes, vocabulary.shape[1], generator=generator, dtype=torch.float64)
+    return _scaled(noise, vocabulary)
+
+
+def identity_basis(vocabulary: Tensor) -> Tensor:
+    """Every component of a vector by itself, in units of its standard deviation: no reduction."""
+    return _scaled(torch.diag(vocabulary.double().std(0)), vocabulary)
+
+
+def _scaled(basis: Tensor, vocabulary: Tensor) -> Tensor:
+    """E |z @ basis|^2 for standard normal z is the sum of squares of the basis."""
+    return (basis * (spread(vocabulary) / basis.square().sum().sqrt())).float()
+
+
+def build_subspace(
+    kind: str,
+    origin: Vectors,
+    vocabulary: Tensor,
+    axes: int,
+    generator: torch.Generator,
+    stretch: float = 1.0,
+    unit_axes: bool = False,
+) -> Subspace:
+    """The subspace of a run.
+
+    Args:
+        kind: one of SUBSPACES.
+        axes: axes per vector (d); "identity" has as many as the width. At most the width, and for
+            "pca" at most the number of words.
+        unit_axes: "pca" with the paper's axes of length 1.
+
+    Raises:
+        SettingError: unknown kind or impossible number of axes.
+    """
+    words, width = vocabulary.shape
+    if kind not in SUBSPACES:
+        raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
+    most = min(width, words - 1) if kind == "pca" else width
+    if not 1 <= axes <= most:
+        raise SettingError(f"1 to {most} axes", str(axes), "Change --axes.")
+    if kind == "pca":
+        basis = (unit_pca_basis if unit_axes else pca_basis)(vocabulary, axes)
+    elif kind == "prior":
+        basis = prior_basis(vocabulary, axes, stretch, generator)
+    elif kind == "normal":
+        basis = normal_basis(vocabulary, axes, generator)
+    else:
+        basis = identity_basis(vocabulary)
+    return Subspace(origin.cpu(), basis.cpu())
