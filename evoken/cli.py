@@ -15,9 +15,12 @@ from evoken.errors import EvokenError, SettingError
 
 if TYPE_CHECKING:
     from evoken.models.base import ModelSpec
+    from evoken.models.clip import Clip
     from evoken.models.stable_diffusion import StableDiffusion
     from evoken.run import Run
     from evoken.textual_inversion.embedding import Word
+    from evoken.textual_inversion.learn import Learner
+    from evoken.textual_inversion.settings import LearnSettings
 
 app = typer.Typer(
     help="Teach a frozen text-to-image model a new word, with forward passes only.",
@@ -134,75 +137,91 @@ def learn(
     with _errors(advice):
         if resume is not None:
             folder.append(resume)
-            _learn(_reopen(resume, images))
+            _learn(*_reopen(resume, images))
         else:
-            name = _concept_name(images)
+            source, name = _concept(images)
             folder.append(output or Path("runs") / name)
-            _learn(_create(folder[0], images, word or f"<{name}>", preset, changes, spec, clip))
+            _learn(*_create(folder[0], source, word or f"<{name}>", preset, changes, spec, clip))
 
 
-def _concept_name(images: Path | None) -> str:
+def _concept(images: Path | None) -> tuple[Path, str]:
+    """The folder of images, and a name for the concept made of the folder's."""
     if images is None:
         raise SettingError("a folder of images, or --resume with a run folder", "neither",
                            "Type: evoken learn FOLDER")  # fmt: skip
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
+    return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
 
 
-def _reopen(path: Path, images: Path | None) -> tuple[Run, StableDiffusion]:
+def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
+    """A run folder, and a fresh learner made of its settings and images."""
     _quiet()
     from evoken.models.embedded import load_model
     from evoken.run import Run
+    from evoken.textual_inversion.learn import Learner
 
     if images is not None:
         raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
-    return run, load_model(run.spec)
+    model = load_model(run.spec)
+    clip = _clip(run.settings, run.clip)
+    return run, Learner(run.settings, model, run.images(model.size), clip)
 
 
 def _create(
     path: Path,
-    images: Path | None,
+    images: Path,
     placeholder: str,
     preset_name: str,
     changes: dict[str, Any],
     spec_values: dict[str, Any],
     clip: str,
-) -> tuple[Run, StableDiffusion]:
+) -> tuple[Run, Learner]:
+    """A new run folder and its learner; nothing is written before everything is checked."""
     _quiet()
     from evoken.images import load_images
     from evoken.models.base import ModelSpec
     from evoken.models.embedded import DEFAULT_CLIP, load_model
     from evoken.run import Run
-    from evoken.textual_inversion.learn import check_placeholder
+    from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.settings import preset
 
-    assert images is not None  # noqa: S101 - _concept_name has refused it
     spec = ModelSpec(**spec_values)
     settings = preset(preset_name, placeholder=placeholder, **changes)
     model = load_model(spec)
-    check_placeholder(placeholder, model)
     found = load_images(images, model.size)
     if found.ignored:
         typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
     if not 3 <= len(found.names) <= 5:
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
     clip_name = clip or ("stickers" if spec.name == "stickers" else DEFAULT_CLIP)
-    return Run.create(path, settings, spec, clip_name, found), model
+    learner = Learner(settings, model, found.images, _clip(settings, clip_name))
+    return Run.create(path, settings, spec, clip_name, found), learner
 
 
-def _learn(opened: tuple[Run, StableDiffusion]) -> None:
+def _clip(settings: LearnSettings, name: str) -> Clip | None:
+    """The run's CLIP model; a run that could do without goes on without if it cannot be had."""
+    from evoken.errors import ModelError
     from evoken.models.embedded import load_clip
+
+    needed = settings.initialization in ("attention", "nearest")
+    try:
+        return load_clip(name)
+    except ModelError as error:
+        if needed or settings.objective == "similarity":
+            raise
+        typer.echo(f"Note: no CLIP scores ({error})")
+        return None
+
+
+def _learn(run: Run, learner: Learner) -> None:
     from evoken.terminal import show
     from evoken.workflow import learn_into
 
-    run, model = opened
-    settings = run.settings
-    needs_clip = settings.initialization in ("attention", "nearest")
-    needs_clip = needs_clip or settings.objective == "similarity" or run.clip == "stickers"
-    show(learn_into(run, model, load_clip(run.clip) if needs_clip else None), settings)
-    typer.echo(f"Learned {settings.placeholder}. Look at {run.path / 'report.html'}")
-    typer.echo(f'Use it: evoken generate "a photo of a {settings.placeholder}" --word {run.path}')
+    show(learn_into(run, learner), run.settings)
+    word = run.settings.placeholder
+    typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
+    typer.echo(f'Use it: evoken generate "a photo of a {word}" --word {run.path}')
 
 
 @app.command()
@@ -221,6 +240,7 @@ def generate(
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
     with _errors():
+        _quiet()
         from evoken.files import write_bytes
         from evoken.images import grid, png, to_pictures
         from evoken.metrics import pictures_of
@@ -290,16 +310,13 @@ def evaluate(
 ) -> None:
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     with _errors():
-        _quiet()
-        from evoken.models.embedded import load_clip, load_judge, load_model
-        from evoken.run import Run
+        from evoken.models.embedded import load_judge
         from evoken.workflow import evaluate_run
 
-        run = Run.open(path)
+        run, learner = _reopen(path)
         run.word()
         judge = load_judge() if run.spec.name == "stickers" and concept else None
-        model, clip = load_model(run.spec), load_clip(run.clip)
-        results = evaluate_run(run, model, clip, judge, concept, count, seed)
+        results = evaluate_run(run, learner, judge, concept, count, seed)
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():
             typer.echo(f"{name:16}{start!s:>16}{learned!s:>16}")

@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from evoken import __version__
 from evoken.arrays import Images, Vectors
 from evoken.errors import RunError
@@ -132,9 +130,9 @@ class Run:
         except OSError as error:
             raise cannot_write(file, error) from error
 
-    def save_picture(self, name: str, picture: Image.Image) -> None:
-        """Write a picture as PNG, ``name`` relative to the folder and without suffix."""
-        write_bytes(self.path / f"{name}.png", png(picture))
+    def preview_path(self, generation: int) -> Path:
+        """Where the preview of a generation is or will be."""
+        return self.path / "previews" / f"{generation:04}.png"
 
     def previews(self) -> Iterator[tuple[int, Path]]:
         """Generation and file of each preview, in order."""

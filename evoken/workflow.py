@@ -5,17 +5,16 @@ from dataclasses import asdict, dataclass
 
 from PIL.Image import Image
 
-from evoken.arrays import Images, Vectors
-from evoken.files import write_json
-from evoken.images import grid, to_pictures
+from evoken.arrays import Images
+from evoken.errors import SettingError
+from evoken.files import write_bytes, write_json
+from evoken.images import grid, png, to_pictures
 from evoken.judge import Judge
 from evoken.metrics import Score, evaluate, pictures_of, reconstruction
-from evoken.models.base import Model
-from evoken.models.clip import Clip
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.report import write_card, write_report
 from evoken.run import Run
-from evoken.textual_inversion.learn import Learner, Record, learn
+from evoken.textual_inversion.learn import Learner, Record
 
 PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
@@ -31,56 +30,60 @@ class Progress:
     clip_score: Score | None  # of the preview made after this generation
 
 
-def learn_into(run: Run, model: Model, clip: Clip | None) -> Iterator[Progress]:
+def learn_into(run: Run, learner: Learner) -> Iterator[Progress]:
     """Learn, or go on learning, the word of a run folder; yields after every generation.
 
     The folder holds every finished generation at any time: an interrupted run loses at most the
     generation it was in.
+
+    Args:
+        learner: a fresh one, made of the run's settings and images.
     """
-    settings = run.settings
-    images = run.images(model.size)
-    records = run.records()
-    state = None
-    for state, record in learn(settings, model, images, clip, records):
+    learner.replay(run.records())
+    if learner.generation >= 0:
+        _preview_if_due(run, learner)  # a crash may have come between a record and its preview
+    while not learner.finished:
+        record = learner.step()
         run.append(record)
-        score = None
-        due = settings.preview_every and record.generation % settings.preview_every == 0
-        if due or state.finished:
-            run.save_word(state.vectors)
-            score = preview(run, model, clip, state.vectors, record.generation)
-        yield Progress(state, record, score)
-    if state is None:  # the records were complete already
-        state = Learner(settings, model, images, clip)
-        state.replay(records)
-    finish(run, model, state)
+        yield Progress(learner, record, _preview_if_due(run, learner))
+    finish(run, learner)
 
 
-def preview(
-    run: Run, model: Model, clip: Clip | None, vectors: Vectors, generation: int
-) -> Score | None:
+def _preview_if_due(run: Run, learner: Learner) -> Score | None:
+    every = learner.settings.preview_every
+    due = learner.finished or (every and learner.generation % every == 0)
+    if not due or run.preview_path(learner.generation).exists():
+        return None
+    run.save_word(learner.vectors)
+    return preview(run, learner)
+
+
+def preview(run: Run, learner: Learner) -> Score | None:
     """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
-    settings = run.settings
+    model, settings = learner.model, learner.settings
     prompt = RECONSTRUCTION_PROMPT[settings.kind].format(settings.placeholder)
     calls = model.calls
-    pictures = pictures_of(model, prompt, settings.placeholder, vectors, PREVIEWS, PICTURE_SEED)
+    pictures = pictures_of(
+        model, prompt, settings.placeholder, learner.vectors, PREVIEWS, PICTURE_SEED
+    )
     model.calls = calls  # previews are looking, not learning: no budget pays for them
-    run.save_picture(f"previews/{generation:04}", sheet(pictures, PREVIEWS))
-    return None if clip is None else reconstruction(clip, pictures, run.images(model.size))
+    write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))
+    return None if learner.clip is None else reconstruction(learner.clip, pictures, learner.images)
 
 
-def finish(run: Run, model: Model, state: Learner) -> None:
+def finish(run: Run, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
-    settings = run.settings
-    run.save_word(state.vectors)
-    start = state.subspace.origin
+    model, settings = learner.model, learner.settings
+    run.save_word(learner.vectors)
+    versions = (("after", learner.vectors), ("before", learner.subspace.origin))
     prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
     for i, template in enumerate(prompts):
         prompt = template.format(settings.placeholder)
-        for name, vectors in (("after", state.vectors), ("before", start)):
+        for name, vectors in versions:
             pictures = pictures_of(
                 model, prompt, settings.placeholder, vectors, PREVIEWS, PICTURE_SEED
             )
-            run.save_picture(f"samples/{i:02}-{name}", sheet(pictures, PREVIEWS))
+            write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
     write_card(run)
     write_report(run)
 
@@ -91,22 +94,27 @@ def sheet(pictures: Images, columns: int) -> Image:
 
 
 def evaluate_run(
-    run: Run, model: Model, clip: Clip, judge: Judge | None, concept: str, count: int, seed: int
+    run: Run, learner: Learner, judge: Judge | None, concept: str, count: int, seed: int
 ) -> dict[str, tuple[Score, Score]]:
-    """The scores of the word at its start and as learned, also written to ``scores.json``."""
-    settings, images = run.settings, run.images(model.size)
-    learner = Learner(settings, model, images, clip)
-    results = [
+    """The scores of the word at its start and as learned, also written to ``scores.json``.
+
+    Raises:
+        SettingError: the run has no CLIP model to score with.
+    """
+    settings, clip = learner.settings, learner.clip
+    if clip is None:
+        raise SettingError("a CLIP model to score with", "none", "Learn the word with --clip.")
+    start, learned = (
         evaluate(
-            model, clip, images, settings.placeholder, vectors, settings.kind, count, seed,
-            judge, concept,
+            learner.model, clip, learner.images, settings.placeholder, vectors, settings.kind,
+            count, seed, judge, concept,
         )
         for vectors in (learner.subspace.origin, run.word().vectors)
-    ]  # fmt: skip
+    )  # fmt: skip
     table = {
-        name: (getattr(results[0], name), getattr(results[1], name))
+        name: (getattr(start, name), getattr(learned, name))
         for name in ("reconstruction", "editability", "judge")
-        if getattr(results[0], name) is not None
+        if getattr(start, name) is not None
     }
     values = {name: [asdict(score) for score in pair] for name, pair in table.items()}
     write_json(

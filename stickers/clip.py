@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from evoken.models.clip import MEAN, STD
 from stickers import training
 from stickers.autoencoder import to_images
 from stickers.data import Dataset
@@ -17,10 +17,6 @@ SETTINGS = training.Settings(
     samples=400_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
 )
 WIDTH = 256
-
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -51,8 +47,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 def clip_pixels(images: Tensor) -> Tensor:
     """Images in [-1, 1] as CLIP's vision tower takes them (already 64 px)."""
-    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(STD, device=images.device)[:, None, None]
+    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (MEAN, STD))
     return ((images + 1) / 2 - mean) / std
 
 
@@ -93,12 +88,3 @@ def train(
     model = build(tokenizer)
     training.train("clip", model, loss, SETTINGS, folder, device, minutes)
     return model
-
-
-@torch.no_grad()
-def retrieval(model: CLIPModel, images: Tensor, ids: Tensor, among: int = 100) -> float:
-    """R@1 of captions for pictures: share of pictures whose own caption is the nearest of ``among``."""
-    similarity = model(input_ids=ids, pixel_values=clip_pixels(images)).logits_per_image
-    blocks = [similarity[i : i + among, i : i + among] for i in range(0, len(images), among)]
-    hits = [(b.argmax(1).cpu().numpy() == np.arange(len(b))).mean() for b in blocks]
-    return float(np.mean(hits))

@@ -76,7 +76,6 @@ def train(
     folder: Path,
     device: torch.device,
     minutes: float = math.inf,
-    on_checkpoint: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
     """Train until ``settings.samples`` are seen or ``minutes`` are over; returns ``model`` holding
     the EMA weights. ``on_checkpoint`` gets the model with EMA weights and the samples seen.
@@ -91,14 +90,6 @@ def train(
     total = math.ceil(settings.samples / settings.batch)
     started, last_save, log_from, log_step = time.time(), time.time(), time.time(), step
     averages: dict[str, float] = {}
-
-    def checkpoint() -> None:
-        _save(path, weights, ema, optimizers, step)
-        if on_checkpoint:
-            with _Swapped(weights, ema):
-                model.eval()
-                on_checkpoint(model, step * settings.batch)
-                model.train()
 
     while step < total and time.time() - started < minutes * 60:
         for group in (g for o in optimizers for g in o.param_groups):
@@ -133,30 +124,19 @@ def train(
                 flush=True,
             )
         if time.time() - last_save > 600:
-            checkpoint()
+            _save(path, weights, ema, optimizers, step)
             last_save = time.time()
-    checkpoint()
-    with torch.no_grad():
+    _save(path, weights, ema, optimizers, step)
+    return restore(model, path)
+
+
+def restore(model: nn.Module, path: Path) -> nn.Module:
+    """The model with the EMA weights of a checkpoint."""
+    weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
+    with safe_open(path, "pt") as file, torch.no_grad():
         for key, weight in weights.items():
-            weight.copy_(ema[key])
+            weight.copy_(file.get_tensor(f"ema.{key}"))
     return model.eval()
-
-
-class _Swapped:
-    """Within the block, the model has its EMA weights."""
-
-    def __init__(self, weights: dict[str, nn.Parameter], ema: dict[str, Tensor]) -> None:
-        self.weights, self.ema = weights, ema
-
-    def _swap(self) -> None:
-        for key, weight in self.weights.items():
-            weight.data, self.ema[key] = self.ema[key], weight.data
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
 
 
 def _save(

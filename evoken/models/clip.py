@@ -9,6 +9,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from evoken.arrays import Images
 from evoken.errors import ModelError
+from evoken.models.batches import in_batches
 
 # The normalisation of pixels that all CLIP models share.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -40,11 +41,10 @@ class Clip:
     @torch.inference_mode()
     def image_features(self, images: Images) -> Tensor:
         """N x width, of images of any size in [-1, 1]."""
-        side = self.model.config.vision_config.image_size
-        features = [self._image_part(part, side) for part in images.split(BATCH)]
-        return torch.cat(features).clone()
+        return in_batches(self._image_part, BATCH, images).clone()
 
-    def _image_part(self, images: Images, side: int) -> Tensor:
+    def _image_part(self, images: Images) -> Tensor:
+        side = self.model.config.vision_config.image_size
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
@@ -55,15 +55,15 @@ class Clip:
     @torch.inference_mode()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """N x width."""
-        features = []
-        for i in range(0, len(texts), BATCH):
-            inputs = self.tokenizer(
-                list(texts[i : i + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=self.model.config.text_config.max_position_embeddings,
-                return_tensors="pt",
-            )
-            pooled = self.model.text_model(input_ids=inputs.input_ids).pooler_output
-            features.append(F.normalize(self.model.text_projection(pooled), dim=-1))
-        return torch.cat(features).clone()
+        inputs = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        return in_batches(self._text_part, BATCH, inputs.input_ids).clone()
+
+    def _text_part(self, ids: Tensor) -> Tensor:
+        pooled = self.model.text_model(input_ids=ids).pooler_output
+        return F.normalize(self.model.text_projection(pooled), dim=-1)

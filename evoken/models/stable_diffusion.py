@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import ModelError, WordError
 from evoken.models.base import ModelSpec, Vocabulary
+from evoken.models.batches import in_batches
 from evoken.process import from_betas
-
-# Kernels may round differently for other batch shapes; in multiples of this they were found not to.
-BATCH_UNIT = 16
 
 
 class StableDiffusion:
@@ -75,14 +73,21 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode(self, images: Images) -> Latents:
-        parts = images.to(self.device).split(self.spec.batch)
-        scale = self.vae.config.scaling_factor
-        return torch.cat([self.vae.encode(p).latent_dist.mode() * scale for p in parts]).clone()
+        found = in_batches(
+            lambda x: self.vae.encode(x).latent_dist.mode(),
+            self.spec.batch,
+            images.to(self.device),
+        )
+        return found.clone() * self.vae.config.scaling_factor
 
     @torch.inference_mode()
     def decode(self, latents: Latents) -> Images:
-        parts = (latents / self.vae.config.scaling_factor).split(self.spec.batch)
-        return torch.cat([self.vae.decode(p).sample for p in parts]).clamp(-1, 1).clone()
+        found = in_batches(
+            lambda x: self.vae.decode(x).sample,
+            self.spec.batch,
+            latents / self.vae.config.scaling_factor,
+        )
+        return found.clamp(-1, 1).clone()
 
     def _ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
@@ -124,17 +129,14 @@ class StableDiffusion:
         return self._encode_text(ids.repeat(len(vectors), 1), embedded.flatten(0, 1))
 
     def _encode_text(self, ids: Tensor, embedded: Tensor | None) -> Hidden:
+        def encode(ids: Tensor, *embedded: Tensor) -> Tensor:
+            with _embeddings(self._table, *embedded):
+                hidden: Tensor = self.text_encoder(ids).last_hidden_state
+            return hidden
+
+        inputs = (ids,) if embedded is None else (ids, embedded)
         with self._arithmetic():
-            parts = []
-            for i in range(0, len(ids), self.spec.batch):
-                part = slice(i, i + self.spec.batch)
-                inputs = _padded(ids[part])
-                with _embeddings(
-                    self._table, None if embedded is None else _padded(embedded[part])
-                ):
-                    hidden = self.text_encoder(inputs).last_hidden_state
-                parts.append(hidden[: len(ids[part])].float())
-        return torch.cat(parts).clone()
+            return in_batches(encode, self.spec.batch, *inputs).float().clone()
 
     def _arithmetic(self) -> torch.autocast:
         low = self.spec.precision == "bfloat16"
@@ -144,14 +146,11 @@ class StableDiffusion:
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         self.calls += len(latents)
         timestep = self.process.timestep(t).to(self.device)
-        out = []
         with self._arithmetic():
-            for i in range(0, len(latents), self.spec.batch):
-                part = slice(i, i + self.spec.batch)
-                inputs = [_padded(x[part]) for x in (latents, timestep, hidden)]
-                predicted = self.unet(*inputs).sample.float()
-                out.append(predicted[: len(latents[part])])
-        return torch.cat(out).clone()
+            found = in_batches(
+                lambda *x: self.unet(*x).sample, self.spec.batch, latents, timestep, hidden
+            )
+        return found.float().clone()
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         side = self.unet.config.sample_size
@@ -179,14 +178,8 @@ class StableDiffusion:
         return self.decode(latents)
 
 
-def _padded(rows: Tensor) -> Tensor:
-    """The batch filled up to a multiple of BATCH_UNIT by repeating its last row."""
-    missing = -len(rows) % BATCH_UNIT
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
-
-
 @contextmanager
-def _embeddings(table: nn.Embedding, embedded: Tensor | None) -> Iterator[None]:
+def _embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
     """Within the block, the embedding layer returns ``embedded`` instead of looking ids up. This is
     how vectors become arguments of encoders that take ids only.
     """

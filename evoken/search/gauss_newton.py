@@ -58,11 +58,8 @@ class GaussNewton:
         return np.vstack([self._x, self._x + self._difference * self._directions])
 
     def tell(self, evaluation: Evaluation) -> None:
-        gram = evaluation.gram
-        if gram is None or not np.isfinite(gram).all():
-            raise SearchError("finite residuals", "NaN or infinite values",
-                              "Use float32 precision and a smaller --sigma.")  # fmt: skip
-        u = self._directions
+        gram, kept = _without_failures(evaluation.gram)
+        u = self._directions[kept]
         hessian = u.T @ (gram[1:, 1:] / self._difference**2) @ u
         gradient = u.T @ (gram[1:, 0] / self._difference)
         self._hessian = self._fading * self._hessian + hessian
@@ -81,6 +78,15 @@ class GaussNewton:
     def sigma(self) -> float:
         done = min(1.0, self._generation / max(1, self._generations - 1))
         return float(self._radius * self._final**done)
+
+
+def _without_failures(gram: Coords | None) -> tuple[Coords, Coords]:
+    """The part of the Gram matrix that belongs to finite residuals, and which directions those are."""
+    finite = np.zeros(0, bool) if gram is None else np.isfinite(np.diag(gram))
+    if gram is None or not finite[:1].any() or not finite[1:].any():
+        raise SearchError("finite residuals at the centre and around it", "NaN or infinite values",
+                          "Use float32 precision and a smaller --sigma.")  # fmt: skip
+    return gram[np.ix_(finite, finite)], finite[1:]
 
 
 def trust_region_step(hessian: np.ndarray, descent: np.ndarray, radius: float) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A learned word as a file that diffusers loads with ``load_textual_inversion``."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,11 @@ class Word:
 
 
 def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
-    """Write {placeholder: vectors} as float32, with ``about`` in the file's header."""
+    """Write {placeholder: vectors} as float32, with ``about`` in the file's header (as one entry:
+    safetensors writes several in any order, and the same word should be the same file).
+    """
     tensors = {word.placeholder: word.vectors.detach().float().cpu().contiguous()}
-    write_bytes(path, save(tensors, about))
+    write_bytes(path, save(tensors, {"evoken": json.dumps(about, sort_keys=True)}))
 
 
 def load_word(path: Path) -> Word:

@@ -53,7 +53,7 @@ class Record:
     calls: int
     seconds: float
     losses: tuple[float | None, ...]
-    gram: tuple[tuple[float, ...], ...] | None
+    gram: tuple[tuple[float | None, ...], ...] | None
     validation: float
     sigma: float
     norm: float
@@ -71,8 +71,17 @@ class Record:
 
     def evaluation(self) -> Evaluation:
         """What the search was told."""
-        losses = np.array([math.nan if x is None else x for x in self.losses], dtype=np.float64)
-        return Evaluation(losses, None if self.gram is None else np.array(self.gram))
+        gram = None if self.gram is None else np.stack([_to_array(row) for row in self.gram])
+        return Evaluation(_to_array(self.losses), gram)
+
+
+def _to_row(values: np.ndarray) -> tuple[float | None, ...]:
+    """As JSON can hold it: failures are null."""
+    return tuple(x if math.isfinite(x) else None for x in values.tolist())
+
+
+def _to_array(row: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if x is None else x for x in row], dtype=np.float64)
 
 
 class Learner:
@@ -94,7 +103,7 @@ class Learner:
             SettingError: settings that do not fit the model.
         """
         check_placeholder(settings.placeholder, model)
-        self.settings, self.model = settings, model
+        self.settings, self.model, self.images, self.clip = settings, model, images, clip
         self.objective = _objective(settings, model, images, clip)
         self.subspace = _subspace(settings, model, images, clip)
         self.cost = self._calls_per_generation()
@@ -157,14 +166,13 @@ class Learner:
         if not math.isfinite(validation):
             raise SearchError("a finite validation loss", str(validation),
                               "Use float32 precision and a smaller --sigma.")  # fmt: skip
-        losses = tuple(x if math.isfinite(x) else None for x in evaluation.losses.tolist())
         gram = evaluation.gram
         record = Record(
             self.generation + 1,
             self.calls + self.model.calls - before,
             self.seconds + time.monotonic() - started,
-            losses,
-            None if gram is None else tuple(tuple(row) for row in gram.tolist()),
+            _to_row(evaluation.losses),
+            None if gram is None else tuple(_to_row(row) for row in gram),
             validation,
             self.search.sigma,
             float(center.norm(dim=1).mean()),
@@ -251,9 +259,9 @@ def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None)
     vocabulary = model.vocabulary().vectors
     if "added-mean" in s.mistakes:
         origin = origin + vocabulary.mean(0)
-    axes = s.axes or min(256, *vocabulary.shape)
-    if s.subspace == "identity":
-        axes = vocabulary.shape[1]
+    words, width = vocabulary.shape
+    most = {"identity": width, "pca": min(256, width, words - 1)}.get(s.subspace, min(256, width))
+    axes = s.axes or most
     return build_subspace(s.subspace, origin, vocabulary, axes,
                           torch_generator(s.seed, 0, "subspace"),
                           unit_axes="unit-axes" in s.mistakes)  # fmt: skip

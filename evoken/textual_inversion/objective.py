@@ -193,5 +193,5 @@ class ImageSimilarity:
         images = self.model.generate(
             hidden.repeat_interleave(pictures, 0), seeds * len(vectors), self.steps, self.guidance
         )
-        features = self.clip.image_features(images.cpu()).unflatten(0, (len(vectors), pictures))
-        return 1 - (features @ self._features.T).double().mean((1, 2))
+        features = self.clip.image_features(images.cpu()).double().split(pictures)
+        return 1 - torch.stack([(f @ self._features.double().T).mean() for f in features])

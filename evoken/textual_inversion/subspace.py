@@ -106,8 +106,8 @@ def build_subspace(
 
     Args:
         kind: one of SUBSPACES.
-        axes: axes per vector (d); "identity" has as many as the width. At most the width, and for
-            "pca" at most the number of words.
+        axes: axes per vector (d), at most the width, and for "pca" less than the number of words;
+            "identity" has just the width.
         unit_axes: "pca" with the paper's axes of length 1.
 
     Raises:
@@ -117,8 +117,10 @@ def build_subspace(
     if kind not in SUBSPACES:
         raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
     most = min(width, words - 1) if kind == "pca" else width
-    if not 1 <= axes <= most:
-        raise SettingError(f"1 to {most} axes", str(axes), "Change --axes.")
+    least = width if kind == "identity" else 1
+    if not least <= axes <= most:
+        raise SettingError(f"{least} to {most} axes for the subspace {kind!r}", str(axes),
+                           "Change --axes, or --subspace.")  # fmt: skip
     if kind == "pca":
         basis = (unit_pca_basis if unit_axes else pca_basis)(vocabulary, axes)
     elif kind == "prior":

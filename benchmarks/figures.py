@@ -1,0 +1,33 @@
+"""The figures that README and docs quote: ``docs/figures.json``, written by the benchmarks alone."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evoken.files import write_json
+
+FILE = Path(__file__).parent.parent / "docs" / "figures.json"
+
+
+def read() -> dict[str, Any]:
+    """All figures: name to number, or to {"median", "low", "high", "n"}."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+
+def update(found: dict[str, Any]) -> None:
+    """Print the figures and put them among the others."""
+    for name, value in found.items():
+        print(f"{name:36} {value}")
+    write_json(FILE, read() | found)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range of repeated measurements."""
+    return {
+        "median": round(statistics.median(values), 4),
+        "low": round(min(values), 4),
+        "high": round(max(values), 4),
+        "n": len(values),
+    }

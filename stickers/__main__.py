@@ -1,0 +1,110 @@
+"""``python -m stickers``: make the embedded models, stage by stage; every stage can be resumed."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from evoken.models.embedded import STICKERS
+from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary
+
+STAGES = ("autoencoder", "clip", "judge", "denoiser", "export")
+WORLD_SEED, JUDGE_SEED = 11, 12
+
+
+def main() -> None:
+    """Parse the command line and run the stages that are asked for, in order."""
+    parser = argparse.ArgumentParser(prog="python -m stickers", description=__doc__)
+    parser.add_argument("stages", nargs="*", default=STAGES, help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--folder", type=Path, default=Path("build/stickers"))
+    parser.add_argument("--minutes", type=float, default=150, help="at most, for each stage")
+    parser.add_argument("--pictures", type=int, default=150_000, help="rendered for training")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    if unknown := set(options.stages) - set(STAGES):
+        parser.error(f"expected stages of {', '.join(STAGES)}; got {', '.join(sorted(unknown))}")
+    torch.set_num_threads(options.threads)
+    for stage in (s for s in STAGES if s in options.stages):
+        run_stage(stage, options.folder, torch.device(options.device), options)
+
+
+def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.Namespace) -> None:
+    """Run one stage from where it stands."""
+    models, minutes = folder / "models", options.minutes
+    if stage == "judge":
+        data.render_dataset(folder / "judge-data", JUDGE_SEED, options.pictures, held_out=True)
+        judge.train(data.Dataset(folder / "judge-data"), folder, device, minutes).save(
+            models / "judge"
+        )
+        return
+    if stage == "export":
+        export(folder, STICKERS)
+        return
+    data.render_dataset(folder / "data", WORLD_SEED, options.pictures)
+    dataset = data.Dataset(folder / "data")
+    if stage == "autoencoder":
+        autoencoder.train(dataset, folder, device, minutes).save_pretrained(models / "vae")
+    elif stage == "clip":
+        tokenizer = vocabulary.train_tokenizer(dataset.captions)
+        vocabulary.save_tokenizer(tokenizer, models / "tokenizer")
+        model = clip.train(dataset, tokenizer, folder, device, minutes)
+        model.save_pretrained(models / "clip")
+    else:
+        vae = AutoencoderKL.from_pretrained(models / "vae").to(device)
+        text_encoder = text_encoder_of(CLIPModel.from_pretrained(models / "clip")).to(device)
+        tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
+        denoiser.encode_dataset(dataset, vae, text_encoder, tokenizer, folder, device)
+        denoiser.train(folder, device, minutes).save_pretrained(models / "unet")
+
+
+def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
+    """CLIP's text tower as diffusers wants it: a ``CLIPTextModel``."""
+    encoder = CLIPTextModel(model.config.text_config)
+    weights = model.text_model.state_dict()
+    names = encoder.state_dict()
+    encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
+    return encoder.eval()
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the models as they are shipped: float16 safetensors, in the standard layouts."""
+    models, partial = folder / "models", target.with_name("weights.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    whole = CLIPModel.from_pretrained(models / "clip")
+    tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
+    unet_file = folder / "denoiser.safetensors"
+    unet = training.restore(denoiser.build(), unet_file)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(models / "vae").half(),
+        text_encoder=text_encoder_of(whole).half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=denoiser.noise_schedule(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(partial / "stickers")
+    whole.half().save_pretrained(partial / "clip")
+    tokenizer.save_pretrained(partial / "clip")
+    side = whole.config.vision_config.image_size
+    size = {"height": side, "width": side}
+    CLIPImageProcessor(
+        size={"shortest_edge": side}, crop_size=size, do_center_crop=True
+    ).save_pretrained(partial / "clip")
+    shutil.copytree(models / "judge", partial / "judge")
+    for file in folder.glob("*.log.jsonl"):
+        last = file.read_text(encoding="utf-8").splitlines()[-1]
+        (partial / file.name.replace(".jsonl", ".last.json")).write_text(last + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    size_mb = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
+    print(f"exported {size_mb:.1f} MB to {target}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

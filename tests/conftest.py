@@ -1,0 +1,56 @@
+import os
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from evoken.models.base import ModelSpec
+from evoken.models.clip import Clip
+from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusion
+from tests import tiny
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pipeline and its CLIP on disk: ``model`` and ``clip``."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tiny_folder: Path) -> StableDiffusion:
+    return load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
+
+
+@pytest.fixture(scope="session")
+def clip(tiny_folder: Path) -> Clip:
+    return Clip.load(str(tiny_folder / "clip"))
+
+
+@pytest.fixture(scope="session")
+def images() -> torch.Tensor:
+    """Four images of one thing: a bright disc on changing grounds, 16 px."""
+    y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    disc = ((x - 8) ** 2 + (y - 8) ** 2 < 20).float()
+    grounds = torch.linspace(-1, 0.5, 4)[:, None, None, None]
+    return disc * torch.tensor([1.0, 0.2, -0.5])[:, None, None] + (1 - disc) * grounds
+
+
+def make_photos(folder: Path) -> Path:
+    """A folder of four small pictures."""
+    folder.mkdir()
+    for i, colour in enumerate(("red", "green", "blue", "white")):
+        Image.new("RGB", (40, 30), colour).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "disc")

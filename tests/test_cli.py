@@ -1,0 +1,319 @@
+"""The command line in-process: what a user types, what they see, and every kind of bad input."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from evoken import workflow
+from evoken.cli import app
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.run import Run
+from tests.conftest import make_photos
+
+SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "120")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def evoken(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def learn(tiny_folder: Path, photos: Path) -> Callable[..., Result]:
+    """``evoken learn`` on the small model; arguments are appended."""
+
+    def run(*arguments: object, images: Path | None = photos) -> Result:
+        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *SMALL)
+        where = () if images is None else (images,)
+        return evoken("learn", *where, *model, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_photos(folder / "disc")
+    result = evoken(
+        "learn", folder / "disc", "--model", tiny_folder / "model", "--clip", tiny_folder / "clip",
+        *SMALL, "--output", folder / "run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+@pytest.fixture
+def done(finished: Path) -> Path:
+    """A finished run of one's own, at the place where ``learn`` would put it."""
+    return Path(shutil.copytree(finished, "runs/disc"))
+
+
+def refused(result: Result, *words: str) -> None:
+    """One clear sentence, exit code 2, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: expected ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
+    names = {str(p.relative_to(done)) for p in done.rglob("*") if p.is_file()}
+    assert {
+        "config.json", "inputs.json", "records.jsonl", "learned_embeds.safetensors",
+        "README.md", "report.html", "previews/0000.png", "inputs/00.png",
+        "samples/00-before.png", "samples/00-after.png",
+    } <= names  # fmt: skip
+    report = (done / "report.html").read_text()
+    assert "&lt;disc&gt;" in report and "on the beach" in report
+    assert report.count("data:image/png;base64,") >= 4 + 2 * 9 + 2
+    assert "http://" not in report and "https://" not in report
+    assert json.loads((done / "config.json").read_text())["settings"]["placeholder"] == "<disc>"
+
+
+def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder / "model")
+    pipe.load_textual_inversion(str(done))
+    token = pipe.tokenizer.convert_tokens_to_ids("<disc>")
+    loaded = pipe.text_encoder.get_input_embeddings().weight[token]
+    assert torch.equal(loaded, Run.open(done).word().vectors[0])
+
+
+def test_generate_draws_the_word_and_overwrites_nothing(done: Path) -> None:
+    prompt = "a photo of a <disc> on the beach"
+    for _ in range(2):
+        result = evoken("generate", prompt, "--word", done, "--count", 3, "--steps", 2)
+        assert result.exit_code == 0, result.output
+    sheets = sorted(p.name for p in Path("pictures").glob("*-0*.png"))
+    assert len(sheets) == 2 * (3 + 1)
+    with Image.open(next(Path("pictures").glob("*-00.png"))) as picture:
+        assert picture.size == (16, 16)
+
+
+def test_generate_draws_an_ordinary_prompt(tiny_folder: Path) -> None:
+    result = evoken("generate", "a cat", "--model", tiny_folder / "model", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert len(list(Path("pictures").glob("*.png"))) == 5
+
+
+def test_evaluate_prints_the_papers_scores(done: Path) -> None:
+    result = evoken("evaluate", done, "--count", 3)
+    assert result.exit_code == 0, result.output
+    assert "reconstruction" in result.output and "editability" in result.output
+    scores = json.loads((done / "scores.json").read_text())
+    assert scores["count"] == 3 and len(scores["start_and_learned"]["reconstruction"]) == 2
+
+
+def interrupt_after(generations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the first forward pass after some generations are on disk."""
+    append, denoise = Run.append, StableDiffusion.denoise
+    seen: list[int] = []
+
+    def counting(self: Run, record: Any) -> None:
+        append(self, record)
+        seen.append(record.generation)
+
+    def interrupted(self: StableDiffusion, *arguments: Any) -> torch.Tensor:
+        if len(seen) == generations:
+            seen.append(-1)  # once only
+            os.kill(os.getpid(), signal.SIGINT)
+        return denoise(self, *arguments)
+
+    monkeypatch.setattr(Run, "append", counting)
+    monkeypatch.setattr(StableDiffusion, "denoise", interrupted)
+
+
+@pytest.mark.parametrize("generations", [0, 1, 3, 5])
+def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
+    learn: Callable[..., Result], finished: Path, monkeypatch: pytest.MonkeyPatch, generations: int
+) -> None:
+    interrupt_after(generations, monkeypatch)
+    result = learn("--output", "cut")
+    assert result.exit_code == 130
+    assert "evoken learn --resume cut" in result.stderr
+    assert len(Run.open(Path("cut")).records()) == generations
+    result = evoken("learn", "--resume", "cut")
+    assert result.exit_code == 0, result.output
+    for name in ("learned_embeds.safetensors", "samples/00-after.png", "previews/0000.png"):
+        assert (Path("cut") / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_record_that_a_crash_cut_off_is_done_again(done: Path) -> None:
+    expected = (done / "learned_embeds.safetensors").read_bytes()
+    records = done / "records.jsonl"
+    records.write_text(records.read_text()[:-40])
+    (done / "learned_embeds.safetensors").unlink()
+    assert evoken("learn", "--resume", done).exit_code == 0
+    assert (done / "learned_embeds.safetensors").read_bytes() == expected
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
+    before = files(finished)
+    assert evoken("learn", "--resume", finished).exit_code == 0
+    assert files(finished) == before
+
+
+def test_the_run_does_not_need_the_images_any_more(
+    learn: Callable[..., Result], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(2, monkeypatch)
+    assert learn().exit_code == 130
+    shutil.rmtree(photos)
+    assert evoken("learn", "--resume", "runs/disc").exit_code == 0
+
+
+def test_a_run_that_is_there_is_not_overwritten(learn: Callable[..., Result], done: Path) -> None:
+    before = files(done)
+    refused(learn(), "runs/disc", "--resume")
+    assert files(done) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [("a.jpg", b"text", "something else"), ("b.png", b"", "something else")],
+)
+def test_a_bad_image_is_named_and_nothing_is_begun(
+    learn: Callable[..., Result], photos: Path, name: str, content: bytes, word: str
+) -> None:
+    (photos / name).write_bytes(content)
+    refused(learn(), name, word)
+    assert not Path("runs").exists()
+
+
+def test_no_images(learn: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(learn(images=tmp_path / "empty"), "empty folder")
+    refused(learn(images=tmp_path / "missing"), "does not exist")
+    refused(learn(images=None), "evoken learn FOLDER")
+
+
+def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: Path) -> None:
+    for path in sorted(photos.iterdir())[1:]:
+        path.unlink()
+    (photos / "notes.txt").write_text("text")
+    result = learn()
+    assert result.exit_code == 0, result.output
+    assert "1 image(s)" in result.output and "notes.txt" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--word", "disc"), "placeholder"),
+        (("--word", "<a b>"), "placeholder"),
+        (("--calls", "0"), "calls"),
+        (("--calls", "20"), "budget"),
+        (("--minutes", "-1"), "minutes"),
+        (("--sigma", "0"), "sigma"),
+        (("--search", "luck"), "search"),
+        (("--preset", "fast"), "preset"),
+        (("--axes", "99999"), "axes"),
+        (("--start", "cat dog house"), "tokens"),
+        (("--precision", "int3"), "precision"),
+        (("--batch", "0"), "batch"),
+        (("--mistake", "x"), "mistake"),
+        (("--objective", "similarity"), "sep-cma"),
+        (("--model", "no/such/model/here"), "no/such/model/here"),
+        (("--clip", "./nowhere"), "nowhere"),
+    ],
+)
+def test_bad_settings_are_one_clear_sentence(
+    learn: Callable[..., Result], arguments: tuple[str, ...], word: str
+) -> None:
+    refused(learn(*arguments), word)
+    assert not Path("runs").exists()
+
+
+def test_a_folder_that_is_no_run(photos: Path) -> None:
+    for command in (("evaluate", photos), ("learn", "--resume", photos)):
+        refused(evoken(*command), "run folder")
+    refused(evoken("generate", "a <disc>", "--word", photos), "evoken learn")
+
+
+def test_a_run_of_another_version(done: Path) -> None:
+    config = json.loads((done / "config.json").read_text())
+    (done / "config.json").write_text(json.dumps(config | {"format": 99, "evoken": "9.0"}))
+    before = files(done)
+    refused(evoken("learn", "--resume", done), "9.0", "format 99")
+    refused(evoken("evaluate", done), "9.0")
+    assert files(done) == before
+
+
+def test_a_damaged_config_or_record(done: Path) -> None:
+    records = (done / "records.jsonl").read_text()
+    (done / "records.jsonl").write_text("{}\n" + records)
+    refused(evoken("learn", "--resume", done), "records.jsonl")
+    (done / "config.json").write_text("{")
+    refused(evoken("evaluate", done), "config.json")
+
+
+def test_a_word_that_does_not_fit(done: Path, tmp_path: Path) -> None:
+    refused(evoken("generate", "a cat", "--word", done), "<disc>")
+    (tmp_path / "w.safetensors").write_bytes(b"no safetensors")
+    refused(evoken("generate", "a <disc>", "--word", tmp_path / "w.safetensors"), "safetensors")
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 20 kB: what a full disk does to a program, for real."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_keeps_what_is_there(learn: Callable[..., Result]) -> None:
+    result = learn("--calls", "2000")
+    refused(result, "to write", "unchanged")
+    folder = Path("runs/disc")
+    assert Run.open(folder).records()
+    assert not list(folder.rglob(".*.partial*"))
+
+
+def test_a_folder_that_cannot_be_written(learn: Callable[..., Result]) -> None:
+    Path("file").write_text("in the way")
+    refused(learn("--output", "file/run"), "file/run")
+    refused(learn("--output", "/proc/run"), "/proc/run")
+
+
+def test_losses_that_are_not_numbers(
+    learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise = StableDiffusion.denoise
+    monkeypatch.setattr(StableDiffusion, "denoise", lambda *a: denoise(*a) * float("nan"))
+    refused(learn(), "finite", "float32")
+
+
+def test_the_second_objective_learns(learn: Callable[..., Result]) -> None:
+    result = learn("--objective", "similarity", "--search", "random", "--calls", "800")
+    assert result.exit_code == 0, result.output
+
+
+def test_progress_says_what_how_far_how_good_how_long(learn: Callable[..., Result]) -> None:
+    output = learn("--preview-every", 1).output
+    for word in ("generation 4 of 4", "calls/s", "best loss", "sigma", "s left", "CLIP"):
+        assert word in output
+    assert workflow.PREVIEWS == 4

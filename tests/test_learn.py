@@ -1,0 +1,202 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evoken.errors import SearchError, SettingError, WordError
+from evoken.models.base import ModelSpec
+from evoken.models.clip import Clip
+from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusion
+from evoken.textual_inversion.learn import Learner, Record, learn
+from evoken.textual_inversion.settings import (
+    MISTAKES,
+    PRESETS,
+    SEARCHES,
+    LearnSettings,
+    preset,
+)
+from evoken.textual_inversion.subspace import SUBSPACES
+
+SMALL: dict[str, Any] = {
+    "placeholder": "<disc>",
+    "subspace": "pca",
+    "axes": 8,
+    "popsize": 5,
+    "draws": 4,
+    "sentences": 2,
+    "validation_draws": 8,
+    "calls": 120,
+}
+
+
+def small(**changes: Any) -> LearnSettings:
+    return LearnSettings(**SMALL | changes)
+
+
+def finished(
+    settings: LearnSettings, model: StableDiffusion, images: torch.Tensor, clip: Clip
+) -> tuple[Learner, list[Record]]:
+    steps = list(learn(settings, model, images, clip))
+    return steps[-1][0], [r for _, r in steps]
+
+
+def same(a: Record, b: Record) -> bool:
+    return replace(a, seconds=0.0) == replace(b, seconds=0.0)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, search: str
+) -> None:
+    settings = small(search=search)
+    whole, records = finished(settings, model, images, clip)
+    assert len(records) == 1 + (120 - 8) // (5 * 4 + 8)
+    stored = [Record.from_dict(r.to_dict()) for r in records[:3]]
+    steps = list(learn(settings, model, images, clip, stored))
+    resumed = steps[-1][0]
+    assert all(same(a, b) for a, b in zip(records[3:], [r for _, r in steps], strict=True))
+    assert torch.equal(resumed.vectors, whole.vectors)
+    assert resumed.best_generation == whole.best_generation
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_batch_changes_no_bit_of_a_run(
+    tiny_folder: Path, clip: Clip, images: torch.Tensor, search: str
+) -> None:
+    runs = []
+    for batch in (3, 64):
+        model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny", batch=batch))
+        runs.append(finished(small(search=search), model, images, clip))
+    assert torch.equal(runs[0][0].vectors, runs[1][0].vectors)
+    assert all(same(a, b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
+
+
+@pytest.mark.parametrize("subspace", SUBSPACES)
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_every_subspace_learns(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, subspace: str, vectors: int
+) -> None:
+    settings = small(subspace=subspace, axes=0, vectors=vectors, search="sep-cma")
+    learner, records = finished(settings, model, images, clip)
+    assert learner.vectors.shape == (vectors, model.width)
+    assert learner.best_validation <= records[0].validation
+
+
+def test_the_result_is_the_centre_with_the_least_validation_loss(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    learner, records = finished(small(search="cma"), model, images, clip)
+    best = min(records, key=lambda r: r.validation)
+    assert learner.best_generation == best.generation
+    assert learner.objective.validate(learner.vectors) == best.validation
+
+
+def test_the_budget_is_kept_and_counted(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    before = model.calls
+    _, records = finished(small(calls=300), model, images, clip)
+    assert model.calls - before == records[-1].calls <= 300
+    assert records[-1].calls > 300 - (5 * 4 + 8)
+
+
+def test_a_budget_of_time_ends_a_run(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    settings = small(calls=10**9, minutes=0.02)
+    _, records = finished(settings, model, images, clip)
+    assert records[-2].seconds < 1.2 <= records[-1].seconds
+
+
+@pytest.mark.parametrize("calls", [1, 20])
+def test_a_budget_for_less_than_a_generation_is_refused(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, calls: int
+) -> None:
+    with pytest.raises(SettingError, match="budget"):
+        finished(small(calls=calls), model, images, clip)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_mistake_of_the_paper_can_be_put_back(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, mistake: str
+) -> None:
+    base = {"search": "cma"}
+    right, records = finished(small(**base), model, images, clip)
+    wrong, others = finished(small(**base, mistakes=(mistake,)), model, images, clip)
+    assert records[1].losses != others[1].losses or right.best_generation != wrong.best_generation
+
+
+def test_losses_that_are_not_numbers_end_a_run_with_a_reason(
+    tiny_folder: Path, clip: Clip, images: torch.Tensor
+) -> None:
+    model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
+    with torch.no_grad():
+        model.unet.conv_out.weight.fill_(torch.nan)
+    with pytest.raises(SearchError, match="float32"):
+        finished(small(), model, images, clip)
+
+
+@pytest.mark.parametrize("word", ["disc", "<a disc>", "<>", "<disc", "<d/c>", "<dïsc>", ""])
+def test_a_placeholder_that_some_tool_could_not_read_is_refused(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, word: str
+) -> None:
+    with pytest.raises(WordError, match="placeholder"):
+        finished(small(placeholder=word), model, images, clip)
+
+
+def test_a_placeholder_of_the_vocabulary_is_refused(
+    tiny_folder: Path, clip: Clip, images: torch.Tensor
+) -> None:
+    model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
+    model.tokenizer.add_tokens("<disc>")
+    with pytest.raises(WordError, match="vocabulary"):
+        finished(small(), model, images, clip)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "shape"}, {"search": "luck"}, {"subspace": "x"}, {"objective": "x"},
+        {"initialization": "x"}, {"mistakes": ("x",)}, {"vectors": 0}, {"popsize": 3},
+        {"draws": 0}, {"calls": 0}, {"sigma": 0.0}, {"sigma": -1.0}, {"t_low": 0.5, "t_high": 0.5},
+        {"t_high": 1.1}, {"temperature": -1.0}, {"minutes": -1.0}, {"seed": -1},
+        {"objective": "similarity", "search": "gauss-newton"},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        small(**changes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_being_written_down(name: str) -> None:
+    settings = preset(name, placeholder="<disc>", mistakes=("unit-axes",))
+    assert LearnSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_the_paper_preset_has_the_papers_sizes() -> None:
+    paper = preset("paper", placeholder="<disc>")
+    assert (paper.popsize, paper.axes, paper.draws, paper.sigma) == (30, 256, 20, 0.5)
+    assert paper.search == "cma"
+    assert paper.calls // paper.draws == 13_000
+
+
+def test_unknown_presets_and_settings_are_refused() -> None:
+    with pytest.raises(SettingError, match="preset"):
+        preset("fast", placeholder="<disc>")
+    with pytest.raises(SettingError, match="speed"):
+        LearnSettings.from_dict({"placeholder": "<disc>", "speed": 3})
+
+
+def test_gram_and_losses_survive_being_written_down(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    _, records = finished(small(), model, images, clip)
+    evaluation = records[1].evaluation()
+    again = Record.from_dict(records[1].to_dict()).evaluation()
+    np.testing.assert_array_equal(again.losses, evaluation.losses)
+    assert evaluation.gram is not None and again.gram is not None
+    np.testing.assert_array_equal(again.gram, evaluation.gram)

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoken.models.clip import Clip
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.prompts import OBJECT_TEMPLATES
+from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, Objective, draw
+from tests import tiny
+
+
+def words(count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 1, tiny.WIDTH, generator=generator)
+
+
+def denoising(model: StableDiffusion, images: torch.Tensor, **options: object) -> DenoisingLoss:
+    values: dict[str, object] = {"draws": 6, "sentences": 2, "validation_draws": 4} | options
+    return DenoisingLoss(model, images, "<disc>", OBJECT_TEMPLATES, 7, **values)  # type: ignore[arg-type]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1000))
+def test_draws_cover_levels_images_and_sentences_evenly(
+    count: int, pictures: int, seed: int
+) -> None:
+    latents = torch.zeros(pictures, 2, 3, 3)
+    drawn = draw(seed, 1, "draws", count, latents, OBJECT_TEMPLATES, (0.2, 0.8), 4)
+    strata = ((drawn.t - 0.2) / 0.6 * count).floor().clamp(0, count - 1)
+    assert len(strata.unique()) >= count - 1  # rounding may move one across an edge
+    for chosen, among in ((drawn.image, pictures), (drawn.sentence, len(drawn.sentences))):
+        shares = torch.bincount(chosen, minlength=among)
+        assert shares.max() - shares.min() <= 1
+    again = draw(seed, 1, "draws", count, latents, OBJECT_TEMPLATES, (0.2, 0.8), 4)
+    assert torch.equal(drawn.noise, again.noise) and torch.equal(drawn.t, again.t)
+    other = draw(seed, 2, "draws", count, latents, OBJECT_TEMPLATES, (0.2, 0.8), 4)
+    assert not torch.equal(drawn.noise, other.noise)
+
+
+def test_the_loss_is_equation_1(model: StableDiffusion, images: torch.Tensor) -> None:
+    """Against one candidate, one draw at a time, written with diffusers' own parts."""
+    objective, population = denoising(model, images), words(3)
+    drawn = objective._draw(5, "draws", 6)
+    found = objective.evaluate(population, 5).losses
+    for word, loss in zip(population, found, strict=True):
+        total = 0.0
+        for i in range(6):
+            sentence = drawn.sentences[drawn.sentence[i]].format("<disc>")
+            hidden = model.condition([sentence], "<disc>", word[None])
+            latents = model.encode(images)[drawn.image[i]][None]
+            noisy = model.process.add_noise(latents, drawn.noise[i : i + 1], drawn.t[i : i + 1])
+            step = (drawn.t[i] * 1000).long()
+            predicted = model.unet(noisy, step, encoder_hidden_states=hidden).sample
+            total += float((predicted - drawn.noise[i]).square().mean()) / 6
+        assert loss == pytest.approx(total, rel=1e-4)
+
+
+def test_candidates_share_their_random_numbers(
+    model: StableDiffusion, images: torch.Tensor
+) -> None:
+    same = words(1).repeat(4, 1, 1)
+    shared = denoising(model, images).evaluate(same, 3).losses
+    assert (shared == shared[0]).all()
+    own = denoising(model, images, shared_draws=False).evaluate(same, 3).losses
+    assert len(set(own.tolist())) == 4
+
+
+def test_the_gram_matrix_is_that_of_the_residuals(
+    model: StableDiffusion, images: torch.Tensor
+) -> None:
+    objective, population = denoising(model, images), words(4)
+    evaluation = objective.evaluate(population, 2, gram=True)
+    residuals = objective.residuals(population, objective._draw(2, "draws", 6)).double().flatten(1)
+    relative = torch.cat([residuals[:1], residuals[1:] - residuals[:1]])
+    expected = (relative @ relative.T / residuals.shape[1]).numpy()
+    assert evaluation.gram is not None
+    np.testing.assert_allclose(evaluation.gram, expected, rtol=1e-5, atol=1e-12)
+    assert evaluation.gram[0, 0] == pytest.approx(evaluation.losses[0], rel=1e-6)
+    # Losses of the others follow from it: |r_0 + d|^2 = |r_0|^2 + 2 r_0 d + |d|^2.
+    rebuilt = expected[0, 0] + 2 * expected[0, 1:] + np.diag(expected)[1:]
+    np.testing.assert_allclose(rebuilt, evaluation.losses[1:], rtol=1e-5)
+
+
+def test_noise_levels_stay_in_their_range(model: StableDiffusion, images: torch.Tensor) -> None:
+    drawn = denoising(model, images, t_range=(0.5, 0.6))._draw(0, "draws", 50)
+    assert drawn.t.min() >= 0.5 and drawn.t.max() <= 0.6
+
+
+@pytest.fixture(params=["denoising", "similarity"])
+def objective(
+    request: pytest.FixtureRequest, model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> Objective:
+    if request.param == "denoising":
+        return denoising(model, images)
+    return ImageSimilarity(
+        model, images, "<disc>", OBJECT_TEMPLATES, 7, clip, steps=2, validation_pictures=3
+    )
+
+
+def test_every_objective_is_a_function_of_word_and_generation(objective: Objective) -> None:
+    population = words(3)
+    first = objective.evaluate(population, 1).losses
+    assert first.shape == (3,) and np.isfinite(first).all() and len(set(first)) == 3
+    assert (objective.evaluate(population, 1).losses == first).all()
+    assert (objective.evaluate(population, 2).losses != first).any()
+    assert objective.validate(population[0]) == objective.validate(population[0])
+    assert objective.validate(population[0]) != objective.validate(population[1])
+
+
+def test_every_objective_gives_a_candidate_the_same_loss_in_any_company(
+    objective: Objective,
+) -> None:
+    population = words(5)
+    together = objective.evaluate(population, 1).losses
+    alone = [objective.evaluate(w[None], 1).losses[0] for w in population]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_similarity_falls_with_likeness(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    """Pictures that are the images themselves have the least loss there is."""
+    objective = ImageSimilarity(model, images, "<disc>", OBJECT_TEMPLATES, 7, clip, steps=2)
+    features = clip.image_features(images)
+    least = float(1 - (features @ features.T).mean())
+    assert (objective.evaluate(words(3), 1).losses >= least - 0.2).all()
+    assert (objective.evaluate(words(3), 1).losses <= 2).all()

@@ -1,0 +1,160 @@
+"""One battery for every search, then what each claims for itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoken.arrays import Coords
+from evoken.errors import SearchError
+from evoken.search.base import Search, without_failures
+from evoken.search.cma import CMAES
+from evoken.search.gauss_newton import GaussNewton, trust_region_step
+from evoken.search.random_search import RandomSearch
+from evoken.search.zero_order import ZeroOrderAdam
+from evoken.textual_inversion.objective import Evaluation
+
+DIMENSION, POPSIZE, GENERATIONS = 12, 13, 60
+
+SEARCHES: dict[str, Callable[[int], Search]] = {
+    "cma": lambda seed: CMAES(DIMENSION, seed, POPSIZE, 0.3),
+    "sep-cma": lambda seed: CMAES(DIMENSION, seed, POPSIZE, 0.3, separable=True),
+    "zero-order": lambda seed: ZeroOrderAdam(DIMENSION, seed, POPSIZE, 0.1, GENERATIONS),
+    "gauss-newton": lambda seed: GaussNewton(DIMENSION, seed, POPSIZE, 0.3, GENERATIONS),
+    "random": lambda seed: RandomSearch(DIMENSION, seed, POPSIZE, 0.2),
+}
+
+
+class Least:
+    """A linear least-squares problem: residuals A x - b with a known solution."""
+
+    def __init__(self, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.solution = rng.standard_normal(DIMENSION) * 0.5
+        self.matrix = rng.standard_normal((40, DIMENSION)) * np.linspace(2, 0.5, DIMENSION)
+
+    def evaluate(self, coords: Coords) -> Evaluation:
+        residuals = (coords - self.solution) @ self.matrix.T
+        relative = np.vstack([residuals[:1], residuals[1:] - residuals[:1]])
+        losses = (residuals**2).mean(1)
+        return Evaluation(losses, relative @ relative.T / residuals.shape[1])
+
+    def loss(self, coords: Coords) -> float:
+        return float(self.evaluate(coords[None]).losses[0])
+
+
+@pytest.fixture(params=sorted(SEARCHES))
+def make(request: pytest.FixtureRequest) -> Callable[[int], Search]:
+    return SEARCHES[request.param]
+
+
+def run(search: Search, problem: Least, generations: int = GENERATIONS) -> list[Evaluation]:
+    told = []
+    for _ in range(generations):
+        told.append(problem.evaluate(search.ask()))
+        search.tell(told[-1])
+    return told
+
+
+def test_it_improves_on_the_start(make: Callable[[int], Search]) -> None:
+    problem, search = Least(), make(0)
+    run(search, problem)
+    assert problem.loss(search.center) < 0.3 * problem.loss(np.zeros(DIMENSION))
+
+
+def test_it_starts_at_the_origin(make: Callable[[int], Search]) -> None:
+    assert (make(0).center == 0).all()
+    assert make(0).sigma > 0
+
+
+def test_told_the_same_it_asks_the_same(make: Callable[[int], Search]) -> None:
+    problem, search = Least(), make(3)
+    told = run(search, problem, 5)
+    replayed = make(3)
+    for evaluation in told:
+        replayed.ask()
+        replayed.tell(evaluation)
+    np.testing.assert_array_equal(replayed.center, search.center)
+    np.testing.assert_array_equal(replayed.ask(), search.ask())
+
+
+def test_seeds_differ_and_the_global_generator_is_left_alone(
+    make: Callable[[int], Search],
+) -> None:
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert not np.array_equal(make(0).ask(), make(1).ask())
+    run(make(0), Least(), 3)
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+
+
+def test_what_it_hands_out_is_not_its_state(make: Callable[[int], Search]) -> None:
+    search = make(0)
+    search.center[:] = 99
+    assert (search.center == 0).all()
+
+
+def test_a_failed_candidate_does_not_stop_it(make: Callable[[int], Search]) -> None:
+    problem, search = Least(), make(0)
+    for _ in range(GENERATIONS):
+        evaluation = problem.evaluate(search.ask())
+        assert evaluation.gram is not None
+        evaluation.losses[3] = evaluation.gram[3] = evaluation.gram[:, 3] = np.nan
+        search.tell(evaluation)
+    assert problem.loss(search.center) < 0.6 * problem.loss(np.zeros(DIMENSION))
+
+
+def test_a_generation_of_failures_is_an_error(make: Callable[[int], Search]) -> None:
+    search = make(0)
+    count = len(search.ask())
+    failed = Evaluation(np.full(count, np.nan), np.full((count, count), np.nan))
+    with pytest.raises(SearchError, match="NaN"):
+        search.tell(failed)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=9))
+def test_failures_become_the_worst_finite_loss(losses: list[float]) -> None:
+    given_losses = np.array(losses)
+    finite = np.isfinite(given_losses)
+    if not finite.any():
+        with pytest.raises(SearchError):
+            without_failures(given_losses)
+        return
+    found = without_failures(given_losses)
+    assert np.isfinite(found).all()
+    assert (found[finite] == given_losses[finite]).all()
+    assert (found[~finite] == given_losses[finite].max()).all()
+
+
+def test_gauss_newton_solves_a_linear_problem_at_once() -> None:
+    """With every direction and room enough, one step is the solution."""
+    problem = Least()
+    search = GaussNewton(DIMENSION, 0, DIMENSION + 1, 100.0, 3)
+    search.tell(problem.evaluate(search.ask()))
+    np.testing.assert_allclose(search.center, problem.solution, atol=1e-6)
+
+
+def test_gauss_newton_reaches_the_solution_with_half_the_directions() -> None:
+    problem = Least()
+    search = GaussNewton(DIMENSION, 0, 7, 100.0, 30, fading=0.7, final_radius=1.0)
+    run(search, problem, 30)
+    assert problem.loss(search.center) < 1e-2 * problem.loss(np.zeros(DIMENSION))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 8), st.floats(0.01, 10))
+def test_the_trust_region_step_is_the_minimiser(seed: int, rank: int, radius: float) -> None:
+    rng = np.random.default_rng(seed)
+    root = rng.standard_normal((rank, 6))
+    hessian, descent = root.T @ root, rng.standard_normal(6)
+    step = trust_region_step(hessian, descent, radius)
+
+    def model(s: Coords) -> float:
+        return float(0.5 * s @ hessian @ s - descent @ s)
+
+    assert np.linalg.norm(step) <= radius * 1.001
+    for _ in range(30):
+        other = rng.standard_normal(6)
+        other *= radius * rng.random() / np.linalg.norm(other)
+        assert model(step) <= model(other) + 1e-3 * abs(model(other)) + 1e-9

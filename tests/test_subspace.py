@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoken.errors import SettingError
+from evoken.textual_inversion.subspace import (
+    SUBSPACES,
+    Subspace,
+    build_subspace,
+    pca_basis,
+    prior_basis,
+    spread,
+    unit_pca_basis,
+)
+
+WORDS, WIDTH = 60, 12
+
+
+def vocabulary(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(WIDTH, WIDTH, generator=generator) * torch.linspace(2, 0.1, WIDTH)[:, None]
+    return torch.randn(WORDS, WIDTH, generator=generator) @ mixing + 0.3
+
+
+def build(kind: str, axes: int = WIDTH, vectors: int = 1, seed: int = 0) -> Subspace:
+    generator = torch.Generator().manual_seed(seed)
+    return build_subspace(kind, torch.zeros(vectors, WIDTH), vocabulary(), axes, generator)
+
+
+@pytest.mark.parametrize("kind", SUBSPACES)
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+def test_a_unit_step_means_the_same_in_every_subspace(kind: str, vectors: int) -> None:
+    """Standard normal coords move each vector by the vocabulary's spread, in the mean square."""
+    subspace = build(kind, WIDTH, vectors)
+    coords = np.random.default_rng(1).standard_normal((20_000, subspace.dimension))
+    moved = subspace.vectors(coords).double().square().sum(2).mean(0).sqrt()
+    # The prior's axes are random and not rescaled afterwards: equal only on average.
+    tolerance = 0.35 if kind == "prior" else 0.03
+    np.testing.assert_allclose(moved.numpy(), spread(vocabulary()), rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["pca", "prior", "normal"])
+def test_fewer_axes_keep_the_scale(kind: str) -> None:
+    found = float(build(kind, 4).basis.double().square().sum().sqrt())
+    assert found == pytest.approx(spread(vocabulary()), rel=0.5 if kind == "prior" else 1e-5)
+
+
+def test_the_prior_is_equation_5() -> None:
+    """Over many bases, W Q with Q ~ N(0, 1) has lambda times the vocabulary's deviations."""
+    generator = torch.Generator().manual_seed(0)
+    bases = [prior_basis(vocabulary(), 8, 1.5, generator) for _ in range(3000)]
+    variance = torch.stack(bases).double().square().sum(1).mean(0)
+    np.testing.assert_allclose(
+        variance.sqrt().numpy(), 1.5 * vocabulary().double().std(0).numpy(), rtol=0.05
+    )
+
+
+def test_pca_axes_are_the_eigenvectors_of_the_covariance() -> None:
+    basis = pca_basis(vocabulary(), 5).double()
+    covariance = torch.from_numpy(np.cov(vocabulary().double().numpy().T))
+    values = torch.linalg.eigvalsh(covariance).flip(0)[:5]
+    length = basis.norm(dim=1)
+    directions = basis / length[:, None]
+    torch.testing.assert_close(directions @ directions.T, torch.eye(5).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        (directions @ covariance @ directions.T).diag(), values, atol=1e-4, rtol=1e-4
+    )
+    # Lengths in the ratio of the standard deviations along the axes.
+    torch.testing.assert_close(
+        length / length[0], (values / values[0]).sqrt(), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_unit_axes_have_length_1() -> None:
+    assert torch.allclose(unit_pca_basis(vocabulary(), 5).norm(dim=1), torch.ones(5))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SUBSPACES), st.integers(1, 3), st.integers(0, 2**31))
+def test_coords_and_vectors_are_affine(kind: str, vectors: int, seed: int) -> None:
+    subspace = build(kind, WIDTH, vectors)
+    a, b = np.random.default_rng(seed).standard_normal((2, 1, subspace.dimension))
+    zero = np.zeros_like(a)
+    left = subspace.vectors(a + b) - subspace.vectors(zero)
+    right = (subspace.vectors(a) - subspace.vectors(zero)) + (
+        subspace.vectors(b) - subspace.vectors(zero)
+    )
+    torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
+    assert torch.equal(subspace.vectors(zero)[0], subspace.origin)
+
+
+def test_each_vector_has_coords_of_its_own() -> None:
+    subspace = build("identity", vectors=2)
+    coords = np.zeros((1, subspace.dimension))
+    coords[0, :WIDTH] = 1
+    moved = subspace.vectors(coords)[0]
+    assert moved[0].abs().min() > 0 and moved[1].abs().max() == 0
+
+
+@pytest.mark.parametrize(("kind", "axes"), [("pca", 0), ("pca", WIDTH + 1), ("shape", 3)])
+def test_impossible_subspaces_are_refused(kind: str, axes: int) -> None:
+    with pytest.raises(SettingError):
+        build(kind, axes)
