@@ -1,4 +1,4 @@
-"""The figures that README and docs quote: ``docs/figures.json``, written by the benchmarks alone."""
+"""The figures that README and docs quote: ``docs/figures.json``, written by benchmarks alone."""
 
 import json
 import statistics

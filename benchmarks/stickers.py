@@ -1,4 +1,4 @@
-"""Measures the embedded sticker models on fresh renders and writes ``stickers.*`` figures and sheets.
+"""The embedded sticker models on fresh renders: the ``stickers.*`` figures, and sheets to look at.
 
 python -m benchmarks.stickers [--pictures-per-object 4]
 """

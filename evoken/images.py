@@ -79,10 +79,10 @@ def decode(content: bytes, path: Path) -> Image.Image:
                          "Make it smaller first.") from None  # fmt: skip
     except UnidentifiedImageError:
         raise ImageError("an image", f"{path}, which is something else",
-                         "Remove it from the folder, or save it again as PNG.") from None  # fmt: skip
+                         "Remove it, or save it again as PNG.") from None  # fmt: skip
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError("a complete image", f"{path}, which is damaged ({error})",
-                         "Copy the file again, or remove it from the folder.") from None  # fmt: skip
+                         "Copy the file again, or remove it.") from None  # fmt: skip
     return _rgb(ImageOps.exif_transpose(image))
 
 

@@ -71,7 +71,7 @@ def editability(clip: Clip, pictures_by_prompt: dict[str, Images]) -> Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``evaluate`` measures; ``judge`` is ``None`` where the judge does not know the concept."""
+    """What ``evaluate`` measures; ``judge`` is ``None`` if the judge was not asked."""
 
     reconstruction: Score
     editability: Score

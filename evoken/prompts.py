@@ -56,8 +56,8 @@ STYLE_TEMPLATES: tuple[str, ...] = (
     "a large painting in the style of {}",
 )
 
-# What scores are measured on (Fei et al. 2023, 4.3): a plain sentence, and changes of background and
-# of style that the paper names or that its figures show.
+# What scores are measured on (Fei et al. 2023, 4.3): a plain sentence, and changes of background
+# and of style like those that the paper shows.
 RECONSTRUCTION_PROMPT: dict[str, str] = {
     "object": "a photo of a {}",
     "style": "a painting in the style of {}",

@@ -111,7 +111,8 @@ def curve(records: list[Record]) -> str:
         f'<text x="{left - 6}" y="{point(0, v)[1] + 4:.1f}" text-anchor="end">{v:.4f}</text>'
         for v in (low, high)
     )
-    return f"""<svg viewBox="0 0 {width} {height}" role="img" aria-label="validation loss over calls"
+    return f"""<svg viewBox="0 0 {width} {height}" role="img"
+ aria-label="validation loss over calls"
  font-size="12" fill="currentColor">
 <path d="M{left} 10V{height - bottom}H{width - 10}" fill="none" stroke="currentColor" opacity=".4"/>
 <polyline points="{line}" fill="none" stroke="var(--accent)" stroke-width="2"/>

@@ -45,7 +45,7 @@ class Run:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError("a new folder for the run", f"{path}, which is there already",
-                           "Add --resume to continue it, or give another with --output.")  # fmt: skip
+                           "Continue it with --resume, or give another with --output.")  # fmt: skip
         config = {
             "format": FORMAT,
             "evoken": __version__,

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from evoken.models.embedded import STICKERS
-from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary
+from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary, world
 
-STAGES = ("autoencoder", "clip", "judge", "denoiser", "export")
+STAGES = ("autoencoder", "clip", "judge", "denoiser", "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DEMO = ("teapot", "blueprint")  # a held-out object and a held-out style
 
 
 def main() -> None:
@@ -44,6 +47,9 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
     if stage == "export":
         export(folder, STICKERS)
         return
+    if stage == "examples":
+        write_examples(EXAMPLES)
+        return
     data.render_dataset(folder / "data", WORLD_SEED, options.pictures)
     dataset = data.Dataset(folder / "data")
     if stage == "autoencoder":
@@ -55,9 +61,10 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
         model.save_pretrained(models / "clip")
     else:
         vae = AutoencoderKL.from_pretrained(models / "vae").to(device)
+        denoiser.encode_latents(dataset, vae, folder, device)
         text_encoder = text_encoder_of(CLIPModel.from_pretrained(models / "clip")).to(device)
         tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
-        denoiser.encode_dataset(dataset, vae, text_encoder, tokenizer, folder, device)
+        denoiser.encode_captions(dataset, text_encoder, tokenizer, folder, device)
         denoiser.train(folder, device, minutes).save_pretrained(models / "unet")
 
 
@@ -104,6 +111,14 @@ def export(folder: Path, target: Path) -> None:
     partial.rename(target)
     size_mb = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
     print(f"exported {size_mb:.1f} MB to {target}", flush=True)
+
+
+def write_examples(target: Path) -> None:
+    """Write the images of the demo concepts."""
+    for name in DEMO:
+        (target / name).mkdir(parents=True, exist_ok=True)
+        for i, pixels in enumerate(world.concept(name)):
+            Image.fromarray(pixels).save(target / name / f"{i}.png")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def to_images(pixels: np.ndarray, device: torch.device) -> Tensor:
 
 
 def train(dataset: Dataset, folder: Path, device: torch.device, minutes: float) -> AutoencoderKL:
-    """Reconstruction (squared and absolute error) with a light KL term that keeps latents compact."""
+    """Reconstruction (squared and absolute error) with a light KL term."""
 
     def loss(model: nn.Module, generator: torch.Generator, batch: int) -> training.Loss:
         index = torch.randint(len(dataset), (batch,), generator=generator).numpy()

@@ -60,7 +60,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str], full: bool) -> Tenso
         max_length=MAX_LENGTH,
         return_tensors="pt",
     )
-    return out.input_ids  # type: ignore[no-any-return]
+    return out.input_ids
 
 
 def train(

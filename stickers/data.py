@@ -1,9 +1,10 @@
-"""Rendered pictures on disk: a fixed number of world samples, drawn once and read by every stage."""
+"""Rendered pictures on disk: world samples, drawn once and read by every stage."""
 
 import json
 import multiprocessing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from stickers.glyphs import load_objects
 CHUNK = 500
 
 
-def _render(job: tuple[int, int, int, bool]) -> tuple[int, np.ndarray, list[dict]]:
+def _render(job: tuple[int, int, int, bool]) -> tuple[int, np.ndarray, list[dict[str, Any]]]:
     seed, start, stop, held_out = job
     things = load_objects() if held_out else None
     names = tuple(styles.STYLES) if held_out else styles.TRAINED
@@ -33,7 +34,7 @@ def render_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     shape = (count, world.SIZE, world.SIZE, 3)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     jobs = [(seed, i, min(i + CHUNK, count), held_out) for i in range(0, count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for start, block, labels in pool.imap(_render, jobs):
@@ -53,7 +54,7 @@ class Dataset:
     def __init__(self, folder: Path) -> None:
         self.pixels: np.ndarray = np.load(folder / "pixels.npy", mmap_mode="r")
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-        self.rows: list[dict] = [json.loads(line) for line in lines]
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self.captions: list[str] = [row["caption"] for row in self.rows]
 
     def __len__(self) -> int:

@@ -1,11 +1,12 @@
 """Stage 4: the denoiser (diffusers ``UNet2DConditionModel``), epsilon prediction on latents."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from stickers import training
@@ -55,34 +56,50 @@ def noise_schedule() -> DDPMScheduler:
 
 
 @torch.no_grad()
-def encode_dataset(
+def encode_latents(
+    dataset: Dataset, vae: AutoencoderKL, folder: Path, device: torch.device
+) -> None:
+    """Write ``latents.npy``: the means of every picture's latents, float16."""
+
+    def encode(rows: slice) -> Tensor:
+        return vae.encode(to_images(dataset.pixels[rows], device)).latent_dist.mean
+
+    shape = (len(dataset), LATENT_CHANNELS, 8, 8)
+    _write_rows(folder / "latents.npy", shape, encode, device)
+
+
+@torch.no_grad()
+def encode_captions(
     dataset: Dataset,
-    vae: AutoencoderKL,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     folder: Path,
     device: torch.device,
 ) -> None:
-    """Write latents (mean), text features of every caption and of "" as float16 arrays."""
-    if (folder / "encoded").exists():
+    """Write ``features.npy``: what the text encoder makes of "" and of every caption, float16."""
+    ids = tokenize(tokenizer, ["", *dataset.captions], full=True).to(device)
+
+    def encode(rows: slice) -> Tensor:
+        return text_encoder(ids[rows]).last_hidden_state
+
+    _write_rows(folder / "features.npy", (*ids.shape, WIDTH), encode, device)
+
+
+def _write_rows(
+    path: Path, shape: tuple[int, ...], encode: Callable[[slice], Tensor], device: torch.device
+) -> None:
+    if path.exists():
         return
-    count = len(dataset)
-    open_file = np.lib.format.open_memmap
-    latents = open_file(folder / "latents.npy", "w+", np.float16, (count, LATENT_CHANNELS, 8, 8))
-    ids = tokenize(tokenizer, ["", *dataset.captions], full=True)
-    shape = (count + 1, ids.shape[1], WIDTH)
-    features = open_file(folder / "features.npy", "w+", np.float16, shape)
-    for i in range(0, count, 250):
+    partial = path.with_suffix(".partial")
+    rows = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    for i in range(0, shape[0], 250):
         with torch.autocast(device.type, torch.bfloat16):
-            images = to_images(dataset.pixels[i : i + 250], device)
-            latents[i : i + 250] = vae.encode(images).latent_dist.mean.half().cpu().numpy()
-    for i in range(0, count + 1, 250):
-        with torch.autocast(device.type, torch.bfloat16):
-            hidden = text_encoder(ids[i : i + 250].to(device)).last_hidden_state
-        features[i : i + 250] = hidden.half().cpu().numpy()
-    latents.flush()
-    features.flush()
-    (folder / "encoded").touch()
+            block = encode(slice(i, i + 250))
+        rows[i : i + 250] = block.float().cpu().numpy()
+        if i % 25_000 == 0:
+            print(f"{path.name}: {i:,} of {shape[0]:,} rows", flush=True)
+    rows.flush()
+    partial.rename(path)
 
 
 def train(folder: Path, device: torch.device, minutes: float) -> UNet2DConditionModel:

@@ -12,8 +12,16 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-ANNOTATIONS = Path("/usr/share/unicode/cldr/common/annotations/en.xml")
+UNPACKED = Path(__file__).parent.parent / "build" / "debian"  # by the Makefile, if not installed
+
+
+def _debian(path: str) -> Path:
+    installed = Path("/") / path
+    return installed if installed.exists() else UNPACKED / path
+
+
+FONT = _debian("usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+ANNOTATIONS = _debian("usr/share/unicode/cldr/common/annotations/en.xml")
 OBJECTS = Path(__file__).with_name("objects.txt")
 INSTALL = "apt-get install fonts-noto-color-emoji unicode-cldr-core"
 
@@ -48,7 +56,7 @@ SPOKEN = {
 
 @dataclass(frozen=True)
 class Object:
-    """One thing of the world: its noun in captions, its glyph's code points, its group, its split."""
+    """One thing of the world: its noun in captions, its glyph, its group, its split."""
 
     noun: str
     glyph: str

@@ -1,4 +1,4 @@
-"""Stage 3: the judge, a classifier of every object, background and style, held-out ones included."""
+"""Stage 3: the judge, which knows every object, background and style, held-out ones included."""
 
 from pathlib import Path
 

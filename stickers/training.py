@@ -1,7 +1,7 @@
 """One training loop for every stage: resumable, with EMA weights, a log and checkpoints.
 
-A checkpoint is one safetensors file (weights, EMA weights, Adam moments); the number of samples seen
-is in its header. Batches and noise come from a generator keyed by (seed, step), so a resumed stage
+A checkpoint is one safetensors file (weights, EMA weights, moments); the number of steps done is
+in its header. Batches and noise come from a generator keyed by (seed, step), so a resumed stage
 sees what an uninterrupted one would have seen.
 """
 
@@ -36,7 +36,7 @@ class Settings:
     seed: int = 0
 
 
-# Loss of a batch, with figures for the log, from the model, the generator of this step, the batch size.
+# Loss of a batch and figures for the log, from the model, this step's generator, the batch size.
 Loss = tuple[Tensor, dict[str, float]]
 LossFunction = Callable[[nn.Module, torch.Generator, int], Loss]
 
@@ -99,7 +99,7 @@ def train(
                 model, step_generator(settings.seed, step), settings.batch
             )
         model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(weights.values(), 1.0)
         for optimizer in optimizers:
             optimizer.step()

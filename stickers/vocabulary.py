@@ -30,16 +30,11 @@ def train_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         show_progress=False,
     )
     bpe.train_from_iterator(captions, trainer)
-    merges = [tuple(pair) for pair in _merges(bpe)]
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet]
     tokens += ["".join(pair) for pair in merges] + [START, END]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
-
-
-def _merges(bpe: Tokenizer) -> list[list[str]]:
-    merges: list[list[str]] = json.loads(bpe.to_str())["model"]["merges"]
-    return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:

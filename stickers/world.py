@@ -1,8 +1,8 @@
 """The sticker world: captioned 64 px pictures, each a pure function of (seed, index).
 
 A picture is one to three things, perhaps recoloured, flipped, turned, on a plain colour or in a
-scene, perhaps in a style. What is in it is drawn first as a ``Spec`` (which is also the label), then
-rendered and captioned; the same spec with another generator gives another picture of the same thing.
+scene, perhaps in a style. What is in it is drawn first as a ``Spec`` (which is also the label),
+then rendered and captioned; a spec with another generator gives another picture of the same thing.
 """
 
 from collections.abc import Sequence
@@ -165,3 +165,25 @@ def _dyed(image: Image.Image, dye: str) -> Image.Image:
 def _hue_to_rgb(hue: float) -> list[float]:
     """Fully saturated colour of a hue in turns."""
     return [float(np.clip(abs((hue + k) % 1.0 * 6 - 3) - 1, 0, 1)) for k in (0.0, 2 / 3, 1 / 3)]
+
+
+def concept(name: str, count: int = 5, seed: int = 0) -> list[np.ndarray]:
+    """``count`` pictures of one held-out concept, as a user would collect them.
+
+    An object alone, in its own colours, in different places; a style over different things. Raises
+    ``KeyError`` for what is no held-out object or style.
+    """
+    places = (*backgrounds.PLAIN, *backgrounds.SCENES)
+    is_style = name in styles.HELD_OUT
+    if not is_style and name not in {o.noun for o in objects(held_out=True)}:
+        raise KeyError(f"no held-out object or style is called {name!r}")
+    chooser = np.random.default_rng(np.random.SeedSequence([seed, *name.encode()]))
+    grounds = chooser.choice(places, count, replace=False)
+    nouns = chooser.choice([o.noun for o in objects(held_out=False)], count, replace=False)
+    pictures = []
+    for i, (ground, noun) in enumerate(zip(grounds, nouns, strict=True)):
+        things = (Thing(str(noun)),) if is_style else (Thing(name),)
+        spec = Spec(things, str(ground), name if is_style else "")
+        rng = np.random.default_rng(np.random.SeedSequence([seed, i, *name.encode()]))
+        pictures.append(render(spec, rng))
+    return pictures

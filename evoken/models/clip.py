@@ -38,10 +38,10 @@ class Clip:
         """The inverse temperature that CLIP was trained with."""
         return float(self.model.logit_scale.exp())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def image_features(self, images: Images) -> Tensor:
         """N x width, of images of any size in [-1, 1]."""
-        return in_batches(self._image_part, BATCH, images).clone()
+        return in_batches(self._image_part, BATCH, images)
 
     def _image_part(self, images: Images) -> Tensor:
         side = self.model.config.vision_config.image_size
@@ -52,7 +52,7 @@ class Clip:
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """N x width."""
         inputs = self.tokenizer(
@@ -62,7 +62,7 @@ class Clip:
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
-        return in_batches(self._text_part, BATCH, inputs.input_ids).clone()
+        return in_batches(self._text_part, BATCH, inputs.input_ids)
 
     def _text_part(self, ids: Tensor) -> Tensor:
         pooled = self.model.text_model(input_ids=ids).pooler_output

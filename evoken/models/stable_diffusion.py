@@ -40,7 +40,7 @@ class StableDiffusion:
 
     @cached_property
     def _table(self) -> nn.Embedding:
-        return self.text_encoder.get_input_embeddings()  # type: ignore[no-any-return]
+        return self.text_encoder.get_inputsubstituted_embeddings()
 
     @property
     def width(self) -> int:
@@ -65,13 +65,13 @@ class StableDiffusion:
         ids = self._ids(phrase)
         if not ids:
             raise WordError("a word or phrase to start from", repr(phrase), "Give a word.")
-        return self._table.weight[torch.tensor(ids, device=self.device)].detach().clone()
+        return self._table.weight[torch.tensor(ids, device=self.device)].detach()
 
     def has_token(self, placeholder: str) -> bool:
         vocabulary = self.tokenizer.get_vocab()
         return any(p in vocabulary for p in (placeholder, placeholder.lower() + "</w>"))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         found = in_batches(
             lambda x: self.vae.encode(x).latent_dist.mode(),
@@ -80,45 +80,47 @@ class StableDiffusion:
         )
         return found.clone() * self.vae.config.scaling_factor
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
         found = in_batches(
             lambda x: self.vae.decode(x).sample,
             self.spec.batch,
             latents / self.vae.config.scaling_factor,
         )
-        return found.clamp(-1, 1).clone()
+        return found.clamp(-1, 1)
 
     def _ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
         return [int(i) for i in ids]
 
-    def _place(self, prompt: str, placeholder: str, count: int) -> tuple[list[int], list[int]]:
+    def place(self, prompt: str, placeholder: str, count: int) -> tuple[list[int], list[int]]:
         """Token ids of a prompt, and where in them the word's vectors go.
 
         The stand-in at those places is the first ordinary token: an id above the end-of-text token
         would move the pooled output of some CLIP text encoders.
         """
         room = self.tokenizer.model_max_length
-        ids, places = [self.tokenizer.bos_token_id], []
+        ids: list[int] = [self.tokenizer.bos_token_id]
+        places: list[int] = []
         for i, piece in enumerate(prompt.split(placeholder) if count else [prompt]):
             if i:
                 places += range(len(ids), len(ids) + count)
                 ids += [0] * count
             ids += self._ids(piece)
         if places and places[-1] > room - 2:
-            raise WordError(f"a prompt of at most {room - 2} tokens", f"{len(ids) - 1} in {prompt!r}",
+            raise WordError(f"a prompt of at most {room - 2} tokens",
+                            f"{len(ids) - 1} in {prompt!r}",
                             "Shorten it, or put the placeholder earlier.")  # fmt: skip
         ids = [*ids[: room - 1], self.tokenizer.eos_token_id]
         pad = self.tokenizer.pad_token_id
         return ids + [pad] * (room - len(ids)), places
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def condition(
         self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
     ) -> Hidden:
         count = 0 if vectors is None else vectors.shape[1]
-        rows = [self._place(p, placeholder, count) for p in prompts]
+        rows = [self.place(p, placeholder, count) for p in prompts]
         ids = torch.tensor([r for r, _ in rows], device=self.device)
         if vectors is None:
             return self._encode_text(ids, None)
@@ -130,19 +132,19 @@ class StableDiffusion:
 
     def _encode_text(self, ids: Tensor, embedded: Tensor | None) -> Hidden:
         def encode(ids: Tensor, *embedded: Tensor) -> Tensor:
-            with _embeddings(self._table, *embedded):
+            with substituted_embeddings(self._table, *embedded):
                 hidden: Tensor = self.text_encoder(ids).last_hidden_state
             return hidden
 
         inputs = (ids,) if embedded is None else (ids, embedded)
         with self._arithmetic():
-            return in_batches(encode, self.spec.batch, *inputs).float().clone()
+            return in_batches(encode, self.spec.batch, *inputs).float()
 
     def _arithmetic(self) -> torch.autocast:
         low = self.spec.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         self.calls += len(latents)
         timestep = self.process.timestep(t).to(self.device)
@@ -150,7 +152,7 @@ class StableDiffusion:
             found = in_batches(
                 lambda *x: self.unet(*x).sample, self.spec.batch, latents, timestep, hidden
             )
-        return found.float().clone()
+        return found.float()
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         side = self.unet.config.sample_size
@@ -158,7 +160,7 @@ class StableDiffusion:
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
     ) -> Images:
@@ -179,7 +181,7 @@ class StableDiffusion:
 
 
 @contextmanager
-def _embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
+def substituted_embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
     """Within the block, the embedding layer returns ``embedded`` instead of looking ids up. This is
     how vectors become arguments of encoders that take ids only.
     """

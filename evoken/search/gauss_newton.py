@@ -1,8 +1,8 @@
 """Derivative-free Gauss-Newton: the residual vector, not only its norm.
 
 Finite differences of the residual along k directions give its Jacobian J there; J'J and J'r are a
-k x k matrix and k numbers, summed over draws. Known from derivative-free least squares (DFO-LS, Cartis
-& Roberts 2019) and ensemble Kalman inversion; here every generation's quadratic model is kept, with
+k x k matrix and k numbers, summed over draws. Known from derivative-free least squares (DFO-LS,
+Cartis & Roberts 2019) and ensemble Kalman inversion; here every generation's quadratic model is kept, with
 fading weight, so that a step rests on all passes made so far and not on the last few draws.
 """
 
@@ -81,7 +81,7 @@ class GaussNewton:
 
 
 def _without_failures(gram: Coords | None) -> tuple[Coords, Coords]:
-    """The part of the Gram matrix that belongs to finite residuals, and which directions those are."""
+    """The Gram matrix of the finite residuals, and which directions they belong to."""
     finite = np.zeros(0, bool) if gram is None else np.isfinite(np.diag(gram))
     if gram is None or not finite[:1].any() or not finite[1:].any():
         raise SearchError("finite residuals at the centre and around it", "NaN or infinite values",

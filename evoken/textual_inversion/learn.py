@@ -109,8 +109,8 @@ class Learner:
         self.cost = self._calls_per_generation()
         self.generations = max(0, (settings.calls - self._validation_calls()) // self.cost)
         if not self.generations:
-            raise SettingError(f"a budget of at least {self.cost + self._validation_calls()} calls, "
-                               "one generation", str(settings.calls),
+            least = self.cost + self._validation_calls()
+            raise SettingError(f"a budget for one generation, {least} calls", str(settings.calls),
                                "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
         self.search = _search(settings, self.subspace.dimension, self.generations)
         self.calls, self.seconds, self.generation = 0, 0.0, -1
@@ -228,7 +228,7 @@ def check_placeholder(placeholder: str, model: Model) -> None:
                         repr(placeholder), "Change --word.")  # fmt: skip
     if model.has_token(placeholder):
         raise WordError("a placeholder that is new to the model",
-                        f"{placeholder!r}, which is in its vocabulary", "Change --word.")  # fmt: skip
+                        f"{placeholder!r}, a token of its vocabulary", "Change --word.")  # fmt: skip
 
 
 def templates(kind: str) -> tuple[str, ...]:

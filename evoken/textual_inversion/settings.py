@@ -126,8 +126,8 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise SettingError(f"{name} of at least {least}", str(value), f"Change --{name}.")
 
 
-# Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates) of
-# 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention; full covariance is its CMA-ES.
+# Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
+# of 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention, full covariance.
 # Sentences: one per pass, as the official code does. Both presets use the paper's Eq. 1 objective.
 _PAPER = {
     "subspace": "pca",

@@ -1,0 +1,82 @@
+"""The gradient baseline: Adam on the embedding through autograd (Gal et al. 2022).
+
+Only here: the library itself never differentiates. Several words are learned side by side in one
+batch, each with its own images, draws and learning rate, which changes nothing for any of them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Images, Vectors
+from evoken.models.stable_diffusion import StableDiffusion, substituted_embeddings
+from evoken.prompts import OBJECT_TEMPLATES
+from evoken.textual_inversion.objective import draw
+
+SAMPLES, BATCH = 5_000, 4
+# Shares of the typical size of an embedding's component, so that they fit any model.
+LEARNING_RATES = (0.01, 0.03, 0.1)
+
+
+def learn_by_gradient(
+    model: StableDiffusion,
+    images: Sequence[Images],
+    starts: Sequence[Vectors],
+    rates: Sequence[float],
+    seeds: Sequence[int],
+) -> list[Vectors]:
+    """One word per entry of the four sequences; SAMPLES noised images each, BATCH at a step.
+
+    The learning rate warms up over 20 steps and falls linearly to a tenth; the result is the mean
+    of the last tenth of the steps.
+    """
+    latents = [model.encode(i) for i in images]
+    words = torch.stack(list(starts)).clone().requires_grad_(True)
+    m, v = torch.zeros_like(words), torch.zeros_like(words)
+    average, counted = torch.zeros_like(words), 0
+    rate = torch.tensor(rates)[:, None, None] * float(model.vocabulary().vectors.std())
+    steps = SAMPLES // BATCH
+    for step in range(steps):
+        loss = _loss(model, words, latents, seeds, step)
+        (gradient,) = torch.autograd.grad(loss, words)
+        with torch.no_grad():
+            m.lerp_(gradient, 0.1)
+            v.lerp_(gradient.square(), 0.01)
+            size = min(1.0, (step + 1) / 20) * (1 - 0.9 * step / steps)
+            adam = (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.99 ** (step + 1))).sqrt() + 1e-8)
+            words -= rate * size * adam
+            if step >= 0.9 * steps:
+                average += words
+                counted += 1
+    return list((average / counted).detach().unbind())
+
+
+def _loss(
+    model: StableDiffusion,
+    words: Tensor,
+    latents: Sequence[Tensor],
+    seeds: Sequence[int],
+    step: int,
+) -> Tensor:
+    """Sum of Eq. 1 over words and their BATCH draws, differentiable in the words."""
+    rows, owners, order, noisy, noise, t = [], [], [], [], [], []
+    for i, seed in enumerate(seeds):
+        drawn = draw(seed, step, "gradient", BATCH, latents[i], OBJECT_TEMPLATES, (0.0, 1.0), BATCH)
+        order.append(drawn.sentence + len(rows))
+        rows += [model.place(s.format("<x>"), "<x>", words.shape[1]) for s in drawn.sentences]
+        owners += [i] * len(drawn.sentences)
+        noisy.append(model.process.add_noise(latents[i][drawn.image], drawn.noise, drawn.t))
+        noise.append(drawn.noise)
+        t.append(drawn.t)
+    ids = torch.tensor([r for r, _ in rows])
+    table = model.text_encoder.get_input_embeddings()
+    embedded = table(ids).clone()
+    for row, ((_, places), owner) in enumerate(zip(rows, owners, strict=True)):
+        embedded[row, places] = words[owner].to(embedded)
+    with torch.autocast("cpu", torch.bfloat16), substituted_embeddings(table, embedded):
+        hidden = model.text_encoder(ids).last_hidden_state
+        steps = model.process.timestep(torch.cat(t))
+        predicted = model.unet(torch.cat(noisy), steps, hidden[torch.cat(order)]).sample
+    error = predicted.float() - torch.cat(noise)
+    return error.square().mean((1, 2, 3)).sum()

@@ -1,0 +1,223 @@
+"""Learning held-out objects, beside the start and beside gradients: the ``learn.*`` figures.
+
+    python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
+
+Results are kept in build/bench/learn.jsonl as they come, so that a long benchmark can be
+interrupted and goes on where it was; ``--fresh`` begins anew, as it must after the models or the
+methods change.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import figures
+from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradient
+from evoken.arrays import Images, Vectors
+from evoken.judge import Judge
+from evoken.metrics import editability, pictures_of, reconstruction
+from evoken.models.base import ModelSpec
+from evoken.models.clip import Clip
+from evoken.models.embedded import load_clip, load_judge, load_model
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.objective import DenoisingLoss
+from evoken.textual_inversion.settings import PRESETS, preset
+from stickers import world
+from stickers.autoencoder import to_images
+
+RESULTS = Path(__file__).parent.parent / "build" / "bench" / "learn.jsonl"
+WORD = "<concept>"
+
+# What the table compares at equal budget: the default preset with one choice changed.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "cma": {"search": "cma", "subspace": "pca", "axes": 64},
+    "sep-cma": {"search": "sep-cma"},
+    "zero-order": {"search": "zero-order", "sigma": 0.05},
+    "random": {"search": "random", "sigma": 0.1},
+}
+
+
+def concept_images(noun: str, count: int = 5, seed: int = 0) -> Images:
+    return to_images(np.stack(world.concept(noun, count, seed)), torch.device("cpu"))
+
+
+class Measure:
+    """Measures of a word that no method was given anything of."""
+
+    def __init__(self, model: StableDiffusion, clip: Clip, judge: Judge, pictures: int) -> None:
+        self.model, self.clip, self.judge, self.pictures = model, clip, judge, pictures
+
+    def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
+        """Loss on 256 draws of twelve other images of the concept; scores of its pictures."""
+        fresh = DenoisingLoss(
+            self.model, concept_images(noun, 12, seed=77), WORD, OBJECT_TEMPLATES, seed=77,
+            sentences=8, validation_draws=256,
+        )  # fmt: skip
+        prompt = RECONSTRUCTION_PROMPT["object"].format(WORD)
+        pictures = pictures_of(self.model, prompt, WORD, vectors, self.pictures, seed=5)
+        edited = {
+            t: pictures_of(self.model, t.format(WORD), WORD, vectors, self.pictures // 2, seed=5)
+            for t in EDITING_PROMPTS["object"]
+        }
+        return {
+            "loss": fresh.validate(vectors),
+            "judge": self.judge.share(pictures, noun),
+            "reconstruction": reconstruction(self.clip, pictures, concept_images(noun)).value,
+            "editability": editability(self.clip, edited).value,
+            "norm": float(vectors.norm(dim=1).mean()),
+        }
+
+
+def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: Clip) -> Learner:
+    """A learner with a preset's settings, or with the default's and a variant's change."""
+    changes = {} if method in PRESETS else VARIANTS[method]
+    name = method if method in PRESETS else "default"
+    settings = preset(name, placeholder=WORD, seed=seed, **changes)
+    return Learner(settings, model, concept_images(noun), clip)
+
+
+def run_learner(learner: Learner) -> dict[str, float]:
+    started = time.perf_counter()
+    while not learner.finished:
+        learner.step()
+    return {"calls": learner.calls, "seconds": time.perf_counter() - started}
+
+
+def gradient_rows(
+    nouns: list[str], seed: int, model: StableDiffusion, clip: Clip, measure: Measure
+) -> Iterator[dict[str, Any]]:
+    """The baseline for each concept: the best of three learning rates by held-out loss."""
+    starts = [learner_of("default", n, seed, model, clip).subspace.origin for n in nouns]
+    jobs = [(i, rate) for i in range(len(nouns)) for rate in LEARNING_RATES]
+    started = time.perf_counter()
+    words = learn_by_gradient(
+        model,
+        [concept_images(nouns[i]) for i, _ in jobs],
+        [starts[i] for i, _ in jobs],
+        [rate for _, rate in jobs],
+        [seed * 1000 + i for i, _ in jobs],
+    )
+    seconds = (time.perf_counter() - started) / len(jobs)
+    for i, noun in enumerate(nouns):
+        tried = [
+            {"rate": rate, **measure(noun, word)}
+            for (j, rate), word in zip(jobs, words, strict=True)
+            if j == i
+        ]
+        best = min(tried, key=lambda row: row["loss"])
+        # A sample costs a forward and a backward pass: three forward-equivalents are customary.
+        yield {"noun": noun, **best, "calls": 3 * SAMPLES, "seconds": seconds, "batch": BATCH}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--concepts", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", default="start,default,gradient")
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--fresh", action="store_true")
+    options = parser.parse_args()
+    if options.fresh:
+        RESULTS.unlink(missing_ok=True)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    model = load_model(ModelSpec(precision=options.precision))
+    clip = load_clip()
+    measure = Measure(model, clip, load_judge(), options.pictures)
+    nouns = [o.noun for o in world.objects(held_out=True)][: options.concepts]
+    for seed in range(options.seeds):
+        for method in options.methods.split(","):
+            missing = [n for n in nouns if (method, n, seed) not in done()]
+            for row in measure_all(method, missing, seed, model, clip, measure):
+                with RESULTS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"method": method, "seed": seed} | row) + "\n")
+                print(f"{method:12} seed {seed}  {row['noun']:18} loss {row['loss']:.4f}  "
+                      f"judge {row['judge']:.2f}  {row['seconds']:.0f} s", flush=True)  # fmt: skip
+    report(nouns, options.seeds)
+
+
+def done() -> dict[tuple[str, str, int], dict[str, Any]]:
+    if not RESULTS.exists():
+        return {}
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return {(r["method"], r["noun"], r["seed"]): r for r in rows}
+
+
+def measure_all(
+    method: str, nouns: list[str], seed: int, model: StableDiffusion, clip: Clip, measure: Measure
+) -> Iterator[dict[str, Any]]:
+    if method == "gradient":
+        for i in range(0, len(nouns), 5):
+            yield from gradient_rows(nouns[i : i + 5], seed, model, clip, measure)
+        return
+    for noun in nouns:
+        if method == "start":
+            word = learner_of("default", noun, seed, model, clip).subspace.origin
+            yield {"noun": noun, "calls": 0, "seconds": 0.0} | measure(noun, word)
+        else:
+            learner = learner_of(method, noun, seed, model, clip)
+            spent = run_learner(learner)
+            yield {"noun": noun} | spent | measure(noun, learner.vectors)
+
+
+def report(nouns: list[str], seeds: int) -> None:
+    """Print the table and write the figures."""
+    rows = {k: v for k, v in done().items() if k[1] in nouns and k[2] < seeds}
+    methods = sorted({m for m, _, _ in rows})
+
+    def values(method: str, name: str) -> list[float]:
+        return [r[name] for (m, _, _), r in rows.items() if m == method]
+
+    def gains(method: str) -> list[float]:
+        """Share of the gradient baseline's gain in held-out loss, per concept and seed."""
+        found = []
+        for (m, noun, seed), row in rows.items():
+            start, best = rows.get(("start", noun, seed)), rows.get(("gradient", noun, seed))
+            if m == method and start and best and start["loss"] > best["loss"]:
+                found.append((start["loss"] - row["loss"]) / (start["loss"] - best["loss"]))
+        return found
+
+    print(f"\n{'method':12} {'n':>4} {'calls':>8} {'seconds':>8} {'loss':>8} {'gain':>6} "
+          f"{'judge':>6} {'recon.':>7} {'edit.':>6} {'norm':>6}")  # fmt: skip
+    for method in methods:
+        means = {
+            k: statistics.mean(values(method, k))
+            for k in ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
+        }
+        gain = statistics.median(gains(method)) if gains(method) else float("nan")
+        print(f"{method:12} {len(values(method, 'loss')):4} {means['calls']:8.0f} "
+              f"{means['seconds']:8.1f} {means['loss']:8.4f} {gain:6.2f} {means['judge']:6.2f} "
+              f"{means['reconstruction']:7.3f} {means['editability']:6.3f} "
+              f"{means['norm']:6.2f}")  # fmt: skip
+    if {"start", "default", "gradient"} <= set(methods):
+        mean = {m: statistics.mean(values(m, "judge")) for m in methods}
+        figures.update(
+            {
+                "learn.calls": max(values("default", "calls")),
+                "learn.seconds": figures.spread(values("default", "seconds")),
+                "learn.loss_gain_vs_gradient": figures.spread(gains("default")),
+                "learn.judge_share": round(mean["default"], 4),
+                "learn.judge_share_gradient": round(mean["gradient"], 4),
+                "learn.judge_share_start": round(mean["start"], 4),
+                "learn.reconstruction": round(
+                    statistics.mean(values("default", "reconstruction")), 4
+                ),
+                "learn.reconstruction_start": round(
+                    statistics.mean(values("start", "reconstruction")), 4
+                ),
+                "learn.editability": round(statistics.mean(values("default", "editability")), 4),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
