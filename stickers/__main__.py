@@ -1,6 +1,7 @@
 """``python -m stickers``: make the embedded models, stage by stage; every stage can be resumed."""
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from evoken.files import write_json
 from evoken.models.embedded import STICKERS
 from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary, world
 
 STAGES = ("autoencoder", "clip", "judge", "denoiser", "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
+COSTS = "training.json"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEMO = ("teapot", "blueprint")  # a held-out object and a held-out style
 
@@ -25,6 +28,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/stickers"))
     parser.add_argument("--minutes", type=float, default=150, help="at most, for each stage")
     parser.add_argument("--pictures", type=int, default=150_000, help="rendered for training")
+    parser.add_argument(
+        "--shipped",
+        action="store_true",
+        help="train the shipped denoiser further, on shipped parts",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -52,6 +60,8 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
         return
     data.render_dataset(folder / "data", WORLD_SEED, options.pictures)
     dataset = data.Dataset(folder / "data")
+    if options.shipped:
+        unpack(STICKERS, folder)
     if stage == "autoencoder":
         autoencoder.train(dataset, folder, device, minutes).save_pretrained(models / "vae")
     elif stage == "clip":
@@ -75,6 +85,33 @@ def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
     names = encoder.state_dict()
     encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
     return encoder.eval()
+
+
+def unpack(shipped: Path, folder: Path) -> None:
+    """Lay the shipped models out as the stages leave them, so that the denoiser goes on from there;
+    does nothing where a checkpoint of the denoiser is.
+    """
+    checkpoint, models = folder / "denoiser.safetensors", folder / "models"
+    if checkpoint.exists():
+        return
+    pipeline = StableDiffusionPipeline.from_pretrained(shipped / "stickers", safety_checker=None)
+    pipeline.vae.save_pretrained(models / "vae")
+    pipeline.tokenizer.save_pretrained(models / "tokenizer")
+    CLIPModel.from_pretrained(shipped / "clip").save_pretrained(models / "clip")
+    shutil.copytree(shipped / "judge", models / "judge", dirs_exist_ok=True)
+    shutil.copy(shipped / COSTS, folder / COSTS)
+    training.start_from(pipeline.unet.float(), checkpoint)
+
+
+def costs(folder: Path) -> dict[str, dict[str, float]]:
+    """Samples and minutes of each stage, with those of the shipped models that it began from."""
+    file = folder / COSTS
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    total = {}
+    for stage in STAGES[:4]:
+        parts = [earlier.get(stage, {}), training.cost(folder, stage)]
+        total[stage] = {k: sum(p.get(k, 0) for p in parts) for k in ("samples", "minutes")}
+    return total
 
 
 def export(folder: Path, target: Path) -> None:
@@ -104,9 +141,7 @@ def export(folder: Path, target: Path) -> None:
         size={"shortest_edge": side}, crop_size=size, do_center_crop=True
     ).save_pretrained(partial / "clip")
     shutil.copytree(models / "judge", partial / "judge")
-    for file in folder.glob("*.log.jsonl"):
-        last = file.read_text(encoding="utf-8").splitlines()[-1]
-        (partial / file.name.replace(".jsonl", ".last.json")).write_text(last + "\n")
+    write_json(partial / COSTS, costs(folder))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     size_mb = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6

@@ -14,7 +14,7 @@ from stickers.data import Dataset
 from stickers.vocabulary import MAX_LENGTH
 
 SETTINGS = training.Settings(
-    samples=400_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
+    samples=320_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
 )
 WIDTH = 256
 
@@ -86,5 +86,6 @@ def train(
         return value, {"in_batch": float(hit), "scale": float(model.logit_scale.detach().exp())}
 
     model = build(tokenizer)
+    model.set_attn_implementation("eager")  # for short sequences the fused backward is slower
     training.train("clip", model, loss, SETTINGS, folder, device, minutes)
     return model

@@ -41,6 +41,7 @@ Loss = tuple[Tensor, dict[str, float]]
 LossFunction = Callable[[nn.Module, torch.Generator, int], Loss]
 
 
+SAVE_SECONDS = 600.0  # between checkpoints
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum")
 
 
@@ -78,7 +79,7 @@ def train(
     minutes: float = math.inf,
 ) -> nn.Module:
     """Train until ``settings.samples`` are seen or ``minutes`` are over; returns ``model`` holding
-    the EMA weights. ``on_checkpoint`` gets the model with EMA weights and the samples seen.
+    the EMA weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
@@ -123,7 +124,7 @@ def train(
                 f"{speed:.0f}/s  {left:.0f} min left",
                 flush=True,
             )
-        if time.time() - last_save > 600:
+        if time.time() - last_save > SAVE_SECONDS:
             _save(path, weights, ema, optimizers, step)
             last_save = time.time()
     _save(path, weights, ema, optimizers, step)
@@ -137,6 +138,26 @@ def restore(model: nn.Module, path: Path) -> nn.Module:
         for key, weight in weights.items():
             weight.copy_(file.get_tensor(f"ema.{key}"))
     return model.eval()
+
+
+def start_from(model: nn.Module, path: Path) -> None:
+    """Write a checkpoint that training goes on from as from its step 0: weights without moments."""
+    weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(path, weights, {k: v.detach().clone() for k, v in weights.items()}, [], 0)
+
+
+def cost(folder: Path, name: str) -> dict[str, float]:
+    """Samples seen and minutes spent by a stage, from its log; zeros if it never ran here."""
+    file = folder / f"{name}.log.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    rows = [json.loads(line) for line in lines]
+    seconds, before = 0.0, 0
+    for row in rows:
+        # After an interruption the log goes back to the last checkpoint.
+        seconds += max(0, row["samples"] - before) / row["per_second"]
+        before = row["samples"]
+    return {"samples": before, "minutes": round(seconds / 60, 1)}
 
 
 def _save(

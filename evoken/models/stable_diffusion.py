@@ -40,7 +40,7 @@ class StableDiffusion:
 
     @cached_property
     def _table(self) -> nn.Embedding:
-        return self.text_encoder.get_inputsubstituted_embeddings()
+        return self.text_encoder.get_input_embeddings()
 
     @property
     def width(self) -> int:

@@ -2,8 +2,8 @@
 
 Finite differences of the residual along k directions give its Jacobian J there; J'J and J'r are a
 k x k matrix and k numbers, summed over draws. Known from derivative-free least squares (DFO-LS,
-Cartis & Roberts 2019) and ensemble Kalman inversion; here every generation's quadratic model is kept, with
-fading weight, so that a step rests on all passes made so far and not on the last few draws.
+Cartis & Roberts 2019) and ensemble Kalman inversion; here every generation's quadratic model is
+kept, with fading weight, so that a step rests on all passes made so far and not on a few draws.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """How good a candidate word is, by forward passes alone.
 
 All candidates of a generation see the same draws (common random numbers): the same images,
-sentences, noise levels and noise. Without that, differences of losses are mostly differences of luck.
+sentences, noise levels and noise. Without that, differences of losses are mostly luck.
 """
 
 from collections.abc import Sequence
