@@ -2,16 +2,18 @@
 
     python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
 
-Results are kept in build/bench/learn.jsonl as they come, so that a long benchmark can be
-interrupted and goes on where it was; ``--fresh`` begins anew, as it must after the models or the
-methods change.
+Results are kept in benchmarks/learn.jsonl as they come, so that a long benchmark can be interrupted
+and goes on where it was. Those of other weights are passed over; ``--fresh`` begins anew, as it must
+after a method changes.
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ import numpy as np
 import torch
 
 from benchmarks import figures
+from benchmarks.documents import learn_table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradient
 from evoken.arrays import Images, Vectors
 from evoken.judge import Judge
 from evoken.metrics import editability, pictures_of, reconstruction
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_clip, load_judge, load_model
+from evoken.models.embedded import STICKERS, load_clip, load_judge, load_model
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
 from evoken.textual_inversion.learn import Learner
@@ -34,8 +37,9 @@ from evoken.textual_inversion.settings import PRESETS, preset
 from stickers import world
 from stickers.autoencoder import to_images
 
-RESULTS = Path(__file__).parent.parent / "build" / "bench" / "learn.jsonl"
+RESULTS = Path(__file__).with_suffix(".jsonl")
 WORD = "<concept>"
+MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
 
 # What the table compares at equal budget: the default preset with one choice changed.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -129,7 +133,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     model = load_model(ModelSpec(precision=options.precision))
     clip = load_clip()
     measure = Measure(model, clip, load_judge(), options.pictures)
@@ -139,17 +142,25 @@ def main() -> None:
             missing = [n for n in nouns if (method, n, seed) not in done()]
             for row in measure_all(method, missing, seed, model, clip, measure):
                 with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"method": method, "seed": seed} | row) + "\n")
+                    about = {"weights": weights(), "method": method, "seed": seed}
+                    file.write(json.dumps(about | row) + "\n")
                 print(f"{method:12} seed {seed}  {row['noun']:18} loss {row['loss']:.4f}  "
                       f"judge {row['judge']:.2f}  {row['seconds']:.0f} s", flush=True)  # fmt: skip
     report(nouns, options.seeds)
 
 
+@cache
+def weights() -> str:
+    """Names the shipped denoiser that a result belongs to."""
+    file = STICKERS / "stickers" / "unet" / "diffusion_pytorch_model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
 def done() -> dict[tuple[str, str, int], dict[str, Any]]:
-    if not RESULTS.exists():
-        return {}
-    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return {(r["method"], r["noun"], r["seed"]): r for r in rows}
+    """The results on these weights, by method, concept and seed."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {(r["method"], r["noun"], r["seed"]): r for r in rows if r["weights"] == weights()}
 
 
 def measure_all(
@@ -186,37 +197,30 @@ def report(nouns: list[str], seeds: int) -> None:
                 found.append((start["loss"] - row["loss"]) / (start["loss"] - best["loss"]))
         return found
 
-    print(f"\n{'method':12} {'n':>4} {'calls':>8} {'seconds':>8} {'loss':>8} {'gain':>6} "
-          f"{'judge':>6} {'recon.':>7} {'edit.':>6} {'norm':>6}")  # fmt: skip
+    found: dict[str, object] = {}
     for method in methods:
-        means = {
-            k: statistics.mean(values(method, k))
-            for k in ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
-        }
-        gain = statistics.median(gains(method)) if gains(method) else float("nan")
-        print(f"{method:12} {len(values(method, 'loss')):4} {means['calls']:8.0f} "
-              f"{means['seconds']:8.1f} {means['loss']:8.4f} {gain:6.2f} {means['judge']:6.2f} "
-              f"{means['reconstruction']:7.3f} {means['editability']:6.3f} "
-              f"{means['norm']:6.2f}")  # fmt: skip
+        row = {k: statistics.mean(values(method, k)) for k in MEASURES}
+        row |= {"n": len(values(method, "loss"))}
+        if gains(method):
+            row["gain"] = statistics.median(gains(method))
+        found |= {f"learn.{method}.{k}": round(v, 4) for k, v in row.items()}
+    print("\n" + learn_table(found))
     if {"start", "default", "gradient"} <= set(methods):
         mean = {m: statistics.mean(values(m, "judge")) for m in methods}
-        figures.update(
-            {
-                "learn.calls": max(values("default", "calls")),
-                "learn.seconds": figures.spread(values("default", "seconds")),
-                "learn.loss_gain_vs_gradient": figures.spread(gains("default")),
-                "learn.judge_share": round(mean["default"], 4),
-                "learn.judge_share_gradient": round(mean["gradient"], 4),
-                "learn.judge_share_start": round(mean["start"], 4),
-                "learn.reconstruction": round(
-                    statistics.mean(values("default", "reconstruction")), 4
-                ),
-                "learn.reconstruction_start": round(
-                    statistics.mean(values("start", "reconstruction")), 4
-                ),
-                "learn.editability": round(statistics.mean(values("default", "editability")), 4),
-            }
-        )
+        found |= {
+            "learn.calls": max(values("default", "calls")),
+            "learn.seconds": figures.spread(values("default", "seconds")),
+            "learn.loss_gain_vs_gradient": figures.spread(gains("default")),
+            "learn.judge_share": round(mean["default"], 4),
+            "learn.judge_share_gradient": round(mean["gradient"], 4),
+            "learn.judge_share_start": round(mean["start"], 4),
+            "learn.reconstruction": round(statistics.mean(values("default", "reconstruction")), 4),
+            "learn.reconstruction_start": round(
+                statistics.mean(values("start", "reconstruction")), 4
+            ),
+            "learn.editability": round(statistics.mean(values("default", "editability")), 4),
+        }
+    figures.update(found)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ def describe(step: LearnProgress) -> str:
     """Where a run stands: what, how far, how good, how fast, how long still."""
     record, learner = step.record, step.learner
     speed = record.calls / max(record.seconds, 1e-9)
-    left = max(0, learner.generations * learner.cost - record.calls) / max(speed, 1e-9)
+    total = learner.total_calls
+    left = max(0, total - record.calls) / max(speed, 1e-9)
     return (
         f"generation {record.generation} of {learner.generations}  "
-        f"{record.calls:,} calls  best loss {learner.best_validation:.4f}  "
+        f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
         f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
     )

@@ -14,7 +14,7 @@ from stickers.data import Dataset
 from stickers.vocabulary import MAX_LENGTH
 
 SETTINGS = training.Settings(
-    samples=320_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
+    samples=200_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
 )
 WIDTH = 256
 

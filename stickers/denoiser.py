@@ -16,7 +16,7 @@ from stickers.clip import WIDTH, tokenize
 from stickers.data import Dataset
 
 SETTINGS = training.Settings(
-    samples=1_500_000,
+    samples=900_000,
     batch=256,
     learning_rate=1e-3,
     warmup_steps=200,

@@ -12,7 +12,7 @@ from stickers.autoencoder import to_images
 from stickers.data import Dataset
 from stickers.glyphs import load_objects
 
-SETTINGS = training.Settings(samples=300_000, batch=64, learning_rate=2e-3, weight_decay=0.02)
+SETTINGS = training.Settings(samples=240_000, batch=64, learning_rate=2e-3, weight_decay=0.02)
 
 NAMES: dict[str, tuple[str, ...]] = {
     "object": tuple(o.noun for o in load_objects()),

@@ -128,6 +128,11 @@ class Learner:
         return s.popsize * per_candidate + self._validation_calls()
 
     @property
+    def total_calls(self) -> int:
+        """Calls of the whole run, unless its budget of time ends it before."""
+        return self._validation_calls() + self.generations * self.cost
+
+    @property
     def finished(self) -> bool:
         """Whether a budget is used up."""
         s = self.settings

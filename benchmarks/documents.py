@@ -1,0 +1,94 @@
+"""Put the measured figures into the documents that quote them.
+
+    python -m benchmarks.documents [--check]
+
+A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
+shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
+between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the figures ``learn.METHOD.COLUMN``.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures
+from evoken.files import write_text
+
+ROOT = Path(__file__).parent.parent
+QUOTE = re.compile(
+    r"(?P<number>[-\d.,?]+)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
+)
+
+TABLE = re.compile(r"(?<=<!-- table learn -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# Column of the table: what its heading says, and how its numbers are written.
+COLUMNS = {
+    "n": ("runs", "{:.0f}"),
+    "calls": ("calls", "{:,.0f}"),
+    "seconds": ("seconds", "{:,.0f}"),
+    "loss": ("held-out loss", "{:.4f}"),
+    "gain": ("share of the gradient's gain", "{:.2f}"),
+    "judge": ("judge's share", "{:.2f}"),
+    "reconstruction": ("reconstruction", "{:.3f}"),
+    "editability": ("editability", "{:.3f}"),
+    "norm": ("norm", "{:.2f}"),
+}
+
+
+def documents() -> list[Path]:
+    """Every document that may quote figures."""
+    cards = ROOT / "evoken" / "models" / "weights" / "README.md"
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), cards]
+
+
+def fill(text: str, known: dict[str, Any]) -> str:
+    """The text with its quoted numbers as they were measured; ``KeyError`` for an unknown one."""
+
+    def written(match: re.Match[str]) -> str:
+        value = known[match["name"]]
+        number = value["median"] if isinstance(value, dict) else value
+        if match["how"] == "%":
+            shown = f"{100 * number:.0f}"
+        elif match["how"] == "0":
+            shown = f"{number:,.0f}"
+        else:
+            shown = f"{number:.3g}" if abs(number) < 100 else f"{number:,.0f}"
+        return shown + match["comment"]
+
+    return TABLE.sub(lambda _: learn_table(known), QUOTE.sub(written, text))
+
+
+def learn_table(known: dict[str, Any]) -> str:
+    """One row per method of ``benchmarks.learn``, in the order of their held-out loss."""
+    found = {
+        k.split(".")[1]: v for k, v in known.items() if re.fullmatch(r"learn\.[\w-]+\.loss", k)
+    }
+    rows = [["method", *(heading for heading, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
+    for method in sorted(found, key=lambda m: found[m]):
+        values = {c: known.get(f"learn.{method}.{c}") for c in COLUMNS}
+        cells = [how.format(values[c]) if values[c] is not None else ""
+                 for c, (_, how) in COLUMNS.items()]  # fmt: skip
+        rows.append([method, *cells])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if out of date")
+    options = parser.parse_args()
+    stale = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        filled = fill(text, figures.read())
+        if filled != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not options.check:
+                write_text(path, filled)
+    if stale:
+        print(f"{'out of date' if options.check else 'written'}: {', '.join(stale)}")
+    return int(bool(stale) and options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""What README and docs say is what was measured and what the program does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures
+from benchmarks.documents import documents, fill
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda p: p.name)
+def test_every_quoted_number_was_measured(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert fill(text, figures.read()) == text
+
+
+def test_numbers_are_written_as_asked() -> None:
+    known = {"a.share": 0.876, "a.calls": 11936, "a.range": {"median": 2.345, "low": 1}}
+    text = "?<!-- a.share % --> % of ?<!-- a.calls 0 -->, ?<!-- a.range --> s"
+    filled = "88<!-- a.share % --> % of 11,936<!-- a.calls 0 -->, 2.35<!-- a.range --> s"
+    assert fill(text, known) == filled
+    assert fill(filled, known) == filled
+    with pytest.raises(KeyError):
+        fill("1<!-- a.nothing -->", known)
+
+
+def links(text: str) -> list[str]:
+    return [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+
+
+@pytest.mark.parametrize("path", [*documents(), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for link in links(path.read_text(encoding="utf-8")):
+        assert (path.parent / link).exists(), f"{link} in {path}"
+
+
+def test_every_decision_named_in_code_is_there() -> None:
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "evoken").rglob("*.py"))
+    for name in re.findall(r"docs/decisions/[a-z0-9-]+\.md", code):
+        assert (ROOT / name).exists(), name

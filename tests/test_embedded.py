@@ -1,0 +1,142 @@
+"""The shipped sticker models: standard classes, small, and good enough to learn on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+import evoken
+from evoken.judge import Judge
+from evoken.models.clip import Clip
+from evoken.models.embedded import STICKERS, load_clip, load_judge
+from evoken.models.stable_diffusion import StableDiffusion
+from stickers import world
+from stickers.autoencoder import to_images
+from stickers.vocabulary import MAX_TOKENS
+
+PHOTOS = Path(__file__).parent.parent.parent / "shared" / "photos"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    """These models are large enough to gain from a second core."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def stickers() -> StableDiffusion:
+    return evoken.load_model(evoken.ModelSpec(precision="bfloat16"))
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return load_judge()
+
+
+@pytest.fixture(scope="module")
+def sticker_clip() -> Clip:
+    return load_clip()
+
+
+def renders(seed: int, count: int, held_out: bool) -> tuple[torch.Tensor, list[world.Sample]]:
+    samples = [world.sample(seed, i, world.objects(held_out)) for i in range(count)]
+    images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
+    return images, samples
+
+
+def test_they_are_what_any_tool_can_load() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(STICKERS / "stickers", safety_checker=None)
+    assert isinstance(pipeline.vae, AutoencoderKL)
+    assert isinstance(pipeline.unet, UNet2DConditionModel)
+    assert isinstance(pipeline.text_encoder, CLIPTextModel)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a photo of a cat", num_inference_steps=2).images[0]
+    assert picture.size == (64, 64)
+    assert isinstance(CLIPModel.from_pretrained(STICKERS / "clip"), CLIPModel)
+    assert len(CLIPTokenizer.from_pretrained(STICKERS / "clip")) <= MAX_TOKENS
+
+
+def test_the_text_encoder_of_the_denoiser_is_that_of_clip(
+    stickers: StableDiffusion, sticker_clip: Clip
+) -> None:
+    ids = torch.tensor([stickers.place("a photo of a cat", "", 0)[0]])
+    with torch.no_grad():
+        ours = stickers.text_encoder(ids).pooler_output
+        theirs = sticker_clip.model.text_model(input_ids=ids).pooler_output
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_they_are_small() -> None:
+    assert sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) <= 60e6
+    assert not [f for f in STICKERS.rglob("*") if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_no_token_of_theirs_is_a_held_out_word(stickers: StableDiffusion) -> None:
+    words = set(stickers.vocabulary().words)
+    for thing in world.objects(held_out=True):
+        assert not set(thing.noun.split()) <= words, thing.noun
+
+
+def test_the_autoencoder_keeps_pictures_of_things_it_never_saw(stickers: StableDiffusion) -> None:
+    images, _ = renders(31, 48, held_out=True)
+    error = (stickers.decode(stickers.encode(images)) - images).square().mean((1, 2, 3))
+    assert (10 * torch.log10(4 / error)).mean() > 25.5
+
+
+def test_clip_finds_the_caption_of_a_picture(sticker_clip: Clip) -> None:
+    images, samples = renders(32, 100, held_out=False)
+    texts = sticker_clip.text_features([s.caption for s in samples])
+    scores = sticker_clip.image_features(images) @ texts.T
+    assert (scores.argmax(1) == torch.arange(100)).float().mean() > 0.75
+
+
+def test_the_judge_knows_real_renders(judge: Judge) -> None:
+    for held_out in (False, True):
+        images, samples = renders(33, 150, held_out)
+        single = [i for i, s in enumerate(samples) if len(s.spec.things) == 1]
+        found = judge.answers(images[single])
+        right = [a == samples[i].spec.things[0].noun for a, i in zip(found, single, strict=True)]
+        assert np.mean(right) > 0.9
+
+
+def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: Judge) -> None:
+    nouns = [o.noun for o in world.objects(held_out=False)][::6]
+    prompts = [f"a photo of a {noun} on a blue background" for noun in nouns]
+    images = stickers.generate(stickers.condition(prompts), range(len(prompts)), guidance=4.0)
+    things, places = judge.answers(images), judge.answers(images, "background")
+    assert np.mean([a == b for a, b in zip(things, nouns, strict=True)]) > 0.5
+    assert np.mean([a == "blue background" for a in places]) > 0.8
+
+
+def test_a_thing_never_seen_is_learned(
+    stickers: StableDiffusion, judge: Judge, sticker_clip: Clip
+) -> None:
+    images = to_images(np.stack(world.concept("sunflower")), torch.device("cpu"))
+    settings = evoken.preset("default", placeholder="<new>", calls=4_000)
+    steps = list(evoken.learn(settings, stickers, images, sticker_clip))
+    learner, start = steps[-1][0], steps[0][1]
+    assert learner.best_validation < 0.98 * start.validation
+    shares = [
+        judge.share(
+            evoken.pictures_of(stickers, "a photo of a <new>", "<new>", vectors, 16, seed=1),
+            "sunflower",
+        )
+        for vectors in (learner.subspace.origin, learner.vectors)
+    ]
+    assert shares[1] > shares[0] + 0.2
+
+
+@pytest.mark.parametrize("name", ["teapot", "cat2"])
+def test_real_photographs_become_words(
+    stickers: StableDiffusion, sticker_clip: Clip, name: str
+) -> None:
+    images = evoken.load_images(PHOTOS / name, stickers.size).images
+    settings = evoken.preset("default", placeholder="<photo>", calls=2_000)
+    losses = [r.validation for _, r in evoken.learn(settings, stickers, images, sticker_clip)]
+    assert min(losses) < losses[0]

@@ -1,0 +1,74 @@
+"""The README's commands, run for real, in the order in which a reader would type them."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from evoken.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shape(text: str) -> list[str]:
+    """Lines with every number replaced: timings and last digits differ between machines."""
+    lines = re.sub(r"\d[\d,.]*", "0", text).splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def sessions() -> list[tuple[str, str]]:
+    """Each command after a ``$``, with the output that the README shows for it."""
+    (block,) = blocks("console")
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, output) for command, _, output in (p.partition("\n") for p in parts)]
+
+
+def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    assert len(sessions()) >= 3
+    for command, output in sessions():
+        program, *arguments = shlex.split(command)
+        assert program == "evoken"
+        result = CliRunner().invoke(app, arguments, prog_name="evoken")
+        assert result.exit_code == 0, result.output
+        assert shape(result.output) == shape(output), command
+    assert (tmp_path / "runs" / "teapot" / "report.html").stat().st_size > 10_000
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = (b for b in blocks("python") if "import evoken" in b)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    short = example.replace('placeholder="<teapot>"', 'placeholder="<teapot>", calls=1500')
+    assert short != example
+    names: dict[str, object] = {}
+    exec(short, names)
+    pictures = names["pictures"]
+    assert isinstance(pictures, torch.Tensor)
+    assert pictures.shape == (4, 3, 64, 64)
+
+
+def test_make_commands_are_those_of_the_makefile_and_ci() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`?make ([a-z]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in ci
+    assert "make lint" in ci
