@@ -4,7 +4,7 @@
 
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
 shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
-between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the figures ``learn.METHOD.COLUMN``.
+between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``.
 """
 
 import argparse

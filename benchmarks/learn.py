@@ -2,9 +2,9 @@
 
     python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
 
-Results are kept in benchmarks/learn.jsonl as they come, so that a long benchmark can be interrupted
-and goes on where it was. Those of other weights are passed over; ``--fresh`` begins anew, as it must
-after a method changes.
+Results are kept in benchmarks/learn.jsonl as they come, so that a long benchmark can be
+interrupted and goes on where it was. Those of other weights are passed over; ``--fresh`` begins
+anew, as it must after a method changes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from evoken.models.stable_diffusion import StableDiffusion
 from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
-from evoken.textual_inversion.settings import PRESETS, preset
+from evoken.textual_inversion.settings import MISTAKES, PRESETS, preset
 from stickers import world
 from stickers.autoencoder import to_images
 
@@ -41,13 +41,16 @@ RESULTS = Path(__file__).with_suffix(".jsonl")
 WORD = "<concept>"
 MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
 
-# What the table compares at equal budget: the default preset with one choice changed.
+# What the table compares: the default preset at equal budget with one choice changed, and the
+# paper's at a budget that many runs can be had for, whole and with one of its mistakes put back.
+SHORT_PAPER: dict[str, Any] = {"preset": "paper", "draws": 8, "sentences": 8, "calls": 12_000}
 VARIANTS: dict[str, dict[str, Any]] = {
     "cma": {"search": "cma", "subspace": "pca", "axes": 64},
     "sep-cma": {"search": "sep-cma"},
     "zero-order": {"search": "zero-order", "sigma": 0.05},
     "random": {"search": "random", "sigma": 0.1},
-}
+    "paper-short": SHORT_PAPER,
+} | {f"paper-short-{m}": SHORT_PAPER | {"mistakes": (m,)} for m in MISTAKES}
 
 
 def concept_images(noun: str, count: int = 5, seed: int = 0) -> Images:
@@ -83,9 +86,8 @@ class Measure:
 
 def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: Clip) -> Learner:
     """A learner with a preset's settings, or with the default's and a variant's change."""
-    changes = {} if method in PRESETS else VARIANTS[method]
-    name = method if method in PRESETS else "default"
-    settings = preset(name, placeholder=WORD, seed=seed, **changes)
+    changes = {"preset": method} if method in PRESETS else {"preset": "default"} | VARIANTS[method]
+    settings = preset(changes.pop("preset"), placeholder=WORD, seed=seed, **changes)
     return Learner(settings, model, concept_images(noun), clip)
 
 

@@ -4,6 +4,7 @@ python -m benchmarks.stickers [--pictures-per-object 4]
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def main() -> None:
             sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) / 1e6, 1
         ),
     }
+    costs = json.loads((STICKERS / "training.json").read_text(encoding="utf-8"))
+    found |= {f"stickers.{s}.{k}": round(v) for s, c in costs.items() for k, v in c.items()}
     # The guidance is chosen on one picture per object, and measured on others.
     trial = prompts(1)
     scores = {g: generated(model, judge, trial, g)[0] for g in GUIDANCES}
