@@ -38,8 +38,8 @@ COLUMNS = {
 
 def documents() -> list[Path]:
     """Every document that may quote figures."""
-    cards = ROOT / "evoken" / "models" / "weights" / "README.md"
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), cards]
+    cards = (ROOT / "evoken" / "models" / "weights").glob("*/README.md")
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(cards)]
 
 
 def fill(text: str, known: dict[str, Any]) -> str:

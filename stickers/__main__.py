@@ -17,6 +17,7 @@ from stickers import autoencoder, clip, data, denoiser, judge, training, vocabul
 STAGES = ("autoencoder", "clip", "judge", "denoiser", "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
 COSTS = "training.json"
+CARDS = Path(__file__).parent / "cards"  # their numbers are put in by benchmarks.documents
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEMO = ("teapot", "blueprint")  # a held-out object and a held-out style
 
@@ -94,13 +95,15 @@ def unpack(shipped: Path, folder: Path) -> None:
     checkpoint, models = folder / "denoiser.safetensors", folder / "models"
     if checkpoint.exists():
         return
-    pipeline = StableDiffusionPipeline.from_pretrained(shipped / "stickers", safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        shipped / "stickers", safety_checker=None, dtype=torch.float32
+    )
     pipeline.vae.save_pretrained(models / "vae")
     pipeline.tokenizer.save_pretrained(models / "tokenizer")
-    CLIPModel.from_pretrained(shipped / "clip").save_pretrained(models / "clip")
+    CLIPModel.from_pretrained(shipped / "clip").float().save_pretrained(models / "clip")
     shutil.copytree(shipped / "judge", models / "judge", dirs_exist_ok=True)
     shutil.copy(shipped / COSTS, folder / COSTS)
-    training.start_from(pipeline.unet.float(), checkpoint)
+    training.start_from(pipeline.unet, checkpoint)
 
 
 def costs(folder: Path) -> dict[str, dict[str, float]]:
@@ -141,6 +144,8 @@ def export(folder: Path, target: Path) -> None:
         size={"shortest_edge": side}, crop_size=size, do_center_crop=True
     ).save_pretrained(partial / "clip")
     shutil.copytree(models / "judge", partial / "judge")
+    for card in CARDS.glob("*.md"):
+        shutil.copy(card, partial / card.stem / "README.md")
     write_json(partial / COSTS, costs(folder))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

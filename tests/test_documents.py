@@ -41,3 +41,17 @@ def test_every_decision_named_in_code_is_there() -> None:
     code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "evoken").rglob("*.py"))
     for name in re.findall(r"docs/decisions/[a-z0-9-]+\.md", code):
         assert (ROOT / name).exists(), name
+
+
+def test_the_table_of_methods_is_made_of_figures() -> None:
+    known = {
+        "learn.sep-cma.loss": 0.4321, "learn.sep-cma.calls": 11936, "learn.start.loss": 0.5,
+        "learn.calls": 3,
+    }  # fmt: skip
+    text = "Before\n<!-- table learn -->\nold\n<!-- end -->\nafter"
+    rows = fill(text, known).splitlines()
+    assert (rows[0], rows[-1]) == ("Before", "after")
+    assert [r.split(" | ")[0] for r in rows[4:6]] == ["| sep-cma", "| start"]
+    assert "11,936" in rows[4]
+    assert "0.4321" in rows[4]
+    assert fill(fill(text, known), known) == fill(text, known)

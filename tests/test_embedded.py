@@ -1,5 +1,7 @@
 """The shipped sticker models: standard classes, small, and good enough to learn on."""
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from evoken.judge import Judge
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS, load_clip, load_judge
 from evoken.models.stable_diffusion import StableDiffusion
-from stickers import world
+from stickers import denoiser, training, world
+from stickers.__main__ import costs, unpack
 from stickers.autoencoder import to_images
 from stickers.vocabulary import MAX_TOKENS
 
@@ -75,6 +78,30 @@ def test_the_text_encoder_of_the_denoiser_is_that_of_clip(
 def test_they_are_small() -> None:
     assert sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) <= 60e6
     assert not [f for f in STICKERS.rglob("*") if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_their_training_can_go_on(stickers: StableDiffusion, tmp_path: Path) -> None:
+    unpack(STICKERS, tmp_path)
+    begun = training.restore(denoiser.build(), tmp_path / "denoiser.safetensors").state_dict()
+    shipped = stickers.unet.state_dict()
+    assert all(torch.equal(begun[name], weight) for name, weight in shipped.items())
+    assert costs(tmp_path) == json.loads((STICKERS / "training.json").read_text())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_batch_changes_no_bit_of_them(precision: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    model = evoken.load_model(evoken.ModelSpec(precision=precision))
+    hidden = model.condition(["a cat in space", "an owl"]).repeat(10, 1, 1)
+    latents, t = model.noise(range(20)), torch.linspace(0, 1, 20)
+    found = []
+    for batch in (3, 16, 64):
+        model.spec = dataclasses.replace(model.spec, batch=batch)
+        found.append(model.denoise(latents, t, hidden))
+    torch.set_num_threads(2)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
 
 
 def test_no_token_of_theirs_is_a_held_out_word(stickers: StableDiffusion) -> None:
