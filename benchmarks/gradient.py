@@ -4,9 +4,11 @@ Only here: the library itself never differentiates. Several words are learned si
 batch, each with its own images, draws and learning rate, which changes nothing for any of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from evoken.arrays import Images, Vectors
@@ -38,8 +40,9 @@ def learn_by_gradient(
     rate = torch.tensor(rates)[:, None, None] * float(model.vocabulary().vectors.std())
     steps = SAMPLES // BATCH
     for step in range(steps):
-        loss = _loss(model, words, latents, seeds, step)
-        (gradient,) = torch.autograd.grad(loss, words)
+        with plain_attention(model):
+            loss = _loss(model, words, latents, seeds, step)
+            (gradient,) = torch.autograd.grad(loss, words)
         with torch.no_grad():
             m.lerp_(gradient, 0.1)
             v.lerp_(gradient.square(), 0.01)
@@ -50,6 +53,19 @@ def learn_by_gradient(
                 average += words
                 counted += 1
     return list((average / counted).detach().unbind())
+
+
+@contextmanager
+def plain_attention(model: StableDiffusion) -> Iterator[None]:
+    """For sequences as short as these, the backward pass of fused attention is slower."""
+    fused = model.unet.attn_processors
+    model.unet.set_attn_processor(AttnProcessor())
+    model.text_encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.unet.set_attn_processor(dict(fused))
+        model.text_encoder.set_attn_implementation("sdpa")
 
 
 def _loss(

@@ -138,7 +138,9 @@ def main() -> None:
     model = load_model(ModelSpec(precision=options.precision))
     clip = load_clip()
     measure = Measure(model, clip, load_judge(), options.pictures)
-    nouns = [o.noun for o in world.objects(held_out=True)][: options.concepts]
+    every = [o.noun for o in world.objects(held_out=True)]
+    count = min(options.concepts, len(every))
+    nouns = [every[i * len(every) // count] for i in range(count)]  # of every kind
     for seed in range(options.seeds):
         for method in options.methods.split(","):
             missing = [n for n in nouns if (method, n, seed) not in done()]

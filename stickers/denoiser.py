@@ -16,11 +16,11 @@ from stickers.clip import WIDTH, tokenize
 from stickers.data import Dataset
 
 SETTINGS = training.Settings(
-    samples=900_000,
+    samples=760_000,
     batch=256,
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     warmup_steps=200,
-    cooldown=0.3,
+    cooldown=0.4,
     ema_decay=0.999,
 )
 P_NO_CAPTION = 0.1
