@@ -12,9 +12,11 @@ from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusio
 STICKERS = Path(__file__).parent / "weights"
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
+DEFAULT_SPEC = ModelSpec()
 
-def load_model(spec: ModelSpec) -> StableDiffusion:
-    """The model of a spec.
+
+def load_model(spec: ModelSpec = DEFAULT_SPEC) -> StableDiffusion:
+    """The model of a spec; by default the sticker model.
 
     Raises:
         ModelError: it cannot be found or is of another family.

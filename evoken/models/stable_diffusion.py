@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers.utils import is_accelerate_available
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
@@ -208,6 +209,7 @@ def load_stable_diffusion(path: str, spec: ModelSpec) -> StableDiffusion:
             safety_checker=None,
             requires_safety_checker=False,
             dtype=torch.float32,
+            low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
