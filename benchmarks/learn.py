@@ -63,12 +63,16 @@ class Measure:
     def __init__(self, model: StableDiffusion, clip: Clip, judge: Judge, pictures: int) -> None:
         self.model, self.clip, self.judge, self.pictures = model, clip, judge, pictures
 
-    def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
-        """Loss on 256 draws of twelve other images of the concept; scores of its pictures."""
+    def loss(self, noun: str, vectors: Vectors) -> float:
+        """Eq. 1 on 256 draws of twelve other images of the concept."""
         fresh = DenoisingLoss(
             self.model, concept_images(noun, 12, seed=77), WORD, OBJECT_TEMPLATES, seed=77,
             sentences=8, validation_draws=256,
         )  # fmt: skip
+        return fresh.validate(vectors)
+
+    def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
+        """The held-out loss, and scores of the word's pictures."""
         prompt = RECONSTRUCTION_PROMPT["object"].format(WORD)
         pictures = pictures_of(self.model, prompt, WORD, vectors, self.pictures, seed=5)
         edited = {
@@ -76,7 +80,7 @@ class Measure:
             for t in EDITING_PROMPTS["object"]
         }
         return {
-            "loss": fresh.validate(vectors),
+            "loss": self.loss(noun, vectors),
             "judge": self.judge.share(pictures, noun),
             "reconstruction": reconstruction(self.clip, pictures, concept_images(noun)).value,
             "editability": editability(self.clip, edited).value,
@@ -114,12 +118,9 @@ def gradient_rows(
     )
     seconds = (time.perf_counter() - started) / len(jobs)
     for i, noun in enumerate(nouns):
-        tried = [
-            {"rate": rate, **measure(noun, word)}
-            for (j, rate), word in zip(jobs, words, strict=True)
-            if j == i
-        ]
-        best = min(tried, key=lambda row: row["loss"])
+        tried = [(word, rate) for (j, rate), word in zip(jobs, words, strict=True) if j == i]
+        word, rate = min(tried, key=lambda pair: measure.loss(noun, pair[0]))
+        best = {"rate": rate} | measure(noun, word)
         # A sample costs a forward and a backward pass: three forward-equivalents are customary.
         yield {"noun": noun, **best, "calls": 3 * SAMPLES, "seconds": seconds, "batch": BATCH}
 
