@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from evoken.files import write_json
+from evoken.files import write_json, write_text
 from evoken.models.embedded import STICKERS
 from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary, world
 
@@ -144,6 +144,10 @@ def export(folder: Path, target: Path) -> None:
         size={"shortest_edge": side}, crop_size=size, do_center_crop=True
     ).save_pretrained(partial / "clip")
     shutil.copytree(models / "judge", partial / "judge")
+    for config in (partial / "stickers/text_encoder", partial / "clip"):
+        # Stored in half precision, loaded in single: diffusers loads the other parts so.
+        text = (config / "config.json").read_text(encoding="utf-8")
+        write_text(config / "config.json", text.replace('"float16"', '"float32"'))
     for card in CARDS.glob("*.md"):
         shutil.copy(card, partial / card.stem / "README.md")
     write_json(partial / COSTS, costs(folder))

@@ -233,7 +233,7 @@ def check_placeholder(placeholder: str, model: Model) -> None:
                         repr(placeholder), "Change --word.")  # fmt: skip
     if model.has_token(placeholder):
         raise WordError("a placeholder that is new to the model",
-                        f"{placeholder!r}, a token of it already", "Change --word.")  # fmt: skip
+                        f"{placeholder!r}, of its vocabulary", "Change --word.")  # fmt: skip
 
 
 def templates(kind: str) -> tuple[str, ...]:
