@@ -76,7 +76,8 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
         text_encoder = text_encoder_of(CLIPModel.from_pretrained(models / "clip")).to(device)
         tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
         denoiser.encode_captions(dataset, text_encoder, tokenizer, folder, device)
-        denoiser.train(folder, device, minutes).save_pretrained(models / "unet")
+        settings = denoiser.CONTINUED if options.shipped else denoiser.SETTINGS
+        denoiser.train(folder, device, minutes, settings).save_pretrained(models / "unet")
 
 
 def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
@@ -113,7 +114,8 @@ def costs(folder: Path) -> dict[str, dict[str, float]]:
     total = {}
     for stage in STAGES[:4]:
         parts = [earlier.get(stage, {}), training.cost(folder, stage)]
-        total[stage] = {k: sum(p.get(k, 0) for p in parts) for k in ("samples", "minutes")}
+        sums = {k: sum(p.get(k, 0) for p in parts) for k in ("samples", "minutes")}
+        total[stage] = {k: round(v, 1) for k, v in sums.items()}
     return total
 
 

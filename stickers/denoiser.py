@@ -1,6 +1,7 @@
 """Stage 4: the denoiser (diffusers ``UNet2DConditionModel``), epsilon prediction on latents."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ SETTINGS = training.Settings(
     cooldown=0.4,
     ema_decay=0.999,
 )
+# For trained weights that go on: a lower peak, falling from the start.
+CONTINUED = replace(SETTINGS, samples=480_000, learning_rate=1e-3, cooldown=1.0, ema_decay=0.998)
 P_NO_CAPTION = 0.1
 SNR_GAMMA = 5.0
 
@@ -110,7 +113,9 @@ def _write_rows(
     partial.rename(path)
 
 
-def train(folder: Path, device: torch.device, minutes: float) -> UNet2DConditionModel:
+def train(
+    folder: Path, device: torch.device, minutes: float, settings: training.Settings = SETTINGS
+) -> UNet2DConditionModel:
     """DDPM epsilon loss (Ho et al. 2020) weighted by min-SNR (Hang et al. 2023), captions dropped
     in a tenth of the samples for classifier-free guidance (Ho & Salimans 2022).
     """
@@ -139,5 +144,5 @@ def train(folder: Path, device: torch.device, minutes: float) -> UNet2DCondition
 
     model = build()
     model.set_attn_processor(AttnProcessor())  # 16 tokens: the fused backward pass is slower
-    training.train("denoiser", model, loss, SETTINGS, folder, device, minutes)
+    training.train("denoiser", model, loss, settings, folder, device, minutes)
     return model
