@@ -18,7 +18,7 @@ from evoken.textual_inversion.objective import draw
 
 SAMPLES, BATCH = 5_000, 4
 # Shares of the typical size of an embedding's component, so that they fit any model.
-LEARNING_RATES = (0.01, 0.03, 0.1)
+LEARNING_RATES = (0.03, 0.1, 0.3)
 
 
 def learn_by_gradient(

@@ -10,10 +10,12 @@ anew, as it must after a method changes.
 import argparse
 import hashlib
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from stickers.autoencoder import to_images
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 WORD = "<concept>"
+GROUP = 5  # concepts that gradients learn side by side
 MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
 
 # What the table compares: the default preset at equal budget with one choice changed, and the
@@ -132,26 +135,53 @@ def main() -> None:
     parser.add_argument("--methods", default="start,default,gradient")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
     parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
-    model = load_model(ModelSpec(precision=options.precision))
-    clip = load_clip()
-    measure = Measure(model, clip, load_judge(), options.pictures)
     every = [o.noun for o in world.objects(held_out=True)]
     count = min(options.concepts, len(every))
     nouns = [every[i * len(every) // count] for i in range(count)]  # of every kind
+    jobs = []
     for seed in range(options.seeds):
-        for method in options.methods.split(","):
-            missing = [n for n in nouns if (method, n, seed) not in done()]
-            for row in measure_all(method, missing, seed, model, clip, measure):
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    about = {"weights": weights(), "method": method, "seed": seed}
-                    file.write(json.dumps(about | row) + "\n")
-                print(f"{method:12} seed {seed}  {row['noun']:18} loss {row['loss']:.4f}  "
-                      f"judge {row['judge']:.2f}  {row['seconds']:.0f} s", flush=True)  # fmt: skip
+        for group in (nouns[i : i + GROUP] for i in range(0, count, GROUP)):
+            for method in options.methods.split(","):
+                missing = [n for n in group if (method, n, seed) not in done()]
+                # Gradients learn a group side by side; everything else, one word at a time.
+                together = [missing] if method == "gradient" else [[n] for n in missing]
+                jobs += [(method, part, seed) for part in together if part]
+    started = time.perf_counter()
+    with get_context("spawn").Pool(
+        options.processes, prepare, (options.precision, options.pictures)
+    ) as pool:
+        for i, rows in enumerate(pool.imap_unordered(run_job, jobs)):
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            left = (time.perf_counter() - started) / (i + 1) * (len(jobs) - i - 1) / 60
+            for row in rows:
+                print(
+                    f"{row['method']:12} seed {row['seed']}  {row['noun']:18} "
+                    f"loss {row['loss']:.4f}  judge {row['judge']:.2f}  {row['seconds']:.0f} s  "
+                    f"({i + 1} of {len(jobs)} jobs, {left:.0f} min left)",
+                    flush=True,
+                )
     report(nouns, options.seeds)
+
+
+def prepare(precision: str, pictures: int) -> None:
+    """What every process loads once. One thread each: small networks gain little from more."""
+    global measure
+    torch.set_num_threads(1)
+    model = load_model(ModelSpec(precision=precision))
+    measure = Measure(model, load_clip(), load_judge(), pictures)
+
+
+def run_job(job: tuple[str, list[str], int]) -> list[dict[str, Any]]:
+    """The rows of one method on one seed for some concepts."""
+    method, nouns, seed = job
+    about = {"weights": weights(), "method": method, "seed": seed}
+    return [about | row for row in measure_all(method, nouns, seed, measure)]
 
 
 @cache
@@ -169,11 +199,11 @@ def done() -> dict[tuple[str, str, int], dict[str, Any]]:
 
 
 def measure_all(
-    method: str, nouns: list[str], seed: int, model: StableDiffusion, clip: Clip, measure: Measure
+    method: str, nouns: list[str], seed: int, measure: Measure
 ) -> Iterator[dict[str, Any]]:
+    model, clip = measure.model, measure.clip
     if method == "gradient":
-        for i in range(0, len(nouns), 5):
-            yield from gradient_rows(nouns[i : i + 5], seed, model, clip, measure)
+        yield from gradient_rows(nouns, seed, model, clip, measure)
         return
     for noun in nouns:
         if method == "start":

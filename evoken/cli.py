@@ -96,7 +96,8 @@ def learn(
     ] = None,
     popsize: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="First step, in units of the vocabulary's spread.")
+        float | None,
+        typer.Option(help="Scatter of the first candidates, in spreads of the vocabulary."),
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Random draws per generation.")] = None,
     sentences: Annotated[int | None, typer.Option(help="Sentences among the draws.")] = None,

@@ -142,6 +142,39 @@ def test_gauss_newton_reaches_the_solution_with_half_the_directions() -> None:
     assert problem.loss(search.center) < 1e-2 * problem.loss(np.zeros(DIMENSION))
 
 
+def test_gauss_newton_looks_along_the_most_curved_directions_again() -> None:
+    problem = Least()
+    search = GaussNewton(DIMENSION, 0, 7, 0.3, GENERATIONS)
+    run(search, problem, 20)
+    curvature = problem.matrix.T @ problem.matrix
+    points = search.ask()
+    directions = (points[1:] - points[0]) / (0.3 * DIMENSION**0.5)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(6), atol=1e-10)
+    along = ((directions @ curvature) * directions).sum(1)
+    assert along[:3].min() > along[3:].max()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gauss_newton_forgets_only_what_it_measures_anew(seed: int) -> None:
+    """One direction at a time, nothing fading: all of them are remembered until their turn."""
+    problem = Least(seed)
+    search = GaussNewton(DIMENSION, seed, 2, 0.3, 200, known=0.0, fading=1.0)
+    run(search, problem, 200)
+    assert problem.loss(search.center) < 1e-2 * problem.loss(np.zeros(DIMENSION))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gauss_newton_averages_noise_away(seed: int) -> None:
+    """With residuals that are noisy in every generation anew, the centre beats the last point."""
+    problem, search = Least(seed), GaussNewton(DIMENSION, seed, 13, 0.3, GENERATIONS)
+    solution, rng = problem.solution, np.random.default_rng(seed)
+    for _ in range(GENERATIONS):
+        problem.solution = solution + 0.3 * rng.standard_normal(DIMENSION)
+        search.tell(problem.evaluate(search.ask()))
+    problem.solution = solution
+    assert problem.loss(search.center) < problem.loss(search.ask()[0])
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 8), st.floats(0.01, 10))
 def test_the_trust_region_step_is_the_minimiser(seed: int, rank: int, radius: float) -> None:

@@ -2,8 +2,12 @@
 
 Finite differences of the residual along k directions give its Jacobian J there; J'J and J'r are a
 k x k matrix and k numbers, summed over draws. Known from derivative-free least squares (DFO-LS,
-Cartis & Roberts 2019) and ensemble Kalman inversion; here every generation's quadratic model is
-kept, with fading weight, so that a step rests on all passes made so far and not on a few draws.
+Cartis & Roberts 2019) and ensemble Kalman inversion.
+
+Three things make k much smaller than the dimension do. Half of the directions are those along which
+the residual is known to change most, half are new; a quadratic model of the loss adds up what all
+generations found; and what a generation measures anew is forgotten in it, and only that, since the
+residual is not linear and old slopes mislead.
 """
 
 import numpy as np
@@ -13,9 +17,12 @@ from evoken.errors import SearchError
 from evoken.seeds import numpy_generator
 from evoken.textual_inversion.objective import Evaluation
 
+# Polynomial-decay averaging (Shamir & Zhang 2013): point n of N weighs about as (n / N)^AVERAGING.
+AVERAGING = 3.0
+
 
 class GaussNewton:
-    """Candidates are the centre and k points around it; the step minimises the summed models within
+    """Candidates are the centre and k points around it; the step minimises the model within
     a trust radius that falls over the run (a test on few fresh draws would be noise itself).
     """
 
@@ -28,56 +35,75 @@ class GaussNewton:
         popsize: int,
         sigma: float,
         generations: int,
-        difference: float = 0.05,
-        fading: float = 0.9,
+        reach: float = 3.0,
+        known: float = 0.5,
+        refreshing: float = 0.4,
+        fading: float = 0.97,
         final_radius: float = 0.1,
     ) -> None:
         """
         Args:
             popsize: candidates per generation, k + 1.
-            sigma: first trust radius, per coordinate (the radius is sigma * sqrt(dimension)).
-            generations: over which the radius falls.
-            difference: length of a finite difference, as a share of the vocabulary's spread.
-            fading: weight of a model after each further generation.
+            sigma: length of a finite difference, per coordinate (sigma * sqrt(dimension) in all).
+                It should stand out from the rounding of half precision.
+            generations: over which the trust radius falls.
+            reach: first trust radius, in lengths of a finite difference.
+            known: share of the directions that are the model's most curved.
+            refreshing: share of the model that is forgotten along directions measured anew.
+            fading: weight of the rest of the model after each further generation.
             final_radius: share of the first radius that is left at the end.
         """
         self._rng = numpy_generator(seed, 0, "gauss-newton")
         self._count = min(popsize - 1, dimension)
         self._dimension, self._generation, self._generations = dimension, 0, generations
-        self._radius, self._final, self._fading = sigma, final_radius, fading
-        self._difference = difference * dimension**0.5
+        self._reach, self._final = reach * sigma, final_radius
+        self._known, self._refreshing, self._fading = known, refreshing, fading
+        self._difference = sigma * dimension**0.5
         self._x = np.zeros(dimension)
+        self._average = np.zeros(dimension)
         self._directions = np.zeros((self._count, dimension))
-        # The summed models: 1/2 x' hessian x - pull' x.
+        # The model around the centre: slope' s + 1/2 s' hessian s.
         self._hessian = np.zeros((dimension, dimension))
-        self._pull = np.zeros(dimension)
+        self._slope = np.zeros(dimension)
 
     def ask(self) -> Coords:
-        normal = self._rng.standard_normal((self._dimension, self._count))
-        self._directions = np.linalg.qr(normal)[0].T
+        known = int(self._known * self._count) if self._hessian.any() else 0
+        curved = np.linalg.eigh(self._hessian)[1][:, ::-1][:, :known]
+        new = self._rng.standard_normal((self._dimension, self._count - known))
+        new -= curved @ (curved.T @ new)
+        self._directions = np.vstack([curved.T, np.linalg.qr(new)[0].T])
         return np.vstack([self._x, self._x + self._difference * self._directions])
 
     def tell(self, evaluation: Evaluation) -> None:
         gram, kept = _without_failures(evaluation.gram)
-        u = self._directions[kept]
-        hessian = u.T @ (gram[1:, 1:] / self._difference**2) @ u
-        gradient = u.T @ (gram[1:, 0] / self._difference)
-        self._hessian = self._fading * self._hessian + hessian
-        self._pull = self._fading * self._pull + hessian @ self._x - gradient
+        measured = self._directions[kept]
+        self._forget(measured)
+        self._hessian += measured.T @ (gram[1:, 1:] / self._difference**2) @ measured
+        self._slope += measured.T @ (gram[1:, 0] / self._difference)
         radius = self.sigma * self._dimension**0.5
-        self._x = self._x + trust_region_step(
-            self._hessian, self._pull - self._hessian @ self._x, radius
-        )
+        step = trust_region_step(self._hessian, -self._slope, radius)
+        self._x = self._x + step
+        self._slope += self._hessian @ step
         self._generation += 1
+        share = (AVERAGING + 1) / (AVERAGING + self._generation)
+        self._average += min(1.0, share) * (self._x - self._average)
+
+    def _forget(self, directions: np.ndarray) -> None:
+        """Shrink the model, along these orthonormal directions more than elsewhere."""
+        keep = np.eye(self._dimension) - self._refreshing * directions.T @ directions
+        self._hessian = self._fading * keep @ self._hessian @ keep
+        self._slope = self._fading * keep @ self._slope
 
     @property
     def center(self) -> Coords:
-        return self._x.copy()
+        """The mean of the points so far, late ones weighing more."""
+        return self._average.copy()
 
     @property
     def sigma(self) -> float:
+        """The trust radius, per coordinate."""
         done = min(1.0, self._generation / max(1, self._generations - 1))
-        return float(self._radius * self._final**done)
+        return float(self._reach * self._final**done)
 
 
 def _without_failures(gram: Coords | None) -> tuple[Coords, Coords]:

@@ -35,8 +35,8 @@ class LearnSettings:
         initialization, start, temperature: see ``initial_vectors``.
         subspace, axes: see ``build_subspace``; axes 0 means as many as possible, at most 256.
         objective: "denoising" (Eq. 1) or "similarity" (whole generations, CLIP).
-        search, popsize, sigma: the optimizer, candidates per generation, first step in units of
-            the vocabulary's spread.
+        search, popsize, sigma: the optimizer, candidates per generation, and how far from the
+            centre the first lie, in units of the vocabulary's spread.
         draws, sentences: random draws per generation and different sentences among them.
         t_low, t_high: range of noise levels.
         validation_draws: fixed draws on which the result is chosen.
@@ -142,9 +142,15 @@ _PAPER = {
 }
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 
+# What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
+# the draws of many generations, so it prefers more directions; the others rank on these draws.
+_SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
+
 
 def preset(name: str, **changes: Any) -> LearnSettings:
     """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
     if name not in PRESETS:
         raise SettingError(f"a preset of {', '.join(PRESETS)}", repr(name), "Use one of these.")
-    return LearnSettings(**{**PRESETS[name], **changes})
+    chosen = PRESETS[name] | changes
+    search = chosen.get("search", LearnSettings.search)
+    return LearnSettings(**_SUITED.get(search, {}) | chosen)
