@@ -42,6 +42,7 @@ from stickers.autoencoder import to_images
 RESULTS = Path(__file__).with_suffix(".jsonl")
 WORD = "<concept>"
 GROUP = 5  # concepts that gradients learn side by side
+COMPARED = ("start", "default", "gradient")
 MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
 
 # What the table compares: the default preset at equal budget with one choice changed, and the
@@ -132,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--concepts", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", default="start,default,gradient")
+    parser.add_argument("--methods", default=",".join(COMPARED))
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
@@ -216,8 +217,17 @@ def measure_all(
 
 
 def report(nouns: list[str], seeds: int) -> None:
-    """Print the table and write the figures."""
-    rows = {k: v for k, v in done().items() if k[1] in nouns and k[2] < seeds}
+    """Print the table and write the figures, over those concepts and seeds that have been measured
+    by start, default and gradient alike.
+    """
+    results = done()
+    pairs = [
+        (noun, seed)
+        for noun in nouns
+        for seed in range(seeds)
+        if all((method, noun, seed) in results for method in COMPARED)
+    ]
+    rows = {k: v for k, v in results.items() if k[1:] in pairs}
     methods = sorted({m for m, _, _ in rows})
 
     def values(method: str, name: str) -> list[float]:
@@ -240,7 +250,7 @@ def report(nouns: list[str], seeds: int) -> None:
             row["gain"] = statistics.median(gains(method))
         found |= {f"learn.{method}.{k}": round(v, 4) for k, v in row.items()}
     print("\n" + learn_table(found))
-    if {"start", "default", "gradient"} <= set(methods):
+    if pairs:
         mean = {m: statistics.mean(values(m, "judge")) for m in methods}
         found |= {
             "learn.calls": max(values("default", "calls")),

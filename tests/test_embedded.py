@@ -131,8 +131,8 @@ def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: J
     prompts = [f"a photo of a {noun} on a blue background" for noun in nouns]
     images = stickers.generate(stickers.condition(prompts), range(len(prompts)), guidance=4.0)
     things, places = judge.answers(images), judge.answers(images, "background")
-    assert np.mean([a == b for a, b in zip(things, nouns, strict=True)]) > 0.5
-    assert np.mean([a == "blue background" for a in places]) > 0.8
+    assert np.mean([a == b for a, b in zip(things, nouns, strict=True)]) > 0.7
+    assert np.mean([a == "blue background" for a in places]) > 0.9
 
 
 def test_a_thing_never_seen_is_learned(
@@ -150,7 +150,7 @@ def test_a_thing_never_seen_is_learned(
         )
         for vectors in (learner.subspace.origin, learner.vectors)
     ]
-    assert shares[1] > shares[0]
+    assert shares[1] > shares[0] + 0.2
 
 
 @pytest.mark.parametrize("name", ["teapot", "cat2"])

@@ -177,6 +177,13 @@ def test_presets_survive_being_written_down(name: str) -> None:
     assert LearnSettings.from_dict(settings.to_dict()) == settings
 
 
+def test_a_preset_gives_each_search_the_passes_that_suit_it() -> None:
+    found = {s: preset("default", placeholder="<x>", search=s) for s in ("gauss-newton", "cma")}
+    assert (found["gauss-newton"].popsize, found["gauss-newton"].draws) == (61, 8)
+    assert (found["cma"].popsize, found["cma"].draws) == (30, 16)
+    assert preset("default", placeholder="<x>", popsize=5).popsize == 5
+
+
 def test_the_paper_preset_has_the_papers_sizes() -> None:
     paper = preset("paper", placeholder="<disc>")
     assert (paper.popsize, paper.axes, paper.draws, paper.sigma) == (30, 256, 20, 0.5)
