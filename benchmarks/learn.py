@@ -147,7 +147,7 @@ def main() -> None:
     jobs = []
     for seed in range(options.seeds):
         for group in (nouns[i : i + GROUP] for i in range(0, count, GROUP)):
-            for method in options.methods.split(","):
+            for method in filter(None, options.methods.split(",")):  # "" reports what there is
                 missing = [n for n in group if (method, n, seed) not in done()]
                 # Gradients learn a group side by side; everything else, one word at a time.
                 together = [missing] if method == "gradient" else [[n] for n in missing]

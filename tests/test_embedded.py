@@ -138,7 +138,7 @@ def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: J
 def test_a_thing_never_seen_is_learned(
     stickers: StableDiffusion, judge: Judge, sticker_clip: Clip
 ) -> None:
-    images = to_images(np.stack(world.concept("sunflower")), torch.device("cpu"))
+    images = to_images(np.stack(world.concept("ladybug")), torch.device("cpu"))
     settings = evoken.preset("default", placeholder="<new>", calls=4_000)
     steps = list(evoken.learn(settings, stickers, images, sticker_clip))
     learner, start = steps[-1][0], steps[0][1]
@@ -146,7 +146,7 @@ def test_a_thing_never_seen_is_learned(
     shares = [
         judge.share(
             evoken.pictures_of(stickers, "a photo of a <new>", "<new>", vectors, 16, seed=1),
-            "sunflower",
+            "ladybug",
         )
         for vectors in (learner.subspace.origin, learner.vectors)
     ]
