@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -152,6 +153,7 @@ def main() -> None:
                 # Gradients learn a group side by side; everything else, one word at a time.
                 together = [missing] if method == "gradient" else [[n] for n in missing]
                 jobs += [(method, part, seed) for part in together if part]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the workers would go on
     started = time.perf_counter()
     with get_context("spawn").Pool(
         options.processes, prepare, (options.precision, options.pictures)
