@@ -145,11 +145,11 @@ def main() -> None:
     every = [o.noun for o in world.objects(held_out=True)]
     count = min(options.concepts, len(every))
     nouns = [every[i * len(every) // count] for i in range(count)]  # of every kind
-    jobs = []
+    jobs, known = [], done()
     for seed in range(options.seeds):
         for group in (nouns[i : i + GROUP] for i in range(0, count, GROUP)):
             for method in filter(None, options.methods.split(",")):  # "" reports what there is
-                missing = [n for n in group if (method, n, seed) not in done()]
+                missing = [n for n in group if (method, n, seed) not in known]
                 # Gradients learn a group side by side; everything else, one word at a time.
                 together = [missing] if method == "gradient" else [[n] for n in missing]
                 jobs += [(method, part, seed) for part in together if part]
