@@ -12,7 +12,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from evoken.arrays import Images, Vectors
-from evoken.models.stable_diffusion import StableDiffusion, substituted_embeddings
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.text import substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.textual_inversion.objective import draw
 
@@ -58,14 +59,14 @@ def learn_by_gradient(
 @contextmanager
 def plain_attention(model: StableDiffusion) -> Iterator[None]:
     """For sequences as short as these, the backward pass of fused attention is slower."""
-    fused = model.unet.attn_processors
-    model.unet.set_attn_processor(AttnProcessor())
-    model.text_encoder.set_attn_implementation("eager")
+    fused = model.denoiser.attn_processors
+    model.denoiser.set_attn_processor(AttnProcessor())
+    model.text.encoder.set_attn_implementation("eager")
     try:
         yield
     finally:
-        model.unet.set_attn_processor(dict(fused))
-        model.text_encoder.set_attn_implementation("sdpa")
+        model.denoiser.set_attn_processor(dict(fused))
+        model.text.encoder.set_attn_implementation("sdpa")
 
 
 def _loss(
@@ -80,19 +81,19 @@ def _loss(
     for i, seed in enumerate(seeds):
         drawn = draw(seed, step, "gradient", BATCH, latents[i], OBJECT_TEMPLATES, (0.0, 1.0), BATCH)
         order.append(drawn.sentence + len(rows))
-        rows += [model.place(s.format("<x>"), "<x>", words.shape[1]) for s in drawn.sentences]
+        rows += [model.text.place(s.format("<x>"), "<x>", words.shape[1]) for s in drawn.sentences]
         owners += [i] * len(drawn.sentences)
         noisy.append(model.process.add_noise(latents[i][drawn.image], drawn.noise, drawn.t))
         noise.append(drawn.noise)
         t.append(drawn.t)
     ids = torch.tensor([r for r, _ in rows])
-    table = model.text_encoder.get_input_embeddings()
+    table = model.text.table
     embedded = table(ids).clone()
     for row, ((_, places), owner) in enumerate(zip(rows, owners, strict=True)):
         embedded[row, places] = words[owner].to(embedded)
     with torch.autocast("cpu", torch.bfloat16), substituted_embeddings(table, embedded):
-        hidden = model.text_encoder(ids).last_hidden_state
+        hidden = model.text.encoder(ids).last_hidden_state
         steps = model.process.timestep(torch.cat(t))
-        predicted = model.unet(torch.cat(noisy), steps, hidden[torch.cat(order)]).sample
+        predicted = model.denoiser(torch.cat(noisy), steps, hidden[torch.cat(order)]).sample
     error = predicted.float() - torch.cat(noise)
     return error.square().mean((1, 2, 3)).sum()

@@ -13,9 +13,8 @@ import typer
 from evoken.errors import EvokenError, SettingError
 
 if TYPE_CHECKING:
-    from evoken.models.base import ModelSpec
+    from evoken.models.base import Model, ModelSpec
     from evoken.models.clip import Clip
-    from evoken.models.stable_diffusion import StableDiffusion
     from evoken.run import Run
     from evoken.textual_inversion.embedding import Word
     from evoken.textual_inversion.learn import Learner
@@ -275,7 +274,7 @@ def _word(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
     return learned, Run.open(path).spec if in_run else None
 
 
-def _check_word(learned: Word | None, prompt: str, model: StableDiffusion) -> None:
+def _check_word(learned: Word | None, prompt: str, model: Model) -> None:
     from evoken.errors import WordError
 
     if learned is None:

@@ -4,12 +4,46 @@
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from evoken.arrays import Latents, NoiseLevels
 from evoken.errors import ModelError
+
+
+class Process(Protocol):
+    """A noise process.
+
+    Its deterministic sampler is an ordinary differential equation dx/ds = slope, s from the noise's
+    level down to 0 at the data, in which x is the latents over a scale: what diffusion calls DDIM
+    (Song et al. 2021) is Euler's method in it, as it is for a flow.
+    """
+
+    def timestep(self, t: NoiseLevels) -> Tensor:
+        """What the denoiser is told of t."""
+
+    def add_noise(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
+        """Latents at t."""
+
+    def target(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
+        """What a perfect denoiser returns."""
+
+    def data(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
+        """The estimate of the data that a prediction at t implies."""
+
+    def level(self, t: NoiseLevels) -> Tensor:
+        """The ODE's s at t; increasing, 0 at the data."""
+
+    def t_of(self, level: float) -> float:
+        """The t of an ODE's s, as near as the process has one."""
+
+    def scale(self, level: float) -> float:
+        """Latents over the ODE's x at s."""
+
+    def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
+        """dx/ds at latents ``noisy`` of which the denoiser said ``predicted``."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +90,72 @@ class DDPM:
         if self.prediction == "epsilon":
             return (noisy - sigma * predicted) / signal
         return signal * noisy - sigma * predicted
+
+    def level(self, t: NoiseLevels) -> Tensor:
+        """S = sqrt((1 - a_t) / a_t), the ratio of noise to signal."""
+        signal = self.alphas_cumprod[self.timestep(t)]
+        return ((1 - signal) / signal).sqrt()
+
+    def t_of(self, level: float) -> float:
+        """The middle of the discrete level that is nearest."""
+        levels = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+        return (float((levels - level).abs().argmin()) + 0.5) / len(levels)
+
+    def scale(self, level: float) -> float:
+        """sqrt(a_t) = (1 + s^2)^(-1/2): x = z / sqrt(a_t) (Song et al. 2021, Eq. 14)."""
+        return float((1 + level**2) ** -0.5)
+
+    def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
+        """Epsilon; from v, eps = sqrt(1 - a_t) z + sqrt(a_t) v."""
+        if self.prediction == "epsilon":
+            return predicted
+        signal, sigma = self._signal_and_noise(t)
+        return sigma * noisy + signal * predicted
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """Straight lines between data and noise (Liu et al. 2023); the denoiser predicts the velocity.
+
+    Attributes:
+        levels: the denoiser is told t times this.
+        shift: of sampling schedules (Esser et al. 2024, Eq. 23); training and t know none.
+    """
+
+    levels: int = 1000
+    shift: float = 1.0
+
+    def timestep(self, t: NoiseLevels) -> Tensor:
+        """T in the denoiser's own numbers."""
+        return t * self.levels
+
+    def add_noise(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
+        """z_t = (1 - t) z_0 + t eps."""
+        return torch.lerp(latents, noise, t[:, None, None, None])
+
+    def target(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
+        """V = eps - z_0."""
+        return noise - latents
+
+    def data(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
+        """z_t - t v."""
+        return noisy - t[:, None, None, None] * predicted
+
+    def level(self, t: NoiseLevels) -> Tensor:
+        """S = t."""
+        return t
+
+    def t_of(self, level: float) -> float:
+        """T = s."""
+        return level
+
+    def scale(self, level: float) -> float:
+        """X is the latents themselves."""
+        return 1.0
+
+    def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
+        """The velocity."""
+        return predicted
 
 
 def from_betas(betas: Tensor, prediction: str) -> DDPM:

@@ -8,13 +8,20 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from evoken.files import write_json, write_text
 from evoken.models.embedded import STICKERS
-from stickers import autoencoder, clip, data, denoiser, judge, training, vocabulary, world
+from stickers import autoencoder, clip, data, denoiser, flow, judge, training, vocabulary, world
 
-STAGES = ("autoencoder", "clip", "judge", "denoiser", "export", "examples")
+STAGES = ("autoencoder", "clip", "judge", "denoiser", "flow", "export", "examples")
+TRAINED = STAGES[:5]
 WORLD_SEED, JUDGE_SEED = 11, 12
 COSTS = "training.json"
 CARDS = Path(__file__).parent / "cards"  # their numbers are put in by benchmarks.documents
@@ -73,11 +80,18 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
     else:
         vae = AutoencoderKL.from_pretrained(models / "vae").to(device)
         denoiser.encode_latents(dataset, vae, folder, device)
-        text_encoder = text_encoder_of(CLIPModel.from_pretrained(models / "clip")).to(device)
+        whole = CLIPModel.from_pretrained(models / "clip")
         tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
-        denoiser.encode_captions(dataset, text_encoder, tokenizer, folder, device)
-        settings = denoiser.CONTINUED if options.shipped else denoiser.SETTINGS
-        denoiser.train(folder, device, minutes, settings).save_pretrained(models / "unet")
+        if stage == "denoiser":
+            text_encoder = text_encoder_of(whole).to(device)
+            denoiser.encode_captions(dataset, text_encoder, tokenizer, folder, device)
+            settings = denoiser.CONTINUED if options.shipped else denoiser.SETTINGS
+            denoiser.train(folder, device, minutes, settings).save_pretrained(models / "unet")
+        else:
+            projected = projected_text_encoder_of(whole).to(device)
+            flow.encode_captions(dataset, projected, tokenizer, folder, device)
+            settings = flow.CONTINUED if options.shipped else flow.SETTINGS
+            flow.train(folder, device, minutes, settings).save_pretrained(models / "transformer")
 
 
 def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
@@ -86,6 +100,16 @@ def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
     weights = model.text_model.state_dict()
     names = encoder.state_dict()
     encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
+    return encoder.eval()
+
+
+def projected_text_encoder_of(model: CLIPModel) -> CLIPTextModelWithProjection:
+    """CLIP's text tower and projection as Stable Diffusion 3 wants them."""
+    encoder = CLIPTextModelWithProjection(model.config.text_config)
+    tower, projection = text_encoder_of(model).state_dict(), model.text_projection.state_dict()
+    names = encoder.state_dict()
+    weights = {k if k in names else f"text_model.{k}": v for k, v in tower.items()}
+    encoder.load_state_dict(weights | {f"text_projection.{k}": v for k, v in projection.items()})
     return encoder.eval()
 
 
@@ -112,7 +136,7 @@ def costs(folder: Path) -> dict[str, dict[str, float]]:
     file = folder / COSTS
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     total = {}
-    for stage in STAGES[:4]:
+    for stage in TRAINED:
         parts = [earlier.get(stage, {}), training.cost(folder, stage)]
         sums = {k: sum(p.get(k, 0) for p in parts) for k in ("samples", "minutes")}
         total[stage] = {k: round(v, 1) for k, v in sums.items()}

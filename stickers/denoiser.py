@@ -1,7 +1,7 @@
 """Stage 4: the denoiser (diffusers ``UNet2DConditionModel``), epsilon prediction on latents."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def encode_latents(
         return vae.encode(to_images(dataset.pixels[rows], device)).latent_dist.mean
 
     shape = (len(dataset), LATENT_CHANNELS, 8, 8)
-    _write_rows(folder / "latents.npy", shape, encode, device)
+    write_rows(folder / "latents.npy", shape, encode, device)
 
 
 @torch.no_grad()
@@ -93,12 +93,13 @@ def encode_captions(
     def encode(rows: slice) -> Tensor:
         return text_encoder(ids[rows]).last_hidden_state
 
-    _write_rows(folder / "features.npy", (*ids.shape, WIDTH), encode, device)
+    write_rows(folder / "features.npy", (*ids.shape, WIDTH), encode, device)
 
 
-def _write_rows(
+def write_rows(
     path: Path, shape: tuple[int, ...], encode: Callable[[slice], Tensor], device: torch.device
 ) -> None:
+    """Write an array of float16 row by row, unless it is there."""
     if path.exists():
         return
     partial = path.with_suffix(".partial")
@@ -113,27 +114,49 @@ def _write_rows(
     partial.rename(path)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a denoiser's training step draws; n samples.
+
+    Attributes:
+        clean: n x C x h x w latents.
+        noise: as many.
+        captions: n rows of the text features, where row 0 is no caption.
+        spread: n numbers that cover [0, 1] evenly, in random order, for the noise levels.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    captions: np.ndarray
+    spread: Tensor
+
+
+def draw_batch(latents: np.ndarray, batch: int, generator: torch.Generator) -> Batch:
+    """Draw samples, a tenth of them without caption for classifier-free guidance (Ho & Salimans
+    2022).
+    """
+    index = torch.randint(len(latents), (batch,), generator=generator).sort().values
+    dropped = torch.rand(batch, generator=generator) < P_NO_CAPTION
+    clean = torch.from_numpy(latents[index.numpy()]).float()
+    noise = torch.randn(clean.shape, generator=generator)
+    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    order = torch.randperm(batch, generator=generator)
+    return Batch(clean, noise, torch.where(dropped, 0, index + 1).numpy(), spread[order])
+
+
 def train(
     folder: Path, device: torch.device, minutes: float, settings: training.Settings = SETTINGS
 ) -> UNet2DConditionModel:
-    """DDPM epsilon loss (Ho et al. 2020) weighted by min-SNR (Hang et al. 2023), captions dropped
-    in a tenth of the samples for classifier-free guidance (Ho & Salimans 2022).
-    """
+    """DDPM epsilon loss (Ho et al. 2020) weighted by min-SNR (Hang et al. 2023)."""
     latents = np.load(folder / "latents.npy", mmap_mode="r")
     features = np.load(folder / "features.npy", mmap_mode="r")
     alphas = noise_schedule().alphas_cumprod.to(device)
 
     def loss(model: nn.Module, generator: torch.Generator, batch: int) -> training.Loss:
-        index = torch.randint(len(latents), (batch,), generator=generator).sort().values
-        dropped = torch.rand(batch, generator=generator) < P_NO_CAPTION
-        rows = torch.where(dropped, 0, index + 1).numpy()
-        clean = torch.from_numpy(latents[index.numpy()]).to(device).float()
-        text = torch.from_numpy(features[rows]).to(device).float()
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        # Stratified: the noise levels of a batch cover the schedule evenly.
-        spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
-        order = torch.randperm(batch, generator=generator)
-        t = (spread[order] * 1000).long().to(device)
+        drawn = draw_batch(latents, batch, generator)
+        clean, noise = drawn.clean.to(device), drawn.noise.to(device)
+        text = torch.from_numpy(features[drawn.captions]).to(device).float()
+        t = (drawn.spread * 1000).long().to(device)
         signal = alphas[t][:, None, None, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         predicted = model(noisy, t, encoder_hidden_states=text).sample.float()

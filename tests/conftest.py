@@ -10,7 +10,8 @@ from PIL import Image
 
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusion
+from evoken.models.embedded import load_pipeline
+from evoken.models.stable_diffusion import StableDiffusion
 from stickers.glyphs import FONT
 from tests import tiny
 
@@ -32,7 +33,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tiny_folder: Path) -> StableDiffusion:
-    return load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
+    return load_pipeline(str(tiny_folder / "model"), ModelSpec("tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -68,9 +68,9 @@ def test_they_are_what_any_tool_can_load() -> None:
 def test_the_text_encoder_of_the_denoiser_is_that_of_clip(
     stickers: StableDiffusion, sticker_clip: Clip
 ) -> None:
-    ids = torch.tensor([stickers.place("a photo of a cat", "", 0)[0]])
+    ids = torch.tensor([stickers.text.place("a photo of a cat", "", 0)[0]])
     with torch.no_grad():
-        ours = stickers.text_encoder(ids).pooler_output
+        ours = stickers.text.encoder(ids).pooler_output
         theirs = sticker_clip.model.text_model(input_ids=ids).pooler_output
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_they_are_small() -> None:
 def test_their_training_can_go_on(stickers: StableDiffusion, tmp_path: Path) -> None:
     unpack(STICKERS, tmp_path)
     begun = training.restore(denoiser.build(), tmp_path / "denoiser.safetensors").state_dict()
-    shipped = stickers.unet.state_dict()
+    shipped = stickers.denoiser.state_dict()
     assert all(torch.equal(begun[name], weight) for name, weight in shipped.items())
     assert costs(tmp_path) == json.loads((STICKERS / "training.json").read_text())
 

@@ -15,7 +15,9 @@ LAYERS = (
     ("evoken.seeds", "evoken.files"),
     ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge"),
     ("evoken.models.base", "evoken.models.batches"),
-    ("evoken.models.clip", "evoken.models.stable_diffusion"),
+    ("evoken.models.clip", "evoken.models.text"),
+    ("evoken.models.latent",),
+    ("evoken.models.stable_diffusion", "evoken.models.stable_diffusion_3"),
     ("evoken.models.embedded",),
     (
         "evoken.textual_inversion.initialization",

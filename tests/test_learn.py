@@ -9,7 +9,8 @@ import torch
 from evoken.errors import SearchError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusion
+from evoken.models.embedded import load_pipeline
+from evoken.models.stable_diffusion import StableDiffusion
 from evoken.textual_inversion.learn import Learner, Record, learn
 from evoken.textual_inversion.settings import (
     MISTAKES,
@@ -68,7 +69,7 @@ def test_the_batch_changes_no_bit_of_a_run(
 ) -> None:
     runs = []
     for batch in (3, 64):
-        model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny", batch=batch))
+        model = load_pipeline(str(tiny_folder / "model"), ModelSpec("tiny", batch=batch))
         runs.append(finished(small(search=search), model, images, clip))
     assert torch.equal(runs[0][0].vectors, runs[1][0].vectors)
     assert all(same(a, b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
@@ -132,9 +133,9 @@ def test_every_mistake_of_the_paper_can_be_put_back(
 def test_losses_that_are_not_numbers_end_a_run_with_a_reason(
     tiny_folder: Path, clip: Clip, images: torch.Tensor
 ) -> None:
-    model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
+    model = load_pipeline(str(tiny_folder / "model"), ModelSpec("tiny"))
     with torch.no_grad():
-        model.unet.conv_out.weight.fill_(torch.nan)
+        model.denoiser.conv_out.weight.fill_(torch.nan)
     with pytest.raises(SearchError, match="float32"):
         finished(small(), model, images, clip)
 
@@ -150,8 +151,8 @@ def test_a_placeholder_that_some_tool_could_not_read_is_refused(
 def test_a_placeholder_of_the_vocabulary_is_refused(
     tiny_folder: Path, clip: Clip, images: torch.Tensor
 ) -> None:
-    model = load_stable_diffusion(str(tiny_folder / "model"), ModelSpec("tiny"))
-    model.tokenizer.add_tokens("<disc>")
+    model = load_pipeline(str(tiny_folder / "model"), ModelSpec("tiny"))
+    model.text.tokenizer.add_tokens("<disc>")
     with pytest.raises(WordError, match="vocabulary"):
         finished(small(), model, images, clip)
 

@@ -1,4 +1,6 @@
-"""The model as functions of its arguments, against diffusers' own pipeline."""
+"""Models as functions of their arguments: one battery for every family, and each against diffusers'
+own pipeline.
+"""
 
 from pathlib import Path
 
@@ -10,14 +12,24 @@ from safetensors.torch import save_file
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_model
-from evoken.models.stable_diffusion import StableDiffusion, load_stable_diffusion
+from evoken.models.embedded import LatentModels, load_model, load_pipeline
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.stable_diffusion_3 import StableDiffusion3
 from tests import tiny
 
+FAMILIES = ("model", "flow")
 
-def vectors(candidates: int, count: int = 1, seed: int = 0) -> torch.Tensor:
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, tiny_folder: Path) -> LatentModels:
+    return load_pipeline(str(tiny_folder / request.param), ModelSpec("tiny"))
+
+
+def vectors(
+    candidates: int, count: int = 1, seed: int = 0, width: int = tiny.WIDTH
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(candidates, count, tiny.WIDTH, generator=generator)
+    return torch.randn(candidates, count, width, generator=generator)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -66,59 +78,108 @@ def test_encoding_is_the_mode_of_the_posterior_scaled(
     assert model.decode(model.encode(images)).shape == images.shape
 
 
-def test_a_population_is_one_batch(model: StableDiffusion) -> None:
-    words = vectors(3, 2)
+def test_a_population_is_one_batch(family: LatentModels) -> None:
+    words = vectors(3, 2, width=family.width)
     prompts = ["a photo of a <disc>", "the <disc>"]
-    together = model.condition(prompts, "<disc>", words)
-    apart = [model.condition([p], "<disc>", w[None]) for w in words for p in prompts]
+    together = family.condition(prompts, "<disc>", words)
+    apart = [family.condition([p], "<disc>", w[None]) for w in words for p in prompts]
     torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("batch", [1, 7, 16, 40])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str) -> None:
-    path = str(tiny_folder / "model")
-    small = load_stable_diffusion(path, ModelSpec("tiny", precision, batch))
-    large = load_stable_diffusion(path, ModelSpec("tiny", precision, 64))
-    words, latents = vectors(37), small.noise(range(37))
+def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str, name: str) -> None:
+    path = str(tiny_folder / name)
+    small = load_pipeline(path, ModelSpec("tiny", precision, batch))
+    large = load_pipeline(path, ModelSpec("tiny", precision, 64))
+    words, latents = vectors(37, width=small.width), small.noise(range(37))
     t = torch.linspace(0, 1, 37)
     hidden = large.condition(["a <disc>"], "<disc>", words)
     assert torch.equal(small.condition(["a <disc>"], "<disc>", words), hidden)
     assert torch.equal(small.denoise(latents, t, hidden), large.denoise(latents, t, hidden))
 
 
-def test_calls_count_batch_items(model: StableDiffusion) -> None:
-    before = model.calls
-    hidden = model.condition(["a cat"]).expand(5, -1, -1)
-    model.denoise(model.noise(range(5)), torch.full((5,), 0.5), hidden)
-    assert model.calls - before == 5
-    model.generate(hidden[:2], [0, 1], steps=3)
-    assert model.calls - before == 5 + 3 * 2 * 2  # steps, pictures, with and without the prompt
+def test_calls_count_batch_items(family: LatentModels) -> None:
+    before = family.calls
+    hidden = family.condition(["a cat"]).expand(5, -1, -1)
+    family.denoise(family.noise(range(5)), torch.full((5,), 0.5), hidden)
+    assert family.calls - before == 5
+    family.generate(hidden[:2], [0, 1], steps=3)
+    assert family.calls - before == 5 + 3 * 2 * 2  # steps, pictures, with and without the prompt
 
 
-def test_a_picture_does_not_depend_on_those_beside_it(model: StableDiffusion) -> None:
-    assert torch.equal(model.noise([5, 6, 7])[1:], model.noise([6, 7]))
+def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModels) -> None:
+    assert torch.equal(family.noise([5, 6, 7])[1:], family.noise([6, 7]))
 
 
-def test_no_word_stays_in_the_model(model: StableDiffusion) -> None:
-    before = model.condition(["a photo of a cat"])
-    table = model._table.weight.clone()
-    model.condition(["a <disc> cat"], "<disc>", vectors(4))
-    assert torch.equal(model.condition(["a photo of a cat"]), before)
-    assert torch.equal(model._table.weight, table)
+def test_no_word_stays_in_the_model(family: LatentModels) -> None:
+    before, words = family.condition(["a photo of a cat"]), family.vocabulary()
+    family.condition(["a <disc> cat"], "<disc>", vectors(4, width=family.width))
+    assert torch.equal(family.condition(["a photo of a cat"]), before)
+    assert torch.equal(family.vocabulary().vectors, words.vectors)
 
 
-def test_a_placeholder_that_would_be_cut_off_is_refused(model: StableDiffusion) -> None:
+def test_a_placeholder_that_would_be_cut_off_is_refused(family: LatentModels) -> None:
     with pytest.raises(WordError, match="at most 30 tokens"):
-        model.condition(["red house " * 20 + "<disc>"], "<disc>", vectors(1))
+        family.condition(["red house " * 20 + "<disc>"], "<disc>", vectors(1, width=family.width))
 
 
-def test_the_vocabulary_holds_whole_words(model: StableDiffusion) -> None:
-    vocabulary = model.vocabulary()
+def test_the_vocabulary_holds_whole_words(family: LatentModels) -> None:
+    vocabulary = family.vocabulary()
     assert "cat" in vocabulary.words and "c" not in vocabulary.words
     place = vocabulary.words.index("cat")
-    assert torch.equal(vocabulary.vectors[place], model.embed("cat")[0])
-    assert model.has_token("cat") and model.has_token("Cat") and not model.has_token("<cat>")
+    assert torch.equal(vocabulary.vectors[place], family.embed("cat")[0])
+    assert family.has_token("cat") and family.has_token("Cat") and not family.has_token("<cat>")
+
+
+@pytest.mark.parametrize("t5", [False, True])
+def test_stable_diffusion_3_reads_prompts_as_diffusers_does(t5: bool) -> None:
+    pipe = tiny.flow_pipeline(t5)
+    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=7)
+    prompts = ["a photo of a dog", "", "the red house " * 20]
+    tokens, _, pooled, _ = pipe.encode_prompt(
+        prompts, None, None, do_classifier_free_guidance=False, max_sequence_length=7
+    )
+    found = model.condition(prompts)
+    torch.testing.assert_close(found[:, :-1], tokens, rtol=1e-4, atol=1e-5)
+    width = pooled.shape[1]
+    torch.testing.assert_close(found[:, -1, :width], pooled, rtol=1e-4, atol=1e-5)
+
+
+def test_a_word_of_stable_diffusion_3_is_in_both_encoders() -> None:
+    pipe = tiny.flow_pipeline()
+    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=0)
+    found = model.condition(["a photo of a <disc>"], "<disc>", model.embed("cat")[None])
+    torch.testing.assert_close(found, model.condition(["a photo of a cat"]))
+    changed = model.embed("cat")[None].clone()
+    for part in (slice(0, 16), slice(16, 32)):
+        changed[..., part] += 1
+        again = model.condition(["a photo of a <disc>"], "<disc>", changed)
+        assert not torch.allclose(again[..., part], found[..., part])
+        found = again
+
+
+@pytest.mark.parametrize("t5", [False, True])
+def test_pictures_of_stable_diffusion_3_are_those_of_diffusers(t5: bool) -> None:
+    pipe = tiny.flow_pipeline(t5)
+    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=256)
+    seeds, prompts = [3, 4], ["a photo of a cat", "the blue bird"]
+    found = model.generate(model.condition(prompts), seeds, steps=5, guidance=4.0)
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        prompts, latents=model.noise(seeds), num_inference_steps=5, guidance_scale=4.0,
+        output_type="pt", height=16, width=16,
+    ).images  # fmt: skip
+    torch.testing.assert_close((found + 1) / 2, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_encoding_takes_the_shift_off(images: torch.Tensor) -> None:
+    model = StableDiffusion3(tiny.flow_pipeline(), ModelSpec("tiny"))
+    mode = model.vae.encode(images).latent_dist.mode()
+    torch.testing.assert_close(model.encode(images), (mode - 0.1) * 0.5)
+    decoded = model.vae.decode(mode).sample.clamp(-1, 1)
+    torch.testing.assert_close(model.decode(model.encode(images)), decoded, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/here", "./nowhere", "nothing"])

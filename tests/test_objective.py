@@ -52,7 +52,7 @@ def test_the_loss_is_equation_1(model: StableDiffusion, images: torch.Tensor) ->
             latents = model.encode(images)[drawn.image[i]][None]
             noisy = model.process.add_noise(latents, drawn.noise[i : i + 1], drawn.t[i : i + 1])
             step = (drawn.t[i] * 1000).long()
-            predicted = model.unet(noisy, step, encoder_hidden_states=hidden).sample
+            predicted = model.denoiser(noisy, step, encoder_hidden_states=hidden).sample
             total += float((predicted - drawn.noise[i]).square().mean()) / 6
         assert loss == pytest.approx(total, rel=1e-4)
 

@@ -3,8 +3,25 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 from stickers.vocabulary import train_tokenizer
 
@@ -43,6 +60,20 @@ def clip(words: CLIPTokenizer) -> CLIPModel:
     ).eval()
 
 
+def autoencoder() -> AutoencoderKL:
+    """16 px pictures to 4 x 8 x 8 latents."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=16,
+        scaling_factor=0.5,
+        shift_factor=None,
+    ).eval()
+
+
 def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     """A pipeline of the classes of Stable Diffusion: 16 px pictures, 8 x 8 latents."""
     words = tokenizer()
@@ -52,15 +83,7 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
         {k.removeprefix("text_model."): v for k, v in whole.text_model.state_dict().items()}
     )
     torch.manual_seed(1)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=16,
-        scaling_factor=0.5,
-    )
+    vae = autoencoder()
     unet = UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -82,7 +105,7 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
         steps_offset=1,
     )
     return StableDiffusionPipeline(
-        vae=vae.eval(),
+        vae=vae,
         text_encoder=text_encoder,
         tokenizer=words,
         unet=unet.eval(),
@@ -93,10 +116,50 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     )
 
 
+def flow_pipeline(t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipeline:
+    """A pipeline of the classes of Stable Diffusion 3, with two text encoders that differ."""
+    words = tokenizer()
+    config = clip(words).config.text_config
+    torch.manual_seed(2)
+    first, second = (CLIPTextModelWithProjection(config).eval() for _ in range(2))
+    vae = autoencoder()
+    vae.register_to_config(shift_factor=0.1)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=40,
+        caption_projection_dim=16,
+        pooled_projection_dim=2 * WIDTH,
+        pos_embed_max_size=8,
+        qk_norm="rms_norm",
+    )
+    third = None
+    if t5:
+        size = {"d_model": 40, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+        third = T5EncoderModel(T5Config(vocab_size=len(words), **size)).eval()
+    return StableDiffusion3Pipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        vae=vae,
+        text_encoder=first,
+        tokenizer=words,
+        text_encoder_2=second,
+        tokenizer_2=words,
+        text_encoder_3=third,
+        tokenizer_3=words if t5 else None,
+    )
+
+
 def save(folder: Path) -> Path:
-    """Write a pipeline and its CLIP as folders; returns the pipeline's."""
-    pipe = pipeline()
+    """Write a pipeline of each family, and their CLIP, as folders; returns the first."""
+    pipe: DiffusionPipeline = pipeline()
     pipe.save_pretrained(folder / "model")
+    flow_pipeline().save_pretrained(folder / "flow")
     whole = clip(pipe.tokenizer)
     whole.save_pretrained(folder / "clip")
     pipe.tokenizer.save_pretrained(folder / "clip")

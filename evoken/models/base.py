@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
-from evoken.process import DDPM
+from evoken.process import Process
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -17,7 +17,7 @@ class ModelSpec:
     """Enough to build the same model elsewhere.
 
     Attributes:
-        name: "stickers", a folder, or a hub id.
+        name: "stickers", "stickers-flow", a folder, or a hub id.
         precision: of the denoiser's and the text encoder's arithmetic; weights stay float32.
         batch: the most latents that one forward pass takes; bounds memory, never changes a result.
         device: a torch device.
@@ -50,8 +50,11 @@ class Model(Protocol):
     """
 
     spec: ModelSpec
-    process: DDPM
     calls: int  # forward passes of the denoiser so far, batch items counted
+
+    @property
+    def process(self) -> Process:
+        """How its data becomes noise."""
 
     @property
     def size(self) -> int:
@@ -94,7 +97,10 @@ class Model(Protocol):
         """
 
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
-        """The prediction (epsilon or v, see ``process``) for each item of the batch."""
+        """The prediction (epsilon, v or velocity, see ``process``) for each item."""
+
+    def schedule(self, steps: int) -> list[float]:
+        """Steps + 1 levels of the process's ODE, from noise down to 0, for its Euler method."""
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""

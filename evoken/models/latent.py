@@ -1,0 +1,66 @@
+"""What all models on latents share: the autoencoder, the noise, the count of calls."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Images, Latents
+from evoken.models.base import ModelSpec
+from evoken.models.batches import in_batches
+from evoken.models.text import arithmetic
+
+
+class LatentModel:
+    """A pipeline's autoencoder and denoiser; the families say what the denoiser reads."""
+
+    def __init__(self, vae: Any, denoiser: Any, spec: ModelSpec) -> None:
+        self.spec, self.calls = spec, 0
+        self.device = torch.device(spec.device)
+        self.vae, self.denoiser = vae, denoiser
+        for part in (vae, denoiser):
+            part.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(self.denoiser.config.sample_size * factor)
+
+    @property
+    def _shift(self) -> float:
+        return float(self.vae.config.shift_factor or 0.0)
+
+    @torch.no_grad()
+    def encode(self, images: Images) -> Latents:
+        """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
+        found = in_batches(
+            lambda x: self.vae.encode(x).latent_dist.mode(),
+            self.spec.batch,
+            images.to(self.device),
+        )
+        return (found.clone() - self._shift) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Images:
+        """Images of latents."""
+        found = in_batches(
+            lambda x: self.vae.decode(x).sample,
+            self.spec.batch,
+            latents / self.vae.config.scaling_factor + self._shift,
+        )
+        return found.clamp(-1, 1)
+
+    def noise(self, seeds: Sequence[int]) -> Latents:
+        """One starting noise per seed, the same whatever stands beside it."""
+        side = self.denoiser.config.sample_size
+        shape = (1, self.denoiser.config.in_channels, side, side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.cat(rows).to(self.device)
+
+    def _denoise(self, function: Callable[..., Tensor], *inputs: Tensor) -> Latents:
+        """The denoiser in batches, every item counted as a call."""
+        self.calls += len(inputs[0])
+        with arithmetic(self.spec):
+            return in_batches(function, self.spec.batch, *inputs).float()
