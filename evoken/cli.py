@@ -102,6 +102,10 @@ def learn(
     sentences: Annotated[int | None, typer.Option(help="Sentences among the draws.")] = None,
     t_low: Annotated[float | None, typer.Option(help="Lowest noise level, 0 to 1.")] = None,
     t_high: Annotated[float | None, typer.Option(help="Highest noise level, 0 to 1.")] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option(help="Of draws: relative (to their noise level) or uniform."),
+    ] = None,
     validation_draws: Annotated[int | None, typer.Option(help="Fixed draws to choose on.")] = None,
     calls: Annotated[int | None, typer.Option(help="Budget of denoiser calls.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget of time; 0 means none.")] = None,
@@ -121,6 +125,7 @@ def learn(
         "kind": kind, "vectors": vectors, "temperature": temperature, "subspace": subspace,
         "axes": axes, "objective": objective, "search": search, "popsize": popsize, "sigma": sigma,
         "draws": draws, "sentences": sentences, "t_low": t_low, "t_high": t_high, "calls": calls,
+        "weighting": weighting,
         "validation_draws": validation_draws, "minutes": minutes, "preview_every": preview_every,
         "start": start, "initialization": initialization or ("word" if start else None),
         "mistakes": tuple(mistake) if mistake else None,

@@ -54,7 +54,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     settings = small(search=search)
     whole, records = finished(settings, model, images, clip)
-    assert len(records) == 1 + (120 - 8) // (5 * 4 + 8)
+    assert len(records) == 1 + (120 - 2 * 8) // (5 * 4 + 8)
     stored = [Record.from_dict(r.to_dict()) for r in records[:3]]
     steps = list(learn(settings, model, images, clip, stored))
     resumed = steps[-1][0]

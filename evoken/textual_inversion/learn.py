@@ -104,16 +104,18 @@ class Learner:
         """
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
+        before = model.calls
         self.objective = _objective(settings, model, images, clip)
+        self.calls = self._setup_calls = model.calls - before
         self.subspace = _subspace(settings, model, images, clip)
         self.cost = self._calls_per_generation()
-        self.generations = max(0, (settings.calls - self._validation_calls()) // self.cost)
+        self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
         if not self.generations:
-            least = self.cost + self._validation_calls()
+            least = self.cost + self._calls_at_start()
             raise SettingError(f"a budget for one generation, {least} calls", str(settings.calls),
                                "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
         self.search = _search(settings, self.subspace.dimension, self.generations)
-        self.calls, self.seconds, self.generation = 0, 0.0, -1
+        self.seconds, self.generation = 0.0, -1
         self.best_validation, self.best_generation = math.inf, 0
         self.best: Coords = self.search.center
         self._started = time.monotonic()
@@ -121,6 +123,9 @@ class Learner:
     def _validation_calls(self) -> int:
         s = self.settings
         return s.validation_draws if s.objective == "denoising" else 8 * 10 * 2
+
+    def _calls_at_start(self) -> int:
+        return self._setup_calls + self._validation_calls()
 
     def _calls_per_generation(self) -> int:
         s = self.settings
@@ -130,7 +135,7 @@ class Learner:
     @property
     def total_calls(self) -> int:
         """Calls of the whole run, unless its budget of time ends it before."""
-        return self._validation_calls() + self.generations * self.cost
+        return self._calls_at_start() + self.generations * self.cost
 
     @property
     def finished(self) -> bool:
@@ -251,6 +256,7 @@ def _objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None
     return DenoisingLoss(
         model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
         (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
+        s.weighting,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evoken.arrays import Images, Latents, Losses, NoiseLevels, Vectors
+from evoken.arrays import Hidden, Images, Latents, Losses, NoiseLevels, Vectors
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.seeds import derive, numpy_generator, torch_generator
@@ -93,7 +93,10 @@ class DenoisingLoss:
     """Mean squared error of the prediction at noised latents of the images.
 
     Source: Fei et al. 2023, Eq. 1. Differs: t from a range instead of (0, 1), where the words
-    matter most; random numbers shared by candidates (the paper shares t alone).
+    matter most; random numbers shared by candidates (the paper shares t alone); each draw's error
+    taken in shares of what is common at its t ("relative"). Where the noise is low the error is ten
+    times as large as where a picture's shape is decided, and no word can help it: weights of one
+    over the variance are those of generalised least squares (Aitken 1936).
     """
 
     def __init__(
@@ -108,12 +111,39 @@ class DenoisingLoss:
         t_range: tuple[float, float] = (0.0, 1.0),
         validation_draws: int = 64,
         shared_draws: bool = True,
+        weighting: str = "uniform",
     ) -> None:
+        """
+        Args:
+            images: N x 3 x S x S.
+            placeholder, templates: the sentences that the images are explained by.
+            draws, sentences: per generation, and different sentences among them.
+            t_range: of the noise levels.
+            validation_draws: fixed draws of ``validate``.
+            shared_draws: the same random numbers for all candidates.
+            weighting: "uniform" (Eq. 1), or "relative": each draw's error is divided by what the
+                model errs at its noise level without a prompt.
+        """
         self.model, self.placeholder, self.templates = model, placeholder, templates
         self.latents = model.encode(images)
         self.seed, self.draws, self.sentences, self.t_range = seed, draws, sentences, t_range
-        self.shared_draws = shared_draws
+        self.shared_draws, self.weighting = shared_draws, weighting
         self._validation = self._draw(0, "validation", validation_draws)
+        self._log_error = self._fit_log_error() if weighting == "relative" else np.zeros(1)
+
+    def _fit_log_error(self) -> NDArray[np.float64]:
+        """A cubic polynomial in t: the logarithm of the error without a prompt, on the validation
+        draws.
+        """
+        draws = self._validation
+        errors = (
+            self._predict(self.model.condition([""]), draws, 1)[0].double().square().mean((1, 2, 3))
+        )
+        degree = min(3, len(draws.t) - 1)
+        return np.polyfit(draws.t.double().numpy(), errors.log().numpy(), degree)
+
+    def _weights(self, t: NoiseLevels) -> Tensor:
+        return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
 
     def _draw(self, generation: int, purpose: str, count: int) -> Draws:
         return draw(self.seed, generation, purpose, count, self.latents, self.templates,
@@ -121,34 +151,45 @@ class DenoisingLoss:
 
     def evaluate(self, vectors: Vectors, generation: int, gram: bool = False) -> Evaluation:
         if self.shared_draws:
-            residuals = self.residuals(vectors, self._draw(generation, "draws", self.draws))
+            residuals = self._weighted(vectors, self._draw(generation, "draws", self.draws))
         else:
             own = [self._draw(generation, f"draws {i}", self.draws) for i in range(len(vectors))]
             residuals = torch.cat(
-                [self.residuals(v[None], d) for v, d in zip(vectors, own, strict=True)]
+                [self._weighted(v[None], d) for v, d in zip(vectors, own, strict=True)]
             )
         flat = residuals.flatten(1)
-        losses = flat.double().square().mean(1)
+        losses = flat.square().mean(1)
         products = None
         if gram:
-            relative = torch.cat([flat[:1], flat[1:] - flat[:1]]).double()
+            relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
             products = (relative @ relative.T / flat.shape[1]).numpy()
         return Evaluation(losses.numpy(), products)
 
     def validate(self, vectors: Vectors) -> float:
-        return float(self.residuals(vectors[None], self._validation).double().square().mean())
+        return float(self._weighted(vectors[None], self._validation).square().mean())
+
+    def _weighted(self, vectors: Vectors, draws: Draws) -> Tensor:
+        """The residuals in double precision, times the roots of their draws' weights."""
+        scales = self._weights(draws.t).sqrt()[:, None, None, None]
+        return self.residuals(vectors, draws).double() * scales
 
     def residuals(self, vectors: Vectors, draws: Draws) -> Tensor:
         """Candidate x draw x C x h x w: prediction - target, the vector behind the loss."""
-        count, candidates = len(draws.t), len(vectors)
         sentences = [s.format(self.placeholder) for s in draws.sentences]
         hidden = self.model.condition(sentences, self.placeholder, vectors)
-        rows = torch.arange(candidates)[:, None] * len(sentences) + draws.sentence
+        rows = torch.arange(len(vectors))[:, None] * len(sentences) + draws.sentence
+        return self._predict(hidden[rows.flatten()], draws, len(vectors))
+
+    def _predict(self, hidden: Hidden, draws: Draws, candidates: int) -> Tensor:
+        """Residuals of candidate * draw conditions, or of one condition for everything."""
+        count = len(draws.t)
         clean = self.latents[draws.image]
         noisy = self.model.process.add_noise(clean, draws.noise, draws.t)
         target = self.model.process.target(clean, draws.noise, draws.t)
         predicted = self.model.denoise(
-            noisy.repeat(candidates, 1, 1, 1), draws.t.repeat(candidates), hidden[rows.flatten()]
+            noisy.repeat(candidates, 1, 1, 1),
+            draws.t.repeat(candidates),
+            hidden.expand(candidates * count, -1, -1),
         )
         return (predicted.unflatten(0, (candidates, count)) - target).cpu()
 

@@ -10,6 +10,7 @@ from evoken.textual_inversion.subspace import SUBSPACES
 
 KINDS = ("object", "style")
 OBJECTIVES = ("denoising", "similarity")
+WEIGHTINGS = ("relative", "uniform")
 SEARCHES = ("cma", "sep-cma", "zero-order", "gauss-newton", "random")
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
@@ -39,6 +40,7 @@ class LearnSettings:
             centre the first lie, in units of the vocabulary's spread.
         draws, sentences: random draws per generation and different sentences among them.
         t_low, t_high: range of noise levels.
+        weighting: of draws: "relative" to the common error at their noise level, or "uniform".
         validation_draws: fixed draws on which the result is chosen.
         calls: budget of denoiser calls, validation included, previews not.
         minutes: budget of time; 0 means none.
@@ -61,8 +63,9 @@ class LearnSettings:
     sigma: float = 0.3
     draws: int = 16
     sentences: int = 4
-    t_low: float = 0.0
-    t_high: float = 1.0
+    t_low: float = 0.2
+    t_high: float = 0.9
+    weighting: str = "relative"
     validation_draws: int = 64
     calls: int = 12_000
     minutes: float = 0.0
@@ -76,6 +79,7 @@ class LearnSettings:
         _one_of("initialization", self.initialization, INITIALIZATIONS)
         _one_of("subspace", self.subspace, SUBSPACES)
         _one_of("objective", self.objective, OBJECTIVES)
+        _one_of("weighting", self.weighting, WEIGHTINGS)
         _one_of("search", self.search, SEARCHES)
         for mistake in self.mistakes:
             _one_of("mistake", mistake, tuple(MISTAKES))
@@ -137,6 +141,9 @@ _PAPER = {
     "sigma": 0.5,
     "draws": 20,
     "sentences": 20,
+    "t_low": 0.0,
+    "t_high": 1.0,
+    "weighting": "uniform",
     "calls": 13_000 * 20,
     "preset": "paper",
 }
