@@ -17,8 +17,8 @@ from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS, load_clip, load_judge
 from evoken.models.stable_diffusion import StableDiffusion
 from stickers import denoiser, training, world
-from stickers.__main__ import costs, unpack
 from stickers.autoencoder import to_images
+from stickers.export import costs, unpack
 from stickers.vocabulary import MAX_TOKENS
 
 PHOTOS = Path(__file__).parent.parent.parent / "shared" / "photos"

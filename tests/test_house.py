@@ -19,6 +19,9 @@ LAYERS = (
     ("evoken.models.latent",),
     ("evoken.models.stable_diffusion", "evoken.models.stable_diffusion_3"),
     ("evoken.models.embedded",),
+    ("evoken.flowopt.sampler",),
+    ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
+    ("evoken.flowopt.inversion", "evoken.flowopt.optimize"),
     (
         "evoken.textual_inversion.initialization",
         "evoken.textual_inversion.subspace",

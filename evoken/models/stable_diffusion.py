@@ -53,9 +53,12 @@ class StableDiffusion(LatentModel):
         return self._denoise(lambda *x: self.denoiser(*x).sample, latents, timestep, hidden)
 
     def schedule(self, steps: int) -> list[float]:
-        """DDIM's levels, evenly spaced in the discrete schedule."""
-        t = torch.linspace(1, 0, steps + 1)[:-1]
-        return [*self.process.level(t).tolist(), 0.0]
+        """DDIM's levels (Song et al. 2021), evenly spaced from the noisiest, the "trailing" ones of
+        Lin et al. 2024.
+        """
+        count = len(self.process.alphas_cumprod)
+        last = (torch.arange(steps, 0, -1) * count / steps).round() - 1
+        return [*self.process.level((last + 0.5) / count).tolist(), 0.0]
 
     @torch.no_grad()
     def generate(

@@ -1,0 +1,1 @@
+"""FlowOpt: inversion and editing through a whole deterministic sampling process as a black box."""

@@ -1,0 +1,158 @@
+"""Where the iteration starts: the picture followed up the process, one level after the other.
+
+All take the data y and return latents at the sampler's start. They know the sampler by its slopes
+alone, so that they work on any.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Latents
+from evoken.errors import SettingError
+from evoken.flowopt.rules import cancelled
+from evoken.flowopt.sampler import Sampler, rms
+from evoken.seeds import torch_generator
+
+STARTS = ("implicit", "uniinv", "euler", "noise")
+
+
+def starting_point(
+    how: str,
+    sampler: Sampler[Any],
+    data: Latents,
+    conditioning: Any,
+    seeds: Sequence[int] = (),
+    tolerance: float = 1e-3,
+) -> Latents:
+    """The latents that FlowOpt begins at.
+
+    Args:
+        how: one of STARTS.
+        data: N x ..., the pictures' latents y.
+        seeds: for "noise", one per picture.
+        tolerance: for "implicit".
+
+    Raises:
+        SettingError: ``how`` is none of these.
+    """
+    if how == "implicit":
+        return implicit(sampler, data, conditioning, tolerance)
+    if how == "uniinv":
+        return uniinv(sampler, data, conditioning)
+    if how == "euler":
+        return euler(sampler, data, conditioning)
+    if how == "noise":
+        shape = data.shape[1:]
+        rows = [torch.randn(shape, generator=torch_generator(s, 0, "start")) for s in seeds]
+        return torch.stack(rows).to(data)
+    raise SettingError(f"a start of {', '.join(STARTS)}", repr(how), "Change --start.")
+
+
+def euler(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
+    """Euler's method upwards: every step takes the slope where it begins. n calls."""
+    x = data
+    for level, higher in pairwise(reversed(sampler.levels)):
+        x = x + (higher - level) * sampler.slope(x, level, conditioning)
+    return x * sampler.start_scale
+
+
+def uniinv(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
+    """Every step takes the slope of where it is going to end, as the sampler will; a step with the
+    last slope says where that is. n + 1 calls.
+
+    Source: Jiao et al. 2025 (UniEdit-Flow), Uni-Inv; FlowOpt's own start.
+    """
+    x = data
+    slope = sampler.slope(x, sampler.levels[-1], conditioning)
+    for level, higher in pairwise(reversed(sampler.levels)):
+        ahead = x + (higher - level) * slope
+        slope = sampler.slope(ahead, higher, conditioning)
+        x = x + (higher - level) * slope
+    return x * sampler.start_scale
+
+
+def implicit(
+    sampler: Sampler[Any],
+    data: Latents,
+    conditioning: Any,
+    tolerance: float = 1e-3,
+    most: int = 12,
+    memory: int = 5,
+    carried: int = 2,
+) -> Latents:
+    """Every step solved: the x at its end from which the sampler's step leads back to where it
+    began. That is the sampler's exact inverse, if it has one.
+
+    Args:
+        tolerance: a step is solved when the x at its end would move by less (root mean square, in
+            units of the latents); per picture, so that one never waits for another.
+        most: calls per step.
+        memory: pairs of changes of x and slope that the acceleration uses.
+        carried: of them, those of the steps before: the slope's Jacobian changes slowly.
+
+    Source: Pan et al. 2023 (AIDI), fixed points with Anderson acceleration. Differs: memory carried
+    from step to step, and calls where they are needed: low levels converge slowest.
+    """
+    x = data
+    slope = sampler.slope(x, sampler.levels[-1], conditioning)
+    known = _Memory(len(x), memory, x[0].numel(), x.device)
+    for level, higher in pairwise(reversed(sampler.levels)):
+        known.forget(carried)
+        end = _solve_step(sampler, x, slope, (level, higher), conditioning, known, tolerance, most)
+        slope = (end - x) / (higher - level)
+        x = end
+    return x * sampler.start_scale
+
+
+def _solve_step(
+    sampler: Sampler[Any],
+    x: Latents,
+    slope: Latents,
+    levels: tuple[float, float],
+    conditioning: Any,
+    known: "_Memory",
+    tolerance: float,
+    most: int,
+) -> Latents:
+    """Solve end = x + step * slope(end) for every row, from the slope of the step before."""
+    step = levels[1] - levels[0]
+    end = x + step * slope
+    active = torch.arange(len(x), device=x.device)
+    before: tuple[Latents, Latents] | None = None
+    for _ in range(most):
+        part = sampler.rows(conditioning, active)
+        here = end[active]
+        slopes = sampler.slope(here, levels[1], part)
+        if before is not None:
+            known.add(active, here - before[0], slopes - before[1])
+        gap = (x[active] + step * slopes - here).double().flatten(1)
+        dx, dv = known.x[active], known.slope[active]
+        change = cancelled(gap, dx, step * dv - dx).view_as(here)
+        end = end.index_copy(0, active, (here + change).to(end))
+        going = rms(change) > tolerance * sampler.start_scale
+        active, before = active[going], (here[going], slopes[going])
+        if not len(active):
+            break
+    return end
+
+
+class _Memory:
+    """The last pairs of changes of x and of the slope: N x memory x D, zero where there is none."""
+
+    def __init__(self, count: int, memory: int, width: int, device: torch.device) -> None:
+        self.x = torch.zeros(count, memory, width, dtype=torch.float64, device=device)
+        self.slope = torch.zeros_like(self.x)
+
+    def add(self, rows: Tensor, dx: Tensor, dslope: Tensor) -> None:
+        """A new pair for some rows, in place of their oldest."""
+        for kept, new in ((self.x, dx), (self.slope, dslope)):
+            kept[rows] = torch.cat([kept[rows, 1:], new.double().flatten(1)[:, None]], 1)
+
+    def forget(self, keep: int) -> None:
+        """All but the last ``keep`` pairs."""
+        for kept in (self.x, self.slope):
+            kept[:, : kept.shape[1] - keep] = 0

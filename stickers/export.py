@@ -1,0 +1,164 @@
+"""The trained models as they are shipped, and back again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+)
+from torch import nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from evoken.files import write_json, write_text
+from stickers import denoiser, flow, training
+
+TRAINED = ("autoencoder", "clip", "judge", "denoiser", "flow")
+COSTS = "training.json"
+CARDS = Path(__file__).parent / "cards"  # their numbers are put in by benchmarks.documents
+
+
+def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
+    """CLIP's text tower as diffusers wants it: a ``CLIPTextModel``."""
+    encoder = CLIPTextModel(model.config.text_config)
+    weights = model.text_model.state_dict()
+    names = encoder.state_dict()
+    encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
+    return encoder.eval()
+
+
+def projected_text_encoder_of(model: CLIPModel) -> CLIPTextModelWithProjection:
+    """CLIP's text tower and projection as Stable Diffusion 3 wants them."""
+    encoder = CLIPTextModelWithProjection(model.config.text_config)
+    tower, projection = text_encoder_of(model).state_dict(), model.text_projection.state_dict()
+    names = encoder.state_dict()
+    weights = {k if k in names else f"text_model.{k}": v for k, v in tower.items()}
+    encoder.load_state_dict(weights | {f"text_projection.{k}": v for k, v in projection.items()})
+    return encoder.eval()
+
+
+def unpack(shipped: Path, folder: Path) -> None:
+    """Lay the shipped models out as the stages leave them, so that the denoisers go on from there;
+    does nothing where a checkpoint of the denoiser is.
+    """
+    checkpoint, models = folder / "denoiser.safetensors", folder / "models"
+    if checkpoint.exists():
+        return
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        shipped / "stickers", safety_checker=None, dtype=torch.float32
+    )
+    pipeline.vae.save_pretrained(models / "vae")
+    pipeline.tokenizer.save_pretrained(models / "tokenizer")
+    CLIPModel.from_pretrained(shipped / "clip").float().save_pretrained(models / "clip")
+    shutil.copytree(shipped / "judge", models / "judge", dirs_exist_ok=True)
+    shutil.copy(shipped / COSTS, folder / COSTS)
+    training.start_from(pipeline.unet, checkpoint)
+    transformer = SD3Transformer2DModel.from_pretrained(
+        shipped / "stickers-flow" / "transformer", dtype=torch.float32
+    )
+    training.start_from(transformer, folder / "flow.safetensors")
+
+
+def costs(folder: Path) -> dict[str, dict[str, float]]:
+    """Samples and minutes of each stage, with those of the shipped models that it began from."""
+    file = folder / COSTS
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    total = {}
+    for stage in TRAINED:
+        parts = [earlier.get(stage, {}), training.cost(folder, stage)]
+        sums = {k: sum(p.get(k, 0) for p in parts) for k in ("samples", "minutes")}
+        total[stage] = {k: round(v, 1) for k, v in sums.items()}
+    return total
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the models as they are shipped: float16 safetensors, in the standard layouts."""
+    models, partial = folder / "models", target.with_name("weights.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    whole = CLIPModel.from_pretrained(models / "clip")
+    tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
+    diffusion_pipeline(folder, whole, tokenizer).save_pretrained(partial / "stickers")
+    flow_pipeline(folder, whole, tokenizer).save_pretrained(partial / "stickers-flow")
+    whole.half().save_pretrained(partial / "clip")
+    tokenizer.save_pretrained(partial / "clip")
+    side = whole.config.vision_config.image_size
+    size = {"height": side, "width": side}
+    CLIPImageProcessor(
+        size={"shortest_edge": side}, crop_size=size, do_center_crop=True
+    ).save_pretrained(partial / "clip")
+    shutil.copytree(models / "judge", partial / "judge")
+    for config in (*partial.glob("*/text_encoder*/config.json"), partial / "clip/config.json"):
+        # Stored in half precision, loaded in single: diffusers loads the other parts so.
+        text = config.read_text(encoding="utf-8")
+        write_text(config, text.replace('"float16"', '"float32"'))
+    for card in CARDS.glob("*.md"):
+        shutil.copy(card, partial / card.stem / "README.md")
+    write_json(partial / COSTS, costs(folder))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    size_mb = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
+    print(f"exported {size_mb:.1f} MB to {target}", flush=True)
+
+
+def diffusion_pipeline(
+    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """``stickers``, in half precision."""
+    unet = training.restore(denoiser.build(), folder / "denoiser.safetensors")
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "models/vae").half(),
+        text_encoder=text_encoder_of(whole).half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=denoiser.noise_schedule(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def flow_pipeline(
+    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer
+) -> StableDiffusion3Pipeline:
+    """``stickers-flow``, in half precision."""
+    vae = AutoencoderKL.from_pretrained(folder / "models/vae").half()
+    vae.register_to_config(shift_factor=0.0)  # this pipeline adds it, None or not
+    first, second = (projected_text_encoder_of(whole).half() for _ in range(2))
+    words, empty = empty_t5(flow.build().config.joint_attention_dim)
+    return StableDiffusion3Pipeline(
+        transformer=training.restore(flow.build(), folder / "flow.safetensors").half(),
+        scheduler=flow.noise_schedule(),
+        vae=vae,
+        text_encoder=first,
+        tokenizer=tokenizer,
+        text_encoder_2=second,
+        tokenizer_2=tokenizer,
+        text_encoder_3=empty.half(),
+        tokenizer_3=words,
+    )
+
+
+def empty_t5(width: int) -> tuple[T5TokenizerFast, T5EncoderModel]:
+    """A T5 that knows no word and answers with zeros: what the pipeline puts in place of a missing
+    one. With it in the folder, ``from_pretrained`` needs no further arguments.
+    """
+    size = {"d_model": width, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
+    encoder = T5EncoderModel(T5Config(vocab_size=3, **size))
+    nn.init.zeros_(encoder.shared.weight)
+    nn.init.zeros_(encoder.encoder.final_layer_norm.weight)
+    return T5TokenizerFast(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)], extra_ids=0
+    ), encoder

@@ -1,0 +1,169 @@
+"""Small flow pipelines of diffusers' families, with random weights and an example of a call each.
+
+Text encoders are left out: every family takes embeddings of prompts in their place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
+    AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from torch import Tensor
+
+from tests import tiny
+
+TOKENS = 6  # of a prompt
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline, and latents and keywords of a call for two pictures of 16 px."""
+
+    pipeline: DiffusionPipeline
+    latents: Tensor
+    conditioning: dict[str, Any]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shifting() -> FlowMatchEulerDiscreteScheduler:
+    """FLUX's scheduler: its shift depends on the size of the picture."""
+    return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+
+
+def stable_diffusion_3() -> Case:
+    pipe = tiny.flow_pipeline()
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 40),
+        "pooled_prompt_embeds": random(2, 32, seed=1),
+    }
+    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
+                                                   "height": 16, "width": 16})  # fmt: skip
+
+
+def flux() -> Case:
+    torch.manual_seed(3)
+    transformer = FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=20, pooled_projection_dim=12,
+        guidance_embeds=True, axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+    pipe = FluxPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 20),
+        "pooled_prompt_embeds": random(2, 12, seed=1),
+    }
+    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "guidance_scale": 1.0,
+                                                  "height": 16, "width": 16})  # fmt: skip
+
+
+def chroma() -> Case:
+    torch.manual_seed(4)
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=20, axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1,
+    ).eval()  # fmt: skip
+    pipe = ChromaPipeline(shifting(), tiny.autoencoder(), None, None, transformer)
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 20),
+        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.bool),
+    }
+    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "guidance_scale": 1.0,
+                                                  "height": 16, "width": 16})  # fmt: skip
+
+
+def aura_flow() -> Case:
+    torch.manual_seed(5)
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_mmdit_layers=1,
+        num_single_dit_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=20, caption_projection_dim=16, pos_embed_max_size=64,
+    ).eval()  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
+    pipe = AuraFlowPipeline(None, None, tiny.autoencoder(), transformer, scheduler)
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 20),
+        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.long),
+    }
+    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
+                                                   "height": 16, "width": 16})  # fmt: skip
+
+
+def lumina_2() -> Case:
+    torch.manual_seed(6)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=1,
+        num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1, multiple_of=16,
+        axes_dim_rope=(8, 8, 8), axes_lens=(32, 32, 32), cap_feat_dim=20,
+    ).eval()  # fmt: skip
+    pipe = Lumina2Pipeline(transformer, shifting(), tiny.autoencoder(), None, None)
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 20),
+        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.long),
+    }
+    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
+                                                   "height": 16, "width": 16})  # fmt: skip
+
+
+def qwen_image() -> Case:
+    torch.manual_seed(7)
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=20, axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    pipe = QwenImagePipeline(scheduler, vae, None, None, transformer)
+    embeddings = {
+        "prompt_embeds": random(2, TOKENS, 20),
+        "prompt_embeds_mask": torch.ones(2, TOKENS, dtype=torch.long),
+    }
+    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "true_cfg_scale": 1.0,
+                                                  "height": 16, "width": 16})  # fmt: skip
+
+
+def z_image() -> Case:
+    torch.manual_seed(8)
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=24, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1,
+        cap_feat_dim=20, axes_dims=[8, 8, 8], axes_lens=[64, 32, 32],
+    ).eval()  # fmt: skip
+    pipe = ZImagePipeline(shifting(), tiny.autoencoder(), None, None, transformer)
+    embeddings = {"prompt_embeds": [random(TOKENS, 20, seed=s) for s in (0, 1)]}
+    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 0.0,
+                                                   "height": 16, "width": 16})  # fmt: skip
+
+
+FAMILIES: dict[str, Callable[[], Case]] = {
+    StableDiffusion3Pipeline.__name__: stable_diffusion_3,
+    FluxPipeline.__name__: flux,
+    ChromaPipeline.__name__: chroma,
+    AuraFlowPipeline.__name__: aura_flow,
+    Lumina2Pipeline.__name__: lumina_2,
+    QwenImagePipeline.__name__: qwen_image,
+    ZImagePipeline.__name__: z_image,
+}

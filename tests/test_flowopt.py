@@ -1,0 +1,254 @@
+"""FlowOpt's parts: the sampler, the starting points, the step rules and the iteration."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evoken.errors import SearchError, SettingError
+from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
+from evoken.flowopt.optimize import Step, best_latents, flow_opt
+from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule, step_bound
+from evoken.flowopt.sampler import ModelSampler, last_levels, rms
+from evoken.models.base import ModelSpec
+from evoken.models.embedded import LatentModels
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.stable_diffusion_3 import StableDiffusion3
+from tests import tiny
+
+SEEDS = st.integers(0, 2**31)
+PROMPTS = ["a photo of a cat", "the blue bird", "a red house"]
+
+
+@dataclass
+class Linear:
+    """f(z) = A z for every row, with A symmetric: a sampler of one step."""
+
+    matrix: Tensor
+    levels: tuple[float, ...] = (1.0, 0.0)
+    start_scale: float = 1.0
+    calls: int = 0
+    seen: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, latents: Tensor, conditioning: Any) -> Tensor:
+        self.calls += len(latents)
+        self.seen.append(latents)
+        return latents @ self.matrix
+
+    def slope(self, x: Tensor, level: float, conditioning: Any) -> Tensor:
+        self.calls += len(x)
+        return x - x @ self.matrix
+
+    def rows(self, conditioning: Any, rows: Tensor) -> Any:
+        return conditioning
+
+
+def linear(size: int = 6, low: float = 0.3, high: float = 2.0, seed: int = 0) -> Linear:
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return Linear(axes @ torch.diag(torch.linspace(low, high, size)) @ axes.T)
+
+
+def noise(count: int, size: int = 6, seed: int = 0) -> Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+
+
+def run(rule: StepRule, sampler: Linear, data: Tensor, iterations: int = 10) -> list[Step]:
+    return list(flow_opt(sampler, data, torch.zeros_like(data), None, rule, iterations))
+
+
+# The rules.
+
+
+@given(SEEDS, st.floats(0.01, 3))
+def test_the_bound_is_where_two_points_stop_coming_closer(seed: int, share: float) -> None:
+    u, v, fu, fv = (noise(1, 5, seed + i).double() for i in range(4))
+    bound = step_bound(u - v, fu - fv)
+    eta = share * bound[:, None]
+    after = (u - eta * fu) - (v - eta * fv)
+    closer = float(after.norm()) < float((u - v).norm())
+    if bound > 1e-6 and abs(share - 1) > 1e-6:
+        assert closer == (share < 1)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_finds_the_noise_of_a_linear_process(name: str) -> None:
+    data = noise(3)
+    eta = 0.3 if name != "adam" else 0.1
+    steps = run(RULES[name](eta), linear(), data, 200)
+    found = best_latents(steps)
+    torch.testing.assert_close(found @ linear().matrix, data, rtol=0, atol=1e-2)
+    assert (steps[-1].best <= steps[0].residual).all()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_picture_knows_nothing_of_those_beside_it(name: str) -> None:
+    """Bit for bit, even where one of them diverges and goes back."""
+    data = noise(3) * torch.tensor([1.0, 1e3, 1.0])[:, None]
+    eta = 1.4 if name != "adam" else 0.1
+    together = run(RULES[name](eta), linear(), data)
+    for i in range(3):
+        alone = run(RULES[name](eta), linear(), data[i : i + 1])
+        for a, b in zip(together, alone, strict=True):
+            assert torch.equal(a.latents[i], b.latents[0])
+            assert a.diverged[i] == b.diverged[0]
+
+
+def test_anderson_solves_a_linear_process_in_as_many_steps_as_it_has_dimensions() -> None:
+    steps = run(Anderson(0.3, memory=8), linear(size=4), noise(2, 4), 7)
+    assert steps[-1].best.max() < 1e-3 < steps[3].best.min()
+
+
+def test_too_large_a_step_is_noticed_and_made_smaller() -> None:
+    steps = run(Fixed(4.0), linear(high=2.0), noise(2), 40)
+    assert any(s.diverged.any() for s in steps)
+    assert (steps[-1].best < 0.5 * steps[0].residual).all()
+    assert (torch.stack([s.residual for s in steps]).amin(0) == steps[-1].best).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
+def test_a_step_size_must_be_positive(bad: float) -> None:
+    with pytest.raises(SettingError, match="--eta"):
+        Fixed(bad)
+
+
+def test_nan_in_one_picture_sends_it_back_and_leaves_the_others() -> None:
+    class Broken(Linear):
+        def __call__(self, latents: Tensor, conditioning: Any) -> Tensor:
+            out = super().__call__(latents, conditioning)
+            return torch.where((latents.norm(dim=1) > 2)[:, None], torch.nan, out)
+
+    data = noise(3) * torch.tensor([0.2, 9.0, 0.2])[:, None]
+    steps = run(Fixed(0.9), Broken(linear().matrix), data, 6)
+    assert any(s.diverged[1] for s in steps) and not any(s.diverged[0] for s in steps)
+    assert steps[-1].best.isfinite().all()
+
+
+def test_nan_at_the_start_is_an_error() -> None:
+    with pytest.raises(SearchError, match="finite"):
+        run(Fixed(0.1), Linear(torch.full((6, 6), torch.nan)), noise(2))
+
+
+# The sampler and the starting points, on both families.
+
+
+@pytest.fixture(params=["stable-diffusion", "stable-diffusion-3"])
+def family(request: pytest.FixtureRequest) -> LatentModels:
+    if request.param == "stable-diffusion":
+        return StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
+    return StableDiffusion3(tiny.flow_pipeline(), ModelSpec("tiny"), t5_tokens=0)
+
+
+def test_for_diffusion_f_is_ddim() -> None:
+    model = StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
+    sampler = ModelSampler(model, steps=5)
+    prompts, z = sampler.condition(PROMPTS), model.noise(range(3))
+    scheduler = DDIMScheduler.from_config(
+        model.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True
+    )
+    scheduler.set_timesteps(5)
+    x = z
+    for step in scheduler.timesteps:
+        t = torch.full((3,), (float(step) + 0.5) / 1000)
+        x = scheduler.step(model.denoise(x, t, prompts.hidden), step, x).prev_sample
+    torch.testing.assert_close(sampler(z, prompts), x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_for_flows_f_is_the_pipeline(guidance: float) -> None:
+    pipe = tiny.flow_pipeline()
+    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=256)
+    sampler = ModelSampler(model, steps=4)
+    z = model.noise(range(3))
+    found = sampler(z, sampler.condition(PROMPTS, guidance))
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(PROMPTS, latents=z, num_inference_steps=4, guidance_scale=guidance,
+                    output_type="latent", height=16, width=16).images  # fmt: skip
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_calls_are_counted_at_the_denoiser(family: LatentModels) -> None:
+    sampler = ModelSampler(family, steps=4)
+    plain, guided = sampler.condition(PROMPTS), sampler.condition(PROMPTS, 3.0)
+    z = family.noise(range(3))
+    for conditioning, calls in ((plain, 3 * 4), (guided, 3 * 4 * 2)):
+        before, counted = family.calls, sampler.calls
+        sampler(z, conditioning)
+        assert family.calls - before == sampler.calls - counted == calls
+    counted = sampler.calls
+    uniinv(sampler, z, plain)
+    assert sampler.calls - counted == 3 * (4 + 1)
+    counted = sampler.calls
+    euler(sampler, z, plain)
+    assert sampler.calls - counted == 3 * 4
+
+
+def test_the_last_steps_are_the_process_cut_short(family: LatentModels) -> None:
+    whole, part = ModelSampler(family, 6), ModelSampler(family, 6, last=2)
+    assert part.levels == whole.levels[-3:]
+    with pytest.raises(SettingError, match="--last"):
+        last_levels([1.0, 0.5, 0.0], 3)
+    with pytest.raises(SettingError, match="--steps"):
+        ModelSampler(family, 0)
+
+
+def test_uniinv_against_its_published_loop(family: LatentModels) -> None:
+    """Section 1.1 of the notes on the official script, in the ODE's variables."""
+    sampler = ModelSampler(family, 5)
+    prompts, y = sampler.condition(PROMPTS), family.noise(range(3))
+    times = list(reversed(sampler.levels))
+    x, v = y, sampler.slope(y, times[0], prompts)
+    for t, following in pairwise(times):
+        dt = following - t
+        x_bar = x + v * dt
+        v = sampler.slope(x_bar, following, prompts)
+        x = x + v * dt
+    torch.testing.assert_close(uniinv(sampler, y, prompts), x * sampler.start_scale)
+
+
+def test_the_implicit_start_inverts_the_process(family: LatentModels) -> None:
+    sampler = ModelSampler(family, 5)
+    prompts = sampler.condition(PROMPTS)
+    y = sampler(family.noise(range(3)), prompts)
+    found = {
+        how: rms(sampler(starting_point(how, sampler, y, prompts, range(3)), prompts) - y)
+        for how in STARTS
+    }
+    tight = implicit(sampler, y, prompts, tolerance=1e-6, most=40)
+    assert rms(sampler(tight, prompts) - y).max() < 1e-4
+    assert (found["implicit"] < found["uniinv"]).all()
+    assert (found["uniinv"] < found["noise"]).all()
+
+
+def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModels) -> None:
+    sampler = ModelSampler(family, 5)
+    y = family.noise(range(3)) * torch.tensor([1.0, 0.1, 2.0])[:, None, None, None]
+    prompts = sampler.condition(PROMPTS)
+    for how in STARTS:
+        together = starting_point(how, sampler, y, prompts, range(3))
+        one = sampler.rows(prompts, torch.tensor([1]))
+        alone = starting_point(how, sampler, y[1:2], one, [1])
+        assert torch.equal(together[1:2], alone), how
+
+
+def test_an_unknown_start_is_refused(family: LatentModels) -> None:
+    sampler = ModelSampler(family, 2)
+    with pytest.raises(SettingError, match="--start"):
+        starting_point("ddim", sampler, family.noise([0]), sampler.condition(["a cat"]))
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_inversion_of_a_linear_process_is_exact(seed: int) -> None:
+    sampler = linear(low=0.5, high=1.5, seed=seed % 1000)
+    z = noise(2, seed=seed)
+    y = sampler(z, None)
+    found = implicit(sampler, y, None, tolerance=1e-7, most=60, memory=6)
+    np.testing.assert_allclose(found, z, atol=1e-3)
