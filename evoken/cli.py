@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.errors import EvokenError, SettingError
+from evoken import cli_flow
+from evoken.cli_common import (
+    Batch,
+    Device,
+    ModelName,
+    Precision,
+    Seed,
+    WordPath,
+    errors,
+    load_word_and_spec,
+    quiet,
+)
+from evoken.errors import SettingError
 
 if TYPE_CHECKING:
-    from evoken.models.base import Model, ModelSpec
+    from evoken.models.base import Model
     from evoken.models.clip import Clip
     from evoken.run import Run
     from evoken.textual_inversion.embedding import Word
@@ -26,41 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-ModelName = Annotated[
-    str, typer.Option("--model", help="'stickers' (shipped), a folder, or a hub id.")
-]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
-Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
-Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option(help="Of every random number.")]
-WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
-
-
-@contextmanager
-def _errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Bad input: one sentence and exit code 2. Ctrl-C: how to go on, and exit code 130."""
-    try:
-        yield
-    except EvokenError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
-        raise typer.Exit(130) from None
-
-
-def _quiet() -> None:
-    """No progress bars or notices of the libraries on our terminal."""
-    import os
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for logging in (diffusers.utils.logging, transformers.utils.logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 @app.command()
@@ -138,7 +113,7 @@ def learn(
         begun = folder and (folder[0] / "config.json").exists()
         return f"Go on with: evoken learn --resume {folder[0]}" if begun else "Nothing was begun."
 
-    with _errors(advice):
+    with errors(advice):
         if resume is not None:
             folder.append(resume)
             _learn(*_reopen(resume, images))
@@ -158,7 +133,7 @@ def _concept(images: Path | None) -> tuple[Path, str]:
 
 def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
-    _quiet()
+    quiet()
     from evoken.models.embedded import load_model
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
@@ -182,7 +157,7 @@ def _create(
     clip: str,
 ) -> tuple[Run, Learner]:
     """A new run folder and its learner; nothing is written before everything is checked."""
-    _quiet()
+    quiet()
     from evoken.images import load_images
     from evoken.models.base import ModelSpec
     from evoken.models.embedded import DEFAULT_CLIP, load_model
@@ -243,15 +218,15 @@ def generate(
     device: Device = "cpu",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
-    with _errors():
-        _quiet()
+    with errors():
+        quiet()
         from evoken.files import write_bytes
         from evoken.images import grid, png, to_pictures
         from evoken.metrics import pictures_of
         from evoken.models.base import ModelSpec
         from evoken.models.embedded import load_model
 
-        learned, of_word = _word(word)
+        learned, of_word = load_word_and_spec(word)
         spec = of_word or ModelSpec()
         spec = ModelSpec(model or spec.name, precision, batch, device)
         loaded = load_model(spec)
@@ -265,18 +240,6 @@ def generate(
         sheet = output / f"{stem}.png"
         write_bytes(sheet, png(grid(pictures, min(4, count), scale=max(1, 128 // loaded.size))))
         typer.echo(f"{count} picture(s) in {output}; together in {sheet}")
-
-
-def _word(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
-    """The word at a path, and the model of its run if it is in one."""
-    from evoken.run import Run
-    from evoken.textual_inversion.embedding import load_word
-
-    if path is None:
-        return None, None
-    learned = load_word(path)
-    in_run = (path / "config.json").is_file()
-    return learned, Run.open(path).spec if in_run else None
 
 
 def _check_word(learned: Word | None, prompt: str, model: Model) -> None:
@@ -313,7 +276,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
-    with _errors():
+    with errors():
         from evoken.models.embedded import load_judge
         from evoken.workflow import evaluate_run
 
@@ -324,6 +287,11 @@ def evaluate(
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():
             typer.echo(f"{name:16}{start!s:>16}{learned!s:>16}")
+
+
+for command in (cli_flow.invert, cli_flow.edit, cli_flow.pick):
+    app.command()(command)
+app.add_typer(cli_flow.app, name="flowopt")
 
 
 def main() -> None:

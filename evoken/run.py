@@ -28,6 +28,62 @@ from evoken.textual_inversion.settings import LearnSettings
 FORMAT = 1  # of the folder; raised when an older program could misread it
 
 
+def check_new(path: Path) -> None:
+    """Raise ``RunError`` if there is something at ``path`` already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError("a new folder for the run", f"{path}, which is there already",
+                       "Continue it with --resume, or give another with --output.")  # fmt: skip
+
+
+def read_config(path: Path, command: str) -> dict[str, Any]:
+    """The ``config.json`` of a run folder made by ``evoken COMMAND``.
+
+    Raises:
+        RunError: the folder is no such run, or one of another format.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise RunError(f"a run folder made by 'evoken {command}'", f"{path}, which is none",
+                       "Check the path.")  # fmt: skip
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found, made_by = config["format"], config.get("command", "learn")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"a readable {file}", f"{error!r}",
+                       "Run the command again in another folder.") from error  # fmt: skip
+    if found != FORMAT:
+        raise RunError(f"a run of format {FORMAT} (evoken {__version__})",
+                       f"format {found} (evoken {config.get('evoken')}) in {path}",
+                       "Use that version of evoken, or run the command again.")  # fmt: skip
+    if made_by not in command.split(" or "):
+        raise RunError(f"a run folder made by 'evoken {command}'",
+                       f"{path}, made by 'evoken {made_by}'", "Check the path.")  # fmt: skip
+    return config
+
+
+def whole_lines(file: Path) -> list[str]:
+    """The lines of an append-only file. A last line that was cut off by a crash is dropped from it,
+    so that what it told is done again.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        write_bytes(file, "".join(whole).encode("utf-8"))
+    return whole
+
+
+def append_line(file: Path, value: Any) -> None:
+    """Write one value as a line of JSON to the end of a file."""
+    try:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(value, allow_nan=False) + "\n")
+            lines.flush()
+    except OSError as error:
+        raise cannot_write(file, error) from error
+
+
 class Run:
     """A run folder on disk."""
 
@@ -43,11 +99,10 @@ class Run:
         Raises:
             RunError: there is something at ``path`` already, or it cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError("a new folder for the run", f"{path}, which is there already",
-                           "Continue it with --resume, or give another with --output.")  # fmt: skip
+        check_new(path)
         config = {
             "format": FORMAT,
+            "command": "learn",
             "evoken": __version__,
             "settings": settings.to_dict(),
             "model": asdict(spec),
@@ -67,21 +122,7 @@ class Run:
         Raises:
             RunError: it is no run, or one of another format.
         """
-        file = path / "config.json"
-        if not file.is_file():
-            raise RunError("a run folder made by 'evoken learn'", f"{path}, which is none",
-                           "Check the path.")  # fmt: skip
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-            found = config["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"a readable {file}", f"{error!r}",
-                           "Learn the word again in another folder.") from error  # fmt: skip
-        if found != FORMAT:
-            raise RunError(f"a run of format {FORMAT} (evoken {__version__})",
-                           f"format {found} (evoken {config.get('evoken')}) in {path}",
-                           "Use that version of evoken, or learn the word again.")  # fmt: skip
-        return cls(path, config)
+        return cls(path, read_config(path, "learn"))
 
     @property
     def settings(self) -> LearnSettings:
@@ -103,32 +144,17 @@ class Run:
         return load_images(self.path / "inputs", size).images
 
     def records(self) -> list[Record]:
-        """All whole records. A last line that was cut off by a crash is dropped from the file, so
-        that its generation is done again.
-        """
+        """All whole records."""
         file = self.path / "records.jsonl"
-        if not file.exists():
-            return []
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):
-            write_bytes(file, "".join(whole).encode("utf-8"))
         try:
-            return [Record.from_dict(json.loads(line)) for line in whole]
+            return [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
         except (ValueError, KeyError, TypeError) as error:
             raise RunError("whole records", f"damage in {file} ({error})",
                            "Restore the file, or learn the word again.") from error  # fmt: skip
 
     def append(self, record: Record) -> None:
         """Write one generation's record to the end."""
-        line = json.dumps(record.to_dict(), allow_nan=False) + "\n"
-        file = self.path / "records.jsonl"
-        try:
-            with file.open("a", encoding="utf-8") as records:
-                records.write(line)
-                records.flush()
-        except OSError as error:
-            raise cannot_write(file, error) from error
+        append_line(self.path / "records.jsonl", record.to_dict())
 
     def preview_path(self, generation: int) -> Path:
         """Where the preview of a generation is or will be."""

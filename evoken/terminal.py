@@ -1,10 +1,13 @@
 """The progress of a run on the terminal: a live line, or plain lines where there is no terminal."""
 
+import time
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from evoken.flowopt.edit import Iterate
+from evoken.flowopt.settings import FlowSettings
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.workflow import Progress as LearnProgress
 
@@ -37,3 +40,35 @@ def describe(step: LearnProgress) -> str:
         f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
         f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
     )
+
+
+def show_iterates(iterates: Iterable[Iterate], settings: FlowSettings, pictures: int) -> None:
+    """Consume an inversion's or an edit's stream and show it."""
+    console = Console()
+    console.print(f"{pictures} picture(s), {settings.iterations} updates.")
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+    before = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("the start", total=settings.iterations + 1)
+        for iterate in iterates:
+            number = iterate.step.iteration
+            now = time.monotonic()
+            left, before = (now - before) * (settings.iterations - number), now
+            text = f"{describe_iterate(iterate, pictures)}  {left:.0f} s left"
+            bar.update(task, completed=number + 1, description=text)
+            if not console.is_terminal:
+                console.print(text, soft_wrap=True)
+
+
+def describe_iterate(iterate: Iterate, pictures: int) -> str:
+    """Where an inversion or an edit stands, means over pictures."""
+    step = iterate.step
+    text = (
+        f"iterate {step.iteration}  {step.calls / pictures:.0f} calls a picture  "
+        f"RMSE {float(iterate.rmse.mean()):.2f}  best residual {float(step.best.mean()):.5f}"
+    )
+    if iterate.agreement is not None:
+        text += f"  CLIP {float(iterate.agreement.mean()):.3f}"
+    if back := int(step.diverged.sum()):
+        text += f"  diverged: {back} back to the best, in smaller steps"
+    return text

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 # A module imports only from those above it.
 LAYERS = (
     ("evoken.errors", "evoken.arrays"),
-    ("evoken.seeds", "evoken.files"),
+    ("evoken.seeds", "evoken.files", "evoken.page"),
     ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge"),
     ("evoken.models.base", "evoken.models.batches"),
     ("evoken.models.clip", "evoken.models.text"),
@@ -21,7 +21,7 @@ LAYERS = (
     ("evoken.models.embedded",),
     ("evoken.flowopt.sampler",),
     ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
-    ("evoken.flowopt.inversion", "evoken.flowopt.optimize"),
+    ("evoken.flowopt.inversion", "evoken.flowopt.optimize", "evoken.flowopt.step_size"),
     (
         "evoken.textual_inversion.initialization",
         "evoken.textual_inversion.subspace",
@@ -36,10 +36,15 @@ LAYERS = (
         "evoken.search.random_search",
     ),
     ("evoken.textual_inversion.learn",),
-    ("evoken.metrics", "evoken.run"),
-    ("evoken.report",),
+    ("evoken.metrics", "evoken.run", "evoken.flowopt.settings"),
+    ("evoken.flowopt.edit",),
+    ("evoken.flowopt.folder", "evoken.flowopt.tasks"),
+    ("evoken.report", "evoken.flowopt.report"),
+    ("evoken.flowopt.workflow",),
     ("evoken.workflow",),
     ("evoken.terminal",),
+    ("evoken.cli_common",),
+    ("evoken.cli_flow",),
     ("evoken.cli",),
 )
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -1,6 +1,6 @@
 """The iteration: find z with f(z, c) = y, where c describes y (inversion) or the edit (editing)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,21 +38,32 @@ class Step:
     diverged: Tensor
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What f gave at one iteration: enough to go on from without calling it again."""
+
+    latents: Latents
+    result: Latents
+    calls: int
+
+
 def flow_opt(
     sampler: Sampler[Any],
     data: Latents,
-    start: Latents,
+    start: Latents | None,
     conditioning: Any,
     rule: StepRule,
     iterations: int,
+    earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Step]:
     """Yield the start and every iterate.
 
     Args:
         data: N x ..., the pictures' latents y.
-        start: z at iteration 0; see ``starting_point``.
+        start: z at iteration 0 (see ``starting_point``); not needed if there are ``earlier`` ones.
         conditioning: of the sampler; the source prompt for inversion, the target for editing.
         iterations: updates; f is evaluated once more than that.
+        earlier: the first iterations of the same run, which are yielded without evaluating f.
 
     Raises:
         SearchError: f of the start is not finite.
@@ -60,11 +71,17 @@ def flow_opt(
     Source: Ronai et al. 2025. Differs: step rules; and a row whose residual grows by half over its
     best, or is not finite, goes back to its best point with a shorter step. All in float32.
     """
-    z = start.float()
+    if start is None and not earlier:
+        raise SearchError("a starting point", "none", "Give a start or earlier iterations.")
+    z = (earlier[0].latents if start is None else start).float()
     best_z, best_residual = z, torch.zeros_like(z)
     best = torch.full((len(z),), torch.inf, dtype=torch.float64, device=z.device)
     for iteration in range(iterations + 1):
-        result = sampler(z, conditioning)
+        if iteration < len(earlier):
+            result = earlier[iteration].result
+            sampler.calls = earlier[iteration].calls
+        else:
+            result = sampler(z, conditioning)
         residual = result - data
         size = rms(residual).nan_to_num(torch.inf)
         if iteration == 0 and not size.isfinite().all():

@@ -73,6 +73,13 @@ class Model(Protocol):
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of the tokenizer."""
 
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+
     def encode(self, images: Images) -> Latents:
         """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
 

@@ -40,6 +40,15 @@ class StableDiffusion(LatentModel):
         """Whether the placeholder is already a token of the tokenizer."""
         return self.text.has_token(placeholder)
 
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return self.text.prompt_room
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return self.text.count_tokens(prompt)
+
     def condition(
         self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
     ) -> Hidden:

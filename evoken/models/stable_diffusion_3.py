@@ -72,6 +72,21 @@ class StableDiffusion3(LatentModel):
         """Whether the placeholder is already a token of a tokenizer."""
         return any(text.has_token(placeholder) for text in self.texts)
 
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return self.t5_tokens - 1 if self._reads_t5 else self.texts[0].prompt_room
+
+    @property
+    def _reads_t5(self) -> bool:
+        return self.t5 is not None and self.t5_tokens > 0
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        if self._reads_t5:
+            return len(self.t5_tokenizer(prompt, add_special_tokens=False).input_ids)
+        return self.texts[0].count_tokens(prompt)
+
     def condition(
         self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
     ) -> Hidden:
@@ -94,7 +109,7 @@ class StableDiffusion3(LatentModel):
     def _read_t5(self, prompts: Sequence[str], placeholder: str, candidates: int) -> Tensor:
         """T5's states, or the zeros that stand for them where there is none."""
         width = self.denoiser.config.joint_attention_dim
-        if self.t5 is None or not self.t5_tokens:
+        if not self._reads_t5:
             shape = (candidates * len(prompts), self.t5_tokens, width)
             return torch.zeros(shape, device=self.device)
         plain = [p.replace(placeholder, "") if placeholder else p for p in prompts]

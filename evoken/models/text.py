@@ -59,6 +59,15 @@ class TextEncoder:
         vocabulary = self.tokenizer.get_vocab()
         return any(p in vocabulary for p in (placeholder, placeholder.lower() + "</w>"))
 
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return int(self.tokenizer.model_max_length) - 2
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return len(self._ids(prompt))
+
     def _ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
         return [int(i) for i in ids]

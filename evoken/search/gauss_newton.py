@@ -35,10 +35,10 @@ class GaussNewton:
         popsize: int,
         sigma: float,
         generations: int,
-        reach: float = 3.0,
+        reach: float = 8.0,
         known: float = 0.5,
-        refreshing: float = 0.4,
-        fading: float = 0.97,
+        refreshing: float = 0.7,
+        fading: float = 0.9,
         final_radius: float = 0.1,
     ) -> None:
         """

@@ -1,0 +1,63 @@
+"""What the commands share: common options, and errors as text and exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evoken.errors import EvokenError
+
+if TYPE_CHECKING:
+    from evoken.models.base import ModelSpec
+    from evoken.textual_inversion.embedding import Word
+
+ModelName = Annotated[
+    str,
+    typer.Option("--model", help="'stickers', 'stickers-flow', a folder, or a hub id."),
+]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
+Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
+Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(help="Of every random number.")]
+WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
+
+
+@contextmanager
+def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Bad input: one sentence and exit code 2. Ctrl-C: how to go on, and exit code 130."""
+    try:
+        yield
+    except EvokenError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
+        raise typer.Exit(130) from None
+
+
+def quiet() -> None:
+    """No progress bars or notices of the libraries on our terminal."""
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for logging in (diffusers.utils.logging, transformers.utils.logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
+    """The word at a path, and the model of its run if it is in one."""
+    from evoken.run import Run
+    from evoken.textual_inversion.embedding import load_word
+
+    if path is None:
+        return None, None
+    in_run = (path / "config.json").is_file()
+    return load_word(path), Run.open(path).spec if in_run else None

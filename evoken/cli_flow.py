@@ -1,0 +1,300 @@
+"""The commands of FlowOpt: invert, edit, pick, and flowopt step-size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli_common import (
+    Batch,
+    Device,
+    ModelName,
+    Precision,
+    Seed,
+    WordPath,
+    errors,
+    load_word_and_spec,
+    quiet,
+)
+from evoken.errors import SettingError
+
+if TYPE_CHECKING:
+    from evoken.flowopt.edit import Task
+    from evoken.flowopt.folder import FlowRun
+    from evoken.images import ImageSet
+    from evoken.models.base import Model
+    from evoken.models.clip import Clip
+
+app = typer.Typer(help="What FlowOpt rests on.", no_args_is_help=True)
+
+Pictures = Annotated[
+    Path | None,
+    typer.Argument(help="A picture, a folder of them, or a YAML of pictures and prompts."),
+]
+Output = Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")]
+Resume = Annotated[Path | None, typer.Option(help="A run folder to go on with.")]
+Steps = Annotated[int | None, typer.Option(help="Steps T of the whole process.")]
+Last = Annotated[int | None, typer.Option(help="Use the last n of them; 0 means all.")]
+Start = Annotated[str | None, typer.Option(help="implicit, uniinv, euler or noise.")]
+Tolerance = Annotated[float | None, typer.Option(help="Of the start 'implicit', in latents.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(help="anderson, barzilai-borwein, estimated, fixed or adam."),
+]
+Eta = Annotated[float | None, typer.Option(help="Step size.")]
+Iterations = Annotated[int | None, typer.Option(help="Updates of the noise.")]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 means none.")]
+Preset = Annotated[str, typer.Option(help="official-sd3-edit and the like: the paper's script.")]
+ClipName = Annotated[str, typer.Option("--clip", help="'stickers', a folder, or a hub id.")]
+
+
+def invert(
+    pictures: Pictures = None,
+    prompt: Annotated[str, typer.Option(help="What the pictures show.")] = "",
+    word: WordPath = None,
+    model: ModelName = "",
+    preset: Preset = "invert",
+    steps: Steps = None,
+    last: Last = None,
+    start: Start = None,
+    tolerance: Tolerance = None,
+    rule: Rule = None,
+    eta: Eta = None,
+    iterations: Iterations = None,
+    guidance: Guidance = None,
+    output: Output = None,
+    resume: Resume = None,
+    seed: Seed = 0,
+    precision: Precision = "float32",
+    batch: Batch = 64,
+    device: Device = "cpu",
+) -> None:
+    """Find the noise that a model makes a picture from, with forward passes only."""
+    changes: dict[str, Any] = {
+        "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
+        "eta": eta, "iterations": iterations, "guidance": guidance, "seed": seed,
+    }  # fmt: skip
+    spec = {"precision": precision, "batch": batch, "device": device}
+    _start(
+        "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
+    )
+
+
+def edit(
+    pictures: Pictures = None,
+    source: Annotated[str, typer.Option("--from", help="What the pictures show.")] = "",
+    target: Annotated[str, typer.Option("--to", help="What they should show.")] = "",
+    word: WordPath = None,
+    model: ModelName = "",
+    clip: ClipName = "",
+    preset: Preset = "edit",
+    steps: Steps = None,
+    last: Last = None,
+    start: Start = None,
+    tolerance: Tolerance = None,
+    rule: Rule = None,
+    eta: Eta = None,
+    iterations: Iterations = None,
+    source_guidance: Guidance = None,
+    guidance: Guidance = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="End after this many iterates without better agreement; 0: never."),
+    ] = None,
+    output: Output = None,
+    resume: Resume = None,
+    seed: Seed = 0,
+    precision: Precision = "float32",
+    batch: Batch = 64,
+    device: Device = "cpu",
+) -> None:
+    """Change what a picture shows; every iterate is a finished picture to pick from."""
+    changes: dict[str, Any] = {
+        "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
+        "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
+        "guidance": guidance, "patience": patience, "seed": seed,
+    }  # fmt: skip
+    spec = {"precision": precision, "batch": batch, "device": device}
+    if resume is None and not target and not _is_yaml(pictures):
+        with errors():
+            raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
+    asked = (pictures, source, target, word)
+    _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
+
+
+def pick(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
+    number: Annotated[int, typer.Argument(help="Which iterate, as in its report.")],
+) -> None:
+    """Take one iterate of an edit as its result."""
+    with errors():
+        from evoken.flowopt.folder import FlowRun
+
+        for file in FlowRun.open(path).pick(number):
+            typer.echo(f"Picked: {file}")
+
+
+@app.command()
+def step_size(
+    pictures: Pictures,
+    prompt: Annotated[str, typer.Option(help="What the pictures show.")] = "",
+    model: ModelName = "stickers-flow",
+    steps: Annotated[int, typer.Option(help="Steps T of the process.")] = 10,
+    last: Annotated[int, typer.Option(help="Use the last n of them; 0 means all.")] = 0,
+    iterations: Annotated[int, typer.Option(help="Calls of the whole process.", min=1)] = 8,
+    precision: Precision = "float32",
+    batch: Batch = 64,
+    device: Device = "cpu",
+) -> None:
+    """Estimate the largest step size that still contracts, for these pictures on this model."""
+    with errors():
+        quiet()
+        from evoken.flowopt.inversion import uniinv
+        from evoken.flowopt.sampler import ModelSampler
+        from evoken.flowopt.step_size import estimate_step_size
+        from evoken.models.base import ModelSpec
+        from evoken.models.embedded import load_model
+
+        loaded = load_model(ModelSpec(model, precision, batch, device))
+        task, images = _task((pictures, prompt, "", None), loaded.size)
+        sampler = ModelSampler(loaded, steps, last)
+        prompts = sampler.condition(task.sources)
+        latents = loaded.encode(task.images)
+        start = uniinv(sampler, latents, prompts)
+        found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
+        for name, bound in zip(images.names, found.bounds, strict=True):
+            typer.echo(f"{name}: the least bound met is {bound:.4f}")
+        typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")
+
+
+def _is_yaml(path: Path | None) -> bool:
+    return path is not None and path.suffix.lower() in (".yaml", ".yml")
+
+
+Asked = tuple[Path | None, str, str, Path | None]  # pictures, source, target, word
+
+
+def _start(
+    command: str,
+    asked: Asked,
+    names: tuple[str, str],
+    preset: str,
+    changes: dict[str, Any],
+    spec: dict[str, Any],
+    output: Path | None,
+    resume: Path | None,
+) -> None:
+    """Begin or go on with a run, show it, and say what to do next; Ctrl-C says how to resume."""
+    folder: list[Path] = []
+
+    def advice() -> str:
+        if not folder or not (folder[0] / "config.json").exists():
+            return "Nothing was begun."
+        from evoken.flowopt.folder import FlowRun
+
+        begun = FlowRun.open(folder[0]).config["command"]
+        return f"Go on with: evoken {begun} --resume {folder[0]}"
+
+    with errors(advice):
+        quiet()
+        if resume is not None:
+            folder.append(resume)
+            _show(*_reopen(resume))
+        else:
+            pictures = asked[0]
+            if pictures is None:
+                raise SettingError("a picture, or --resume with a run folder", "neither",
+                                   'Type: evoken invert PICTURE --prompt "..."')  # fmt: skip
+            folder.append(output or Path("runs") / pictures.resolve().stem)
+            given = {name: value for name, value in changes.items() if value is not None}
+            _show(*_create(command, folder[0], asked, names, preset, given, spec))
+
+
+def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
+    from evoken.flowopt.folder import FlowRun
+    from evoken.models.embedded import load_model
+
+    run = FlowRun.open(path)
+    return run, load_model(run.spec), _clip(run.config["clip"], bool(run.config["targets"]))
+
+
+def _create(
+    command: str,
+    path: Path,
+    asked: Asked,
+    names: tuple[str, str],
+    preset: str,
+    changes: dict[str, Any],
+    spec: dict[str, Any],
+) -> tuple[FlowRun, Model, Clip | None]:
+    """A new run folder; nothing is written before everything is checked."""
+    from evoken.flowopt.edit import check_length
+    from evoken.flowopt.folder import FlowRun
+    from evoken.flowopt.settings import flow_preset
+    from evoken.flowopt.tasks import read_yaml
+    from evoken.models.base import ModelSpec
+    from evoken.models.embedded import DEFAULT_CLIP, EMBEDDED, load_model
+
+    pictures = asked[0]
+    batch = pictures is not None and _is_yaml(pictures)
+    edits = read_yaml(pictures, invert=command == "invert") if pictures and batch else None
+    if edits:
+        changes = edits.settings | changes
+    settings = flow_preset(preset, **changes)
+    _, of_word = load_word_and_spec(asked[3])
+    name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")
+    model_spec = ModelSpec(name or "stickers-flow", **spec)
+    model = load_model(model_spec)
+    task, images = edits.load(model.size) if edits else _task(asked, model.size)
+    if task.word is not None and task.word.vectors.shape[1] != model.width:
+        raise SettingError(f"a word of width {model.width} for {model_spec.name}",
+                           f"width {task.word.vectors.shape[1]}",
+                           "Learn it with --model of the same name.")  # fmt: skip
+    for prompt in (*task.sources, *task.targets):
+        check_length(model, prompt)
+    clip_name = names[1] or ("stickers" if model_spec.name in EMBEDDED else DEFAULT_CLIP)
+    clip = _clip(clip_name, bool(task.targets))
+    return FlowRun.create(path, task, settings, model_spec, clip_name, images), model, clip
+
+
+def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
+    """The pictures of the command line; one prompt serves all of them."""
+    from evoken.flowopt.edit import Task
+    from evoken.images import load_images
+
+    pictures, source, target, word = asked
+    if pictures is None:
+        raise SettingError("a picture", "none", "Give a file or a folder.")
+    images = load_images(pictures, size)
+    count = len(images.names)
+    learned, _ = load_word_and_spec(word)
+    targets = (target,) * count if target else ()
+    return Task(images.images, (source,) * count, targets, learned), images
+
+
+def _clip(name: str, wanted: bool) -> Clip | None:
+    """CLIP for the agreement with the target; an edit can do without."""
+    from evoken.errors import ModelError
+    from evoken.models.embedded import load_clip
+
+    if not wanted:
+        return None
+    try:
+        return load_clip(name)
+    except ModelError as error:
+        typer.echo(f"Note: no CLIP scores ({error})")
+        return None
+
+
+def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
+    from evoken.flowopt.workflow import run_into
+    from evoken.terminal import show_iterates
+
+    show_iterates(run_into(run, model, clip), run.settings, len(run.config["pictures"]))
+    typer.echo(f"Done. Look at {run.path / 'report.html'}")
+    if run.config["targets"]:
+        typer.echo(f"Take one with: evoken pick {run.path} NUMBER")
+    else:
+        typer.echo(f"The noise is in {run.path / 'noise.safetensors'}")

@@ -1,0 +1,149 @@
+"""Inverting and editing pictures: generators of finished iterates."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from evoken.arrays import Images, Latents
+from evoken.errors import SettingError, WordError
+from evoken.flowopt.inversion import starting_point
+from evoken.flowopt.optimize import Evaluated, Step, flow_opt
+from evoken.flowopt.rules import RULES
+from evoken.flowopt.sampler import ModelSampler
+from evoken.flowopt.settings import FlowSettings
+from evoken.models.base import Model
+from evoken.models.clip import Clip
+from evoken.seeds import derive
+from evoken.textual_inversion.embedding import Word
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with N pictures.
+
+    Attributes:
+        images: N x 3 x S x S, S the model's size.
+        sources: N prompts, what the pictures show.
+        targets: N prompts, what they should show; empty for an inversion.
+        word: a learned word that stands in prompts.
+    """
+
+    images: Images
+    sources: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    word: Word | None = None
+
+    def __post_init__(self) -> None:
+        for prompts in filter(None, (self.sources, self.targets)):
+            if len(prompts) != len(self.images):
+                raise SettingError(f"one prompt per picture, {len(self.images)}",
+                                   str(len(prompts)), "Give as many prompts.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One iterate of all pictures, and how it compares; N numbers each.
+
+    Attributes:
+        images: N x 3 x S x S, finished pictures.
+        rmse: to the source, pixel range 0 to 255.
+        psnr: to the source, dB.
+        ssim: to the source (Wang et al. 2004), at most 1.
+        agreement: CLIP similarity with the target prompt; ``None`` without CLIP or target.
+    """
+
+    step: Step
+    images: Images
+    rmse: Tensor
+    psnr: Tensor
+    ssim: Tensor
+    agreement: Tensor | None
+
+
+def run(
+    task: Task,
+    model: Model,
+    settings: FlowSettings,
+    clip: Clip | None = None,
+    earlier: Sequence[Evaluated] = (),
+) -> Iterator[Iterate]:
+    """Invert, or edit if there are targets; yields the start and every iterate.
+
+    Args:
+        clip: for the agreement with the target; a placeholder is left out of its text.
+        earlier: what f gave at the first iterations of the same run, to go on from.
+
+    Raises:
+        SettingError: settings that do not fit the model.
+        WordError: a prompt is longer than the text encoder reads.
+        SearchError: the start is not finite.
+
+    Source: Ronai et al. 2025; the start is found with the source prompt, the iteration runs with
+    the target's.
+    """
+    sampler = ModelSampler(model, settings.steps, settings.last)
+    word = task.word
+    placeholder, vectors = (word.placeholder, word.vectors) if word else ("", None)
+    for prompt in (*task.sources, *task.targets):
+        check_length(model, prompt)
+    source = sampler.condition(task.sources, settings.source_guidance, placeholder, vectors)
+    target = sampler.condition(
+        task.targets or task.sources, settings.guidance, placeholder, vectors
+    )
+    latents = model.encode(task.images)
+    start: Latents | None = None
+    if not earlier:
+        seeds = [derive(settings.seed, i, "picture") for i in range(len(task.images))]
+        start = starting_point(settings.start, sampler, latents, source, seeds, settings.tolerance)
+    rule = RULES[settings.rule](settings.eta)
+    texts = None
+    if clip is not None and task.targets:
+        plain = [" ".join(t.replace(placeholder, "").split()) for t in task.targets]
+        texts = clip.text_features(plain if placeholder else list(task.targets))
+    best, since = -float("inf"), 0
+    for step in flow_opt(sampler, latents, start, target, rule, settings.iterations, earlier):
+        iterate = compare(task.images, model.decode(step.result), step, clip, texts)
+        yield iterate
+        if settings.patience and iterate.agreement is not None:
+            now = float(iterate.agreement.mean())
+            best, since = (now, 0) if now > best else (best, since + 1)
+            if since >= settings.patience:
+                return
+
+
+def check_length(model: Model, prompt: str) -> None:
+    """Raise ``WordError`` for a prompt that the text encoder would cut off."""
+    room = model.prompt_room
+    if (count := model.count_tokens(prompt)) > room:
+        raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
+                        "Shorten it.")  # fmt: skip
+
+
+def compare(
+    sources: Images, images: Images, step: Step, clip: Clip | None, texts: Tensor | None
+) -> Iterate:
+    """The measures of finished pictures against their sources."""
+    agreement = None
+    if clip is not None and texts is not None:
+        agreement = (clip.image_features(images) * texts).sum(1).double()
+    return Iterate(step, images, *measures(sources, images), agreement)
+
+
+def measures(sources: Images, images: Images) -> tuple[Tensor, Tensor, Tensor]:
+    """RMSE (pixel range 0 to 255), PSNR in dB and SSIM of every picture."""
+    square = (images - sources).double().flatten(1).square().mean(1) * 127.5**2
+    pairs = zip(images.cpu().numpy(), sources.cpu().numpy(), strict=True)
+    ssim = torch.tensor([_ssim(a, b) for a, b in pairs])
+    return square.sqrt(), 10 * torch.log10(255**2 / square.clamp(min=1e-9)), ssim
+
+
+def _ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """With the Gaussian window of Wang et al. 2004."""
+    return float(
+        structural_similarity(a, b, channel_axis=0, data_range=2.0, gaussian_weights=True,
+                              sigma=1.5, use_sample_covariance=False)
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""The folder of an inversion or an edit: append-only, its own checkpoint.
+
+config.json         command, settings, model, prompts, names and hashes of the pictures
+inputs/             the pictures as the model saw them; word.safetensors if a word is used
+records.jsonl       one line per iterate
+states/             z and f(z) of every iterate: what --resume goes on from
+iterates/           NN-III.png, picture NN after III updates
+noise.safetensors   the best z of every picture
+picked/, report.html
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from evoken import __version__
+from evoken.errors import RunError, SettingError
+from evoken.files import write_bytes, write_json
+from evoken.flowopt.edit import Iterate, Task
+from evoken.flowopt.optimize import Evaluated
+from evoken.flowopt.settings import FlowSettings
+from evoken.images import ImageSet, load_images, png, to_pictures
+from evoken.models.base import ModelSpec
+from evoken.run import FORMAT, append_line, check_new, read_config, whole_lines
+from evoken.textual_inversion.embedding import load_word, save_word
+
+COMMANDS = "invert or edit"
+WORD = "word.safetensors"
+
+
+class FlowRun:
+    """A folder on disk."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path, self.config = path, config
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        task: Task,
+        settings: FlowSettings,
+        spec: ModelSpec,
+        clip: str,
+        images: ImageSet,
+    ) -> "FlowRun":
+        """Start a folder.
+
+        Raises:
+            RunError: there is something at ``path`` already, or it cannot be written.
+        """
+        check_new(path)
+        config = {
+            "format": FORMAT,
+            "command": "edit" if task.targets else "invert",
+            "evoken": __version__,
+            "settings": settings.to_dict(),
+            "model": asdict(spec),
+            "clip": clip,
+            "pictures": [
+                {"name": n, "sha256": h} for n, h in zip(images.names, images.hashes, strict=True)
+            ],
+            "sources": list(task.sources),
+            "targets": list(task.targets),
+        }
+        for i, picture in enumerate(to_pictures(task.images)):
+            write_bytes(path / "inputs" / f"{i:02}.png", png(picture))
+        if task.word:
+            save_word(path / WORD, task.word, {"model": spec.name})
+        write_json(path / "config.json", config)  # last: with it, the folder is a run
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> "FlowRun":
+        """Open a folder; raises ``RunError`` if it is none, or one of another format."""
+        return cls(path, read_config(path, COMMANDS))
+
+    @property
+    def settings(self) -> FlowSettings:
+        """The settings that the run was started with."""
+        return FlowSettings.from_dict(self.config["settings"])
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return ModelSpec(**self.config["model"])
+
+    def task(self, size: int) -> Task:
+        """Pictures and prompts."""
+        word = load_word(self.path / WORD) if (self.path / WORD).exists() else None
+        images = load_images(self.path / "inputs", size).images
+        return Task(images, tuple(self.config["sources"]), tuple(self.config["targets"]), word)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of ``records.jsonl``, one per iterate."""
+        return [json.loads(line) for line in whole_lines(self.path / "records.jsonl")]
+
+    def earlier(self) -> list[Evaluated]:
+        """What f gave at every recorded iterate."""
+        found = []
+        for record in self.records():
+            state = load_file(self._state(record["iteration"]))
+            found.append(Evaluated(state["latents"], state["result"], record["calls"]))
+        return found
+
+    def _state(self, iteration: int) -> Path:
+        return self.path / "states" / f"{iteration:03}.safetensors"
+
+    def picture(self, picture: int, iteration: int) -> Path:
+        """Where an iterate of a picture is or will be."""
+        return self.path / "iterates" / f"{picture:02}-{iteration:03}.png"
+
+    def save(self, iterate: Iterate) -> None:
+        """Write an iterate; its record comes last and makes it count."""
+        step = iterate.step
+        for i, picture in enumerate(to_pictures(iterate.images)):
+            write_bytes(self.picture(i, step.iteration), png(picture))
+        state = {"latents": step.latents, "result": step.result}
+        write_bytes(self._state(step.iteration), save(_whole(state)))
+        better = step.residual <= step.best
+        file = self.path / "noise.safetensors"
+        noise = load_file(file)["noise"] if file.exists() else step.latents
+        shape = [-1, *[1] * (noise.ndim - 1)]
+        write_bytes(
+            file, save(_whole({"noise": torch.where(better.view(shape), step.latents, noise)}))
+        )
+        agreement = None if iterate.agreement is None else iterate.agreement.tolist()
+        append_line(
+            self.path / "records.jsonl",
+            {
+                "iteration": step.iteration,
+                "calls": step.calls,
+                "residual": [r if r < float("inf") else None for r in step.residual.tolist()],
+                "diverged": step.diverged.tolist(),
+                "rmse": iterate.rmse.tolist(),
+                "psnr": iterate.psnr.tolist(),
+                "ssim": iterate.ssim.tolist(),
+                "agreement": agreement,
+            },
+        )
+
+    def pick(self, iteration: int) -> list[Path]:
+        """Copy one iterate of every picture to ``picked/``; returns the files.
+
+        Raises:
+            SettingError: there is no such iterate.
+        """
+        last = len(self.records()) - 1
+        if not 0 <= iteration <= last:
+            raise SettingError(f"an iterate from 0 to {last}", str(iteration),
+                               "Look at report.html and choose one.")  # fmt: skip
+        chosen = []
+        for i, picture in enumerate(self.config["pictures"]):
+            target = self.path / "picked" / f"{Path(picture['name']).stem}-{iteration}.png"
+            source = self.picture(i, iteration)
+            if not source.exists():
+                raise RunError(f"{source}", "no such file", "Run it again in another folder.")
+            write_bytes(target, source.read_bytes())
+            chosen.append(target)
+        return chosen
+
+
+def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.contiguous().cpu() for name, value in tensors.items()}

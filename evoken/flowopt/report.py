@@ -1,0 +1,77 @@
+"""The report of an inversion or an edit: the strip of iterates, and curves against calls."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from evoken.files import write_text
+from evoken.flowopt.folder import FlowRun
+from evoken.page import image, line_chart, page, table
+
+UNITS = {
+    "rmse": "RMSE to the source, 0 to 255",
+    "psnr": "PSNR to the source, dB",
+    "ssim": "SSIM to the source",
+    "residual": "residual, root mean square of f(z) - y in latents",
+    "agreement": "CLIP agreement with the target",
+}
+
+
+def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
+    """Write ``report.html``: one file with everything in it; returns its path.
+
+    Args:
+        floor: rmse, psnr and ssim of every picture after the autoencoder alone.
+    """
+    records, editing = run.records(), run.config["command"] == "edit"
+    doing = "An edit" if editing else "An inversion"
+    calls = records[-1]["calls"] / len(run.config["pictures"])
+    parts = [
+        f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
+        f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
+        + (f"; take one with <code>evoken pick {escape(str(run.path))} NUMBER</code>." if editing
+           else ". The noise that leads back to the picture is in noise.safetensors.")
+        + "</p>"
+    ]  # fmt: skip
+    for i, picture in enumerate(run.config["pictures"]):
+        parts.append(_picture(run, records, floor, i, picture["name"]))
+    parts.append(f"<h2>Settings</h2>{table(run.settings.to_dict())}")
+    path = run.path / "report.html"
+    write_text(path, page(f"{doing} of {len(run.config['pictures'])} picture(s)", "".join(parts)))
+    return path
+
+
+def _picture(
+    run: FlowRun, records: list[dict[str, Any]], floor: dict[str, list[float]], i: int, name: str
+) -> str:
+    source, targets = run.config["sources"][i], run.config["targets"]
+    asked = f"{escape(source)} → {escape(targets[i])}" if targets else escape(source)
+    strip = [
+        f"<figure>{image(run.path / 'inputs' / f'{i:02}.png', 'the picture')}"
+        "<figcaption>the picture</figcaption></figure>"
+    ]
+    for record in records:
+        number = record["iteration"]
+        caption = f"{number}: RMSE {record['rmse'][i]:.1f}"
+        if record["agreement"]:
+            caption += f", CLIP {record['agreement'][i]:.3f}"
+        if record["diverged"][i]:
+            caption += ", went back"
+        strip.append(
+            f"<figure>{image(run.picture(i, number), f'iterate {number}')}"
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    charts = []
+    for key, label in UNITS.items():
+        rows = [r for r in records if r[key] and r[key][i] is not None]
+        if rows:
+            calls = [r["calls"] / len(run.config["pictures"]) for r in rows]
+            level = floor.get(key, [])
+            charts.append(
+                line_chart(calls, [r[key][i] for r in rows], label,
+                           floor=(level[i], "the autoencoder alone") if level else None)
+            )  # fmt: skip
+    return (
+        f"<h2>{escape(name)}</h2><p>{asked}</p><div class='strip'>{''.join(strip)}</div>"
+        f"<div class='charts'>{''.join(charts)}</div>"
+    )

@@ -1,0 +1,99 @@
+"""Every choice of an inversion or an edit."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from evoken.errors import SettingError
+from evoken.flowopt.inversion import STARTS
+from evoken.flowopt.rules import RULES
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """The settings of one run; all of them stand in its ``config.json``.
+
+    Attributes:
+        steps, last: T steps of the process, of which the last n are used; 0 means all. Fewer keep
+            more of the picture.
+        start, tolerance: see ``starting_point``.
+        rule, eta: see ``evoken.flowopt.rules``.
+        iterations: updates.
+        source_guidance: of the source prompt, which the start is found with.
+        guidance: of the prompt of the iteration.
+        patience: an edit ends early once this many iterates in a row agree less with the target
+            than the best did; 0 means never.
+        seed: of the start "noise".
+    """
+
+    steps: int = 10
+    last: int = 0
+    start: str = "implicit"
+    tolerance: float = 1e-3
+    rule: str = "anderson"
+    eta: float = 0.3
+    iterations: int = 4
+    source_guidance: float = 1.0
+    guidance: float = 1.0
+    patience: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("start", STARTS), ("rule", tuple(RULES))):
+            if getattr(self, name) not in choices:
+                raise SettingError(f"a {name} of {', '.join(choices)}", repr(getattr(self, name)),
+                                   "Use one of these.")  # fmt: skip
+        for name, least in (("steps", 1), ("last", 0), ("iterations", 0), ("patience", 0),
+                            ("seed", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise SettingError(f"{name} of at least {least}", str(getattr(self, name)),
+                                   f"Change --{name}.")  # fmt: skip
+        for name in ("tolerance", "eta"):
+            if not getattr(self, name) > 0:
+                raise SettingError(f"a {name} above 0", str(getattr(self, name)),
+                                   f"Change --{name}.")  # fmt: skip
+        for name in ("source_guidance", "guidance"):
+            if not getattr(self, name) >= 1:
+                raise SettingError("a guidance of at least 1, which means none",
+                                   str(getattr(self, name)),
+                                   f"Change --{name.replace('_', '-')}.")  # fmt: skip
+        if self.last > self.steps:
+            raise SettingError(f"to use at most the {self.steps} steps there are", str(self.last),
+                               "Change --last or --steps.")  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FlowSettings":
+        """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise SettingError("known settings", ", ".join(unknown), "Use this version's settings.")
+        return cls(**values)
+
+
+# The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
+_OFFICIAL = {"start": "uniinv", "rule": "fixed"}
+OFFICIAL: dict[str, dict[str, Any]] = {
+    "official-sd3-invert": _OFFICIAL | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.01},
+    "official-sd3-edit": _OFFICIAL
+    | {"steps": 15, "last": 12, "iterations": 8, "eta": 0.01, "guidance": 3.5},
+    "official-flux-invert": _OFFICIAL | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.0025},
+    "official-flux-edit": _OFFICIAL
+    | {"steps": 15, "last": 13, "iterations": 8, "eta": 0.0025, "guidance": 3.5},
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "invert": {},
+    "edit": {"steps": 20, "last": 16, "iterations": 8, "guidance": 4.0},
+}
+FLOW_PRESETS = DEFAULTS | OFFICIAL
+
+
+def flow_preset(name: str, **changes: Any) -> FlowSettings:
+    """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
+    if name not in FLOW_PRESETS:
+        raise SettingError(f"a preset of {', '.join(FLOW_PRESETS)}", repr(name),
+                           "Use one of these.")  # fmt: skip
+    return FlowSettings(**FLOW_PRESETS[name] | changes)

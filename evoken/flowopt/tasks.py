@@ -1,0 +1,122 @@
+"""Many pictures at once: a YAML of prompts, as the official script has it, or as short as possible.
+
+    - init_img: dataset/bear.png
+      source_prompt: a brown bear
+      target_prompts: [a black bear, a brown bear made of lego]
+
+and, around it, a YAML of settings that names the first:
+
+    - dataset_yaml: edits.yaml
+      T_steps: 15
+      n_max: 12
+      ...
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from evoken.errors import SettingError
+from evoken.flowopt.edit import Task
+from evoken.images import ImageSet, load_images
+
+# Names in the official script's YAML of settings, and ours.
+SETTINGS = {
+    "T_steps": "steps",
+    "n_max": "last",
+    "max_iterations": "iterations",
+    "eta": "eta",
+    "src_guidance_scale": "source_guidance",
+    "tar_guidance_scale": "guidance",
+    "seed": "seed",
+}
+MODELS = {
+    "SD3": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "FLUX": "black-forest-labs/FLUX.1-dev",
+}
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a YAML asks for: one entry per picture and target (per picture, for an inversion).
+
+    Attributes:
+        images: files.
+        sources, targets: prompts; no targets for an inversion.
+        settings: changes of the official preset.
+        model: the model's name, or "" if the YAML does not say.
+    """
+
+    images: tuple[Path, ...]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+    def load(self, size: int) -> tuple[Task, ImageSet]:
+        """Read the pictures."""
+        sets = [load_images(path, size) for path in self.images]
+        together = ImageSet(
+            torch.cat([s.images for s in sets]),
+            tuple(name for s in sets for name in s.names),
+            tuple(h for s in sets for h in s.hashes),
+        )
+        return Task(together.images, self.sources, self.targets), together
+
+
+def read_yaml(path: Path, invert: bool) -> Edits:
+    """Read either YAML; paths in them are taken from the YAML's folder, or from where we are.
+
+    Raises:
+        SettingError: not readable, or something is missing in it.
+    """
+    entries = _entries(path)
+    settings: dict[str, Any] = {}
+    model = ""
+    if "dataset_yaml" in entries[0]:
+        if len(entries) > 1:
+            raise SettingError(f"one experiment in {path}", str(len(entries)),
+                               "Keep one per file.")  # fmt: skip
+        experiment = entries[0]
+        settings = {ours: experiment[o] for o, ours in SETTINGS.items() if o in experiment}
+        settings |= {"start": "uniinv", "rule": "fixed"}
+        model = MODELS.get(str(experiment.get("model_type")), "")
+        path, entries = _find(path, str(experiment["dataset_yaml"])), []
+        entries = _entries(path)
+    images, sources, targets = [], [], []
+    for i, entry in enumerate(entries):
+        missing = {"init_img", "source_prompt"} - set(entry)
+        if not invert and not entry.get("target_prompts"):
+            missing.add("target_prompts")
+        if missing:
+            raise SettingError(f"init_img, source_prompt and target_prompts in entry {i + 1}",
+                               f"no {', '.join(sorted(missing))} in {path}",
+                               "Add it.")  # fmt: skip
+        wanted = [""] if invert else [str(t) for t in entry["target_prompts"]]
+        for target in wanted:
+            images.append(_find(path, str(entry["init_img"])))
+            sources.append(str(entry["source_prompt"]))
+            targets += [] if invert else [target]
+    return Edits(tuple(images), tuple(sources), tuple(targets), settings, model)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingError(f"a readable YAML at {path}", reason, "Check the file.") from error
+    entries = found if isinstance(found, list) else [found]
+    if not entries or not all(isinstance(e, dict) for e in entries):
+        raise SettingError(f"a list of pictures and prompts in {path}",
+                           f"a {type(found).__name__}", "See 'evoken edit --help'.")  # fmt: skip
+    return entries
+
+
+def _find(yaml_file: Path, name: str) -> Path:
+    """A path in a YAML: beside it, one folder up (the official layout), or from where we are."""
+    places = (yaml_file.parent / name, yaml_file.parent.parent / name, Path(name))
+    return next((p for p in places if p.exists()), places[0])
