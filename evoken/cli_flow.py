@@ -241,7 +241,8 @@ def _create(
     batch = pictures is not None and _is_yaml(pictures)
     edits = read_yaml(pictures, invert=command == "invert") if pictures and batch else None
     if edits:
-        changes = edits.settings | changes
+        given = {k: v for k, v in changes.items() if k != "seed" or v}  # 0 is the default
+        changes = edits.settings | given
     settings = flow_preset(preset, **changes)
     _, of_word = load_word_and_spec(asked[3])
     name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")

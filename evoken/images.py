@@ -41,7 +41,7 @@ def load_images(path: Path, size: int) -> ImageSet:
         ImageError: nothing there, no image among the files, or an image that cannot be used.
     """
     if not path.exists():
-        raise ImageError("a folder of three to five images", f"{path}, which does not exist",
+        raise ImageError("a picture or a folder of pictures", f"{path}, which does not exist",
                          "Check the spelling of the path.")  # fmt: skip
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
     files = [p for p in files if not p.name.startswith(".")]
@@ -50,7 +50,7 @@ def load_images(path: Path, size: int) -> ImageSet:
         raise ImageError(
             f"at least one image ({', '.join(SUFFIXES)}) in {path}",
             f"{len(files)} files, none of them an image" if files else "an empty folder",
-            "Put three to five pictures of one thing or one style there.",
+            "Put some pictures there; to learn a word, three to five of one thing or one style.",
         )
     contents = [p.read_bytes() for p in chosen]
     tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import evoken
@@ -16,7 +22,8 @@ from evoken.judge import Judge
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS, load_clip, load_judge
 from evoken.models.stable_diffusion import StableDiffusion
-from stickers import denoiser, training, world
+from evoken.models.stable_diffusion_3 import StableDiffusion3
+from stickers import denoiser, flow, training, world
 from stickers.autoencoder import to_images
 from stickers.export import costs, unpack
 from stickers.vocabulary import MAX_TOKENS
@@ -35,6 +42,11 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stickers() -> StableDiffusion:
     return evoken.load_model(evoken.ModelSpec(precision="bfloat16"))
+
+
+@pytest.fixture(scope="module")
+def stickers_flow() -> StableDiffusion3:
+    return evoken.load_model(evoken.ModelSpec("stickers-flow", precision="bfloat16"))
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +77,34 @@ def test_they_are_what_any_tool_can_load() -> None:
     assert len(CLIPTokenizer.from_pretrained(STICKERS / "clip")) <= MAX_TOKENS
 
 
+def test_the_flow_model_is_what_any_tool_can_load(stickers_flow: StableDiffusion3) -> None:
+    """With nothing but the folder, and with the zeros that the pipeline puts in T5's place."""
+    pipeline = StableDiffusion3Pipeline.from_pretrained(STICKERS / "stickers-flow")
+    pipeline.set_progress_bar_config(disable=True)
+    assert isinstance(pipeline.transformer, SD3Transformer2DModel)
+    prompts = ["a photo of a cat on the beach", "a red rose in space"]
+    tokens, _, pooled, _ = pipeline.encode_prompt(prompts, None, None)
+    assert tokens[:, 32:].abs().max() == 0
+    hidden = stickers_flow.condition(prompts)
+    torch.testing.assert_close(tokens[:, :32], hidden[:, :-1], rtol=0.1, atol=0.1)  # bfloat16
+    torch.testing.assert_close(pooled, hidden[:, -1], rtol=0.1, atol=0.05)
+    noise = stickers_flow.noise([0, 1])
+    theirs = pipeline(prompts, latents=noise, num_inference_steps=8, output_type="pt").images
+    ours = stickers_flow.generate(hidden, [0, 1], steps=8, guidance=7.0)
+    assert (theirs * 2 - 1 - ours).abs().mean() < 0.1
+
+
+def test_the_flow_model_draws_what_was_asked_for(
+    stickers_flow: StableDiffusion3, judge: Judge
+) -> None:
+    nouns = [thing.noun for thing in world.objects(held_out=False)][::2]
+    prompts = [f"a photo of a {noun} on the beach" for noun in nouns]
+    images = stickers_flow.generate(stickers_flow.condition(prompts), range(len(nouns)), 25, 5.0)
+    things, places = judge.answers(images), judge.answers(images, "background")
+    assert np.mean([a == n for a, n in zip(things, nouns, strict=True)]) >= 0.6
+    assert np.mean([p == "on the beach" for p in places]) >= 0.9
+
+
 def test_the_text_encoder_of_the_denoiser_is_that_of_clip(
     stickers: StableDiffusion, sticker_clip: Clip
 ) -> None:
@@ -76,15 +116,27 @@ def test_the_text_encoder_of_the_denoiser_is_that_of_clip(
 
 
 def test_they_are_small() -> None:
-    assert sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) <= 60e6
+    files = [f for f in STICKERS.rglob("*") if f.is_file()]
+    flow = [f for f in files if "stickers-flow" in f.parts]
+    assert sum(f.stat().st_size for f in files if f not in flow) <= 60e6
+    # Its autoencoder is the other model's, its text encoders are one: git keeps each once.
+    own = [f for f in flow if not {"vae", "text_encoder_2"} & set(f.parts)]
+    assert sum(f.stat().st_size for f in own) <= 25e6
     assert not [f for f in STICKERS.rglob("*") if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
 
 
-def test_their_training_can_go_on(stickers: StableDiffusion, tmp_path: Path) -> None:
+def test_their_training_can_go_on(
+    stickers: StableDiffusion, stickers_flow: StableDiffusion3, tmp_path: Path
+) -> None:
     unpack(STICKERS, tmp_path)
-    begun = training.restore(denoiser.build(), tmp_path / "denoiser.safetensors").state_dict()
-    shipped = stickers.denoiser.state_dict()
-    assert all(torch.equal(begun[name], weight) for name, weight in shipped.items())
+    begun = {
+        stickers: training.restore(denoiser.build(), tmp_path / "denoiser.safetensors"),
+        stickers_flow: training.restore(flow.build(), tmp_path / "flow.safetensors"),
+    }
+    for model, restored in begun.items():
+        weights = restored.state_dict()
+        shipped = dict(model.denoiser.named_parameters())
+        assert all(torch.equal(weights[name], weight) for name, weight in shipped.items())
     assert costs(tmp_path) == json.loads((STICKERS / "training.json").read_text())
 
 

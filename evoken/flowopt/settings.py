@@ -92,8 +92,14 @@ FLOW_PRESETS = DEFAULTS | OFFICIAL
 
 
 def flow_preset(name: str, **changes: Any) -> FlowSettings:
-    """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
+    """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset.
+    With other ``steps``, the preset's share of them is used unless ``last`` is given too.
+    """
     if name not in FLOW_PRESETS:
         raise SettingError(f"a preset of {', '.join(FLOW_PRESETS)}", repr(name),
                            "Use one of these.")  # fmt: skip
-    return FlowSettings(**FLOW_PRESETS[name] | changes)
+    chosen = FLOW_PRESETS[name]
+    if "steps" in changes and chosen.get("last"):
+        share = chosen["last"] / chosen["steps"]
+        chosen = chosen | {"last": max(1, round(share * changes["steps"]))}
+    return FlowSettings(**chosen | changes)

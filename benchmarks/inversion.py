@@ -1,0 +1,220 @@
+"""Inversion: RMSE against calls, ours beside what is published: the ``flowopt.*`` figures.
+
+    python -m benchmarks.inversion [--pictures 50] [--seeds 3]
+
+Every method inverts fresh sticker pictures of trained and held-out objects on ``stickers-flow`` and
+regenerates them with its own sampler; the error is the root mean square in latents, whose spread
+is 1. Calls are those of the denoiser for both ways. At a budget each method has its best setting.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import figures
+from evoken.arrays import Latents
+from evoken.flowopt.inversion import euler, implicit, uniinv
+from evoken.flowopt.optimize import flow_opt
+from evoken.flowopt.rules import Anderson
+from evoken.flowopt.sampler import ModelSampler, Prompts, rms
+from evoken.models.base import ModelSpec
+from evoken.models.embedded import LatentModels, load_model
+from stickers import world
+from stickers.autoencoder import to_images
+
+BUDGETS = (60, 120, 321)
+ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
+FRESH = 9100  # world seeds that no training used
+
+Inverted = Callable[[ModelSampler, Latents, Prompts], Latents]  # regenerated latents
+
+
+def there_and_back(invert: Callable[..., Latents], **options: Any) -> Inverted:
+    """An inversion whose sampler is Euler's method."""
+
+    def run(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
+        return f(invert(f, y, prompts, **options), prompts)
+
+    return run
+
+
+def midpoint(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
+    """RF-Solver (Wang et al. 2024), which is the midpoint rule: two calls a step."""
+    x = y
+    for levels in (tuple(reversed(f.levels)), f.levels):
+        for a, b in pairwise(levels):
+            half = x + (b - a) / 2 * f.slope(x, a, prompts)
+            x = x + (b - a) * f.slope(half, (a + b) / 2, prompts)
+    return x
+
+
+def fireflow(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
+    """FireFlow (Deng et al. 2024): the midpoint rule with the slope of the last midpoint."""
+    x = y
+    for levels in (tuple(reversed(f.levels)), f.levels):
+        slope = f.slope(x, levels[0], prompts)
+        for a, b in pairwise(levels):
+            slope = f.slope(x + (b - a) / 2 * slope, (a + b) / 2, prompts)
+            x = x + (b - a) * slope
+    return x
+
+
+def fixed_point(f: ModelSampler, y: Latents, prompts: Prompts, count: int) -> Latents:
+    """ReNoise's and AIDI's plain fixed point: ``count`` calls for every step."""
+    x, slope = y, f.slope(y, 0.0, prompts)
+    for a, b in pairwise(reversed(f.levels)):
+        for _ in range(count):
+            slope = f.slope(x + (b - a) * slope, b, prompts)
+        x = x + (b - a) * slope
+    return x
+
+
+def accelerated(f: ModelSampler, y: Latents, prompts: Prompts, count: int) -> Latents:
+    """AIDI's Anderson acceleration (Pan et al. 2023): as many calls for every step."""
+    return implicit(f, y, prompts, tolerance=1e-12, most=count, carried=0)
+
+
+def official(eta: float, iterations: int) -> Inverted:
+    """UniInv, then z <- z - eta r as it is in the official script."""
+
+    def run(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
+        z = uniinv(f, y, prompts)
+        for _ in range(iterations):
+            z = z - eta * (f(z, prompts) - y)
+        return f(z, prompts)
+
+    return run
+
+
+def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
+    """Each method's settings worth trying: steps, and what to run."""
+    free = (29, 59, 160)  # steps that fill the budgets with a call a step each way
+    return {
+        "Euler": [(n, there_and_back(euler)) for n in (30, 60, 160)],
+        "UniInv": [(n, there_and_back(uniinv)) for n in free],
+        "FireFlow": [(n, fireflow) for n in free],
+        "RF-Solver": [(n, midpoint) for n in (15, 30, 80)],
+        "fixed point": [
+            (n, there_and_back(fixed_point, count=k))
+            for n, k in ((10, 4), (14, 3), (19, 2), (10, 10), (20, 4), (29, 3), (29, 10), (63, 4))
+        ],
+        "accelerated fixed point": [
+            (n, there_and_back(accelerated, count=k))
+            for n, k in ((10, 4), (14, 3), (19, 2), (10, 10), (20, 4), (29, 3), (29, 10))
+        ],
+        "FlowOpt, official": [(10, official(eta, n)) for n in (3, 9, 30)],
+        "ours": [
+            (n, there_and_back(implicit, tolerance=t))
+            for n, t in ((10, 2e-4), (10, 1e-4), (14, 1e-3), (16, 2e-3), (10, 1e-6), (16, 3e-5),
+                         (20, 1e-4), (24, 3e-6), (40, 1e-6))
+        ],
+    }  # fmt: skip
+
+
+class Bench:
+    """Pictures, their prompts, and a model to invert them on."""
+
+    def __init__(self, model: LatentModels, count: int, seed: int) -> None:
+        samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
+        images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
+        self.model, self.latents = model, model.encode(images)
+        self.captions = [s.caption for s in samples]
+
+    def measure(self, steps: int, method: Inverted) -> tuple[float, float]:
+        """Calls per picture, and the mean error."""
+        f = ModelSampler(self.model, steps)
+        out = method(f, self.latents, f.condition(self.captions))
+        return f.calls / len(out), float(rms(out - self.latents).mean())
+
+    def ours_after(self, iterations: int) -> list[tuple[float, float]]:
+        """The default at ten steps: calls and error of every iterate."""
+        f = ModelSampler(self.model, 10)
+        prompts = f.condition(self.captions)
+        start = implicit(f, self.latents, prompts)
+        steps = flow_opt(f, self.latents, start, prompts, Anderson(0.1), iterations)
+        return [(s.calls / len(start), float(s.best.mean())) for s in steps]
+
+
+def overhead(model: LatentModels, repeats: int = 5) -> dict[str, float]:
+    """Time of FlowOpt's updates over that of plain generation with as many calls."""
+    bench, ratios = Bench(model, 16, 99), []
+    f = ModelSampler(model, 10)
+    prompts = f.condition(bench.captions)
+    start = uniinv(f, bench.latents, prompts)
+    for _ in range(repeats):
+        began = time.perf_counter()
+        for _ in range(6):
+            f(start, prompts)
+        plain = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in flow_opt(f, bench.latents, start, prompts, Anderson(0.1), 5):
+            pass
+        ratios.append((time.perf_counter() - began) / plain)
+    return figures.spread(ratios)
+
+
+def best_eta(model: LatentModels) -> float:
+    """The official update's best step size, on pictures that are not measured."""
+    bench = Bench(model, 8, 98)
+    errors = {eta: bench.measure(10, official(eta, 30))[1] for eta in ETAS}
+    print("official update, error by eta:", {k: round(v, 5) for k, v in errors.items()})
+    return min(errors, key=lambda eta: errors[eta])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    model = load_model(ModelSpec("stickers-flow"))
+    eta = best_eta(model)
+    errors: dict[tuple[str, int], list[float]] = {}
+    reached: list[float] = []
+    for seed in range(options.seeds):
+        bench = Bench(model, options.pictures, seed)
+        for name, settings in candidates(eta).items():
+            found = [bench.measure(steps, method) for steps, method in settings]
+            for budget in BUDGETS:
+                fitting = [error for calls, error in found if calls <= budget + 1]
+                errors.setdefault((name, budget), []).append(min(fitting))
+            row = "  ".join(f"{calls:.0f}: {error:.6f}" for calls, error in found)
+            print(f"seed {seed}  {name:24} {row}", flush=True)
+        goal = errors["FlowOpt, official", 321][-1]
+        ours = bench.ours_after(4)
+        reached.append(min((calls for calls, error in ours if error <= goal), default=float("inf")))
+        print(f"seed {seed}  the default needs {reached[-1]:.0f} calls for {goal:.6f}", flush=True)
+    report(errors, reached, eta, options.pictures)
+    figures.update({"flowopt.overhead": overhead(model)})
+
+
+def report(
+    errors: dict[tuple[str, int], list[float]], reached: list[float], eta: float, pictures: int
+) -> None:
+    """Print and write the figures."""
+    found: dict[str, object] = {
+        "flowopt.official_eta": eta,
+        "flowopt.inversion_pictures": pictures,
+        "flowopt.calls_to_official_rmse": round(statistics.median(reached), 1),
+    }
+    for (name, budget), values in errors.items():
+        key = name.replace(", ", "-").replace(" ", "-").lower()
+        found[f"flowopt.rmse.{key}.{budget}"] = {
+            k: round(v, 7) for k, v in {"median": statistics.median(values), "low": min(values),
+                                        "high": max(values), "n": len(values)}.items()
+        }  # fmt: skip
+    for budget in BUDGETS:
+        others = {k: v for k, v in errors.items() if k[1] == budget and k[0] != "ours"}
+        ours = errors["ours", budget]
+        ratios = [o / min(v[i] for v in others.values()) for i, o in enumerate(ours)]
+        found[f"flowopt.rmse_ratio_at_{budget}_calls"] = figures.spread(ratios)
+    figures.update(found)
+
+
+if __name__ == "__main__":
+    main()

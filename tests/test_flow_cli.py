@@ -1,0 +1,317 @@
+"""evoken invert, edit, pick and flowopt step-size: in-process, on a small flow model."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from evoken.cli import app
+from evoken.errors import SettingError
+from evoken.flowopt.folder import FlowRun
+from evoken.flowopt.settings import FLOW_PRESETS, FlowSettings, flow_preset
+from evoken.flowopt.tasks import read_yaml
+from evoken.models.stable_diffusion_3 import StableDiffusion3
+
+Evoken = Callable[..., Result]
+SMALL = ("--steps", "4", "--iterations", "3")
+
+
+@pytest.fixture
+def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A picture in the folder that commands run in."""
+    monkeypatch.chdir(tmp_path)
+    Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 30).convert("RGB").save("house.png")
+    return Path("house.png")
+
+
+@pytest.fixture
+def evoken(tiny_folder: Path) -> Evoken:
+    def run(command: str, *arguments: object) -> Result:
+        given = [command, *map(str, arguments)]
+        if command in ("invert", "edit") and "--resume" not in given and "--model" not in given:
+            given += ["--model", str(tiny_folder / "flow")]
+        if command == "edit" and "--resume" not in given:
+            given += ["--clip", str(tiny_folder / "clip")]
+        return CliRunner().invoke(app, given)
+
+    return run
+
+
+def edited(evoken: Evoken, photo: Path, *arguments: object) -> Result:
+    return evoken("edit", photo, "--from", "a cat", "--to", "a dog", *SMALL, *arguments)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_inversion_leaves_noise_iterates_and_a_report(evoken: Evoken, photo: Path) -> None:
+    result = evoken("invert", photo, "--prompt", "a photo of a cat", *SMALL)
+    assert result.exit_code == 0, result.output
+    run = FlowRun.open(Path("runs/house"))
+    records = run.records()
+    assert [r["iteration"] for r in records] == [0, 1, 2, 3]
+    best = min(range(4), key=lambda i: records[i]["residual"][0])
+    noise = load_file(run.path / "noise.safetensors")["noise"]
+    assert torch.equal(noise, run.earlier()[best].latents)
+    assert all(run.picture(0, i).exists() for i in range(4))
+    report = (run.path / "report.html").read_text()
+    assert report.count("<figure>") == 5 and "the autoencoder alone" in report
+    assert "http" not in report.replace("http://www.w3.org", "")
+    for word in ("calls a picture", "RMSE", "best residual", "s left", "iterate 3"):
+        assert word in result.output
+
+
+def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Path) -> None:
+    result = edited(evoken, photo)
+    assert result.exit_code == 0, result.output
+    assert "CLIP" in result.output and "evoken pick runs/house" in result.output
+    assert all(r["agreement"] for r in FlowRun.open(Path("runs/house")).records())
+    result = evoken("pick", "runs/house", 2)
+    assert result.exit_code == 0, result.output
+    picked = Path("runs/house/picked/house-2.png")
+    assert picked.read_bytes() == Path("runs/house/iterates/00-002.png").read_bytes()
+    result = evoken("pick", "runs/house", 9)
+    assert result.exit_code == 2 and "from 0 to 3" in result.stderr
+
+
+@pytest.mark.parametrize("rule", ["anderson", "barzilai-borwein", "estimated", "fixed", "adam"])
+@pytest.mark.parametrize("iterates", [0, 2])
+def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
+    evoken: Evoken, photo: Path, monkeypatch: pytest.MonkeyPatch, rule: str, iterates: int
+) -> None:
+    assert edited(evoken, photo, "--rule", rule, "--output", "whole").exit_code == 0
+    save, denoise = FlowRun.save, StableDiffusion3.denoise
+    saved: list[int] = []
+
+    def counting(self: FlowRun, iterate: Any) -> None:
+        save(self, iterate)
+        saved.append(iterate.step.iteration)
+
+    def interrupted(self: StableDiffusion3, *arguments: Any) -> torch.Tensor:
+        if len(saved) == iterates:
+            saved.append(-1)  # once only
+            os.kill(os.getpid(), signal.SIGINT)
+        return denoise(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowRun, "save", counting)
+        patch.setattr(StableDiffusion3, "denoise", interrupted)
+        result = edited(evoken, photo, "--rule", rule, "--output", "cut")
+    assert result.exit_code == 130 and "evoken edit --resume cut" in result.stderr
+    assert len(FlowRun.open(Path("cut")).records()) == iterates
+    result = evoken("edit", "--resume", "cut")
+    assert result.exit_code == 0, result.output
+    whole, cut = files(Path("whole")), files(Path("cut"))
+    whole.pop("report.html"), cut.pop("report.html")  # it names its folder
+    assert whole == cut
+
+
+def test_resuming_a_finished_run_changes_nothing(evoken: Evoken, photo: Path) -> None:
+    edited(evoken, photo)
+    before = files(Path("runs/house"))
+    assert evoken("edit", "--resume", "runs/house").exit_code == 0
+    assert files(Path("runs/house")) == before
+
+
+def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> None:
+    Path("two").mkdir()
+    for name, turn in (("a.png", 0), ("b.png", 180)):
+        Image.open(photo).rotate(turn).save(Path("two") / name)
+    assert edited(evoken, Path("two"), "--output", "together").exit_code == 0
+    for i, name in enumerate(("a.png", "b.png")):
+        assert edited(evoken, Path("two") / name, "--output", f"alone-{i}").exit_code == 0
+        for number in range(4):
+            one = FlowRun.open(Path(f"alone-{i}")).picture(0, number)
+            both = FlowRun.open(Path("together")).picture(i, number)
+            assert one.read_bytes() == both.read_bytes()
+
+
+def test_a_learned_word_may_stand_in_the_target(
+    evoken: Evoken, photo: Path, tiny_folder: Path
+) -> None:
+    Path("disc").mkdir()
+    for i in range(3):
+        Image.open(photo).rotate(90 * i).save(f"disc/{i}.png")
+    learned = CliRunner().invoke(app, [
+        "learn", "disc", "--model", str(tiny_folder / "flow"), "--clip", str(tiny_folder / "clip"),
+        "--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80",
+    ])  # fmt: skip
+    assert learned.exit_code == 0, learned.output
+    plain = edited(evoken, photo, "--output", "plain")
+    with_word = evoken("edit", photo, "--from", "a cat", "--to", "a <disc>", *SMALL, "--word",
+                       "runs/disc", "--output", "word")  # fmt: skip
+    assert plain.exit_code == with_word.exit_code == 0, with_word.output
+    first = [FlowRun.open(Path(p)).picture(0, 0).read_bytes() for p in ("plain", "word")]
+    assert first[0] != first[1]
+
+
+def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
+    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--guidance", 3)
+    assert result.exit_code == 0
+    assert len(FlowRun.open(Path("runs/house")).records()) < 31
+    assert Path("runs/house/report.html").exists()
+
+
+def test_too_large_a_step_says_so_and_keeps_the_best(evoken: Evoken, photo: Path) -> None:
+    result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", 90)
+    assert result.exit_code == 0 and "diverged" in result.output
+    records = FlowRun.open(Path("runs/house")).records()
+    noise = load_file("runs/house/noise.safetensors")["noise"]
+    assert records[1]["diverged"] == [True] and noise.isfinite().all()
+
+
+def test_step_size_prints_a_bound_that_holds(
+    evoken: Evoken, photo: Path, tiny_folder: Path
+) -> None:
+    result = evoken("flowopt", "step-size", photo, "--prompt", "a cat", "--steps", 4, "--model",
+                    tiny_folder / "flow")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    eta = float(result.output.split("--eta ")[1].split()[0])
+    assert eta > 0
+    result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", eta,
+                    "--start", "uniinv")  # fmt: skip
+    residuals = [r["residual"][0] for r in FlowRun.open(Path("runs/house")).records()]
+    assert residuals == sorted(residuals, reverse=True)
+
+
+# The YAML files of the official script.
+
+EDITS = [
+    {"init_img": "data/a.png", "source_prompt": "a cat", "target_prompts": ["a dog", "a bird"],
+     "target_codes": ["1_dog", "2_bird"]},
+    {"init_img": "data/b.png", "source_prompt": "a house", "target_prompts": ["a red house"],
+     "target_codes": ["1_red"]},
+]  # fmt: skip
+EXPERIMENT = [
+    {"exp_name": "FlowOpt_SD3", "dataset_yaml": "yaml_files/edits.yaml", "model_type": "SD3",
+     "T_steps": 5, "n_max": 4, "max_iterations": 2, "eta": 0.01, "src_guidance_scale": 1.0,
+     "tar_guidance_scale": 3.5, "seed": 1024, "inversion": False}
+]  # fmt: skip
+
+
+@pytest.fixture
+def official(photo: Path) -> Path:
+    """The official layout: pictures in one folder, YAML files in another."""
+    for folder in ("data", "yaml_files"):
+        Path(folder).mkdir()
+    for name in ("a.png", "b.png"):
+        Image.open(photo).save(Path("data") / name)
+    Path("yaml_files/edits.yaml").write_text(yaml.safe_dump(EDITS))
+    Path("yaml_files/exp.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    return Path("yaml_files")
+
+
+def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -> None:
+    result = evoken("edit", official / "exp.yaml", "--output", "out")
+    assert result.exit_code == 0, result.output
+    run = FlowRun.open(Path("out"))
+    assert run.config["targets"] == ["a dog", "a bird", "a red house"]
+    expected = flow_preset("official-sd3-edit", steps=5, last=4, iterations=2, seed=1024)
+    assert run.settings == expected
+    assert len(run.records()) == 3
+    assert read_yaml(official / "exp.yaml", False).model.startswith("stabilityai/")
+    result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert FlowRun.open(Path("inverted")).config["sources"] == ["a cat", "a house"]
+
+
+@pytest.mark.parametrize(
+    "content", ["- init_img: data/a.png", "just text", "[1, 2]", "{unclosed", "[]"]
+)
+def test_a_yaml_that_lacks_something(evoken: Evoken, official: Path, content: str) -> None:
+    (official / "bad.yaml").write_text(content)
+    result = evoken("edit", official / "bad.yaml", "--output", "out")
+    assert result.exit_code == 2 and "bad.yaml" in result.stderr and not Path("out").exists()
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--steps", "0"), "--steps"),
+        (("--last", "9"), "--last"),
+        (("--eta", "0"), "--eta"),
+        (("--eta", "nan"), "--eta"),
+        (("--guidance", "0.5"), "--guidance"),
+        (("--rule", "newton"), "anderson"),
+        (("--start", "ddim"), "uniinv"),
+        (("--preset", "official-flux"), "official-flux-edit"),
+        (("--model", "nothing"), "stickers-flow"),
+        (("--to", "a red house " * 20), "at most 30 tokens"),
+        (("--word", "nowhere"), "evoken learn"),
+    ],
+)
+def test_bad_settings(evoken: Evoken, photo: Path, arguments: tuple[str, ...], word: str) -> None:
+    result = edited(evoken, photo, *arguments)
+    assert result.exit_code == 2 and word in result.stderr, result.output
+    assert result.stderr.startswith("error: ") and not Path("runs").exists()
+
+
+def test_bad_pictures(evoken: Evoken, photo: Path) -> None:
+    Path("text.png").write_text("text")
+    for name, word in (("text.png", "something else"), ("none.png", "does not exist")):
+        result = edited(evoken, Path(name))
+        assert result.exit_code == 2 and word in result.stderr
+    result = evoken("edit", photo, "--from", "a cat")
+    assert result.exit_code == 2 and "--to" in result.stderr
+    result = CliRunner().invoke(app, ["invert"])
+    assert result.exit_code == 2 and "a picture" in result.stderr
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
+def test_pictures_of_other_modes_and_sizes(evoken: Evoken, photo: Path, mode: str) -> None:
+    name = "other.jpg" if mode == "CMYK" else "other.png"
+    Image.new(mode, (70, 33), 100 if mode in ("L", "P", "I;16") else None).save(name)
+    assert edited(evoken, Path(name)).exit_code == 0
+
+
+def test_folders_that_are_no_run_of_this_kind(evoken: Evoken, photo: Path, tmp_path: Path) -> None:
+    edited(evoken, photo)
+    again = edited(evoken, photo)
+    assert again.exit_code == 2 and "there already" in again.stderr
+    for command in (("pick", tmp_path, 1), ("edit", "--resume", tmp_path)):
+        result = evoken(*command)
+        assert result.exit_code == 2 and "invert or edit" in result.stderr
+    result = evoken("learn", "--resume", "runs/house")
+    assert result.exit_code == 2 and "made by 'evoken edit'" in result.stderr
+    config = json.loads(Path("runs/house/config.json").read_text())
+    Path("runs/house/config.json").write_text(json.dumps(config | {"format": 99}))
+    result = evoken("edit", "--resume", "runs/house")
+    assert result.exit_code == 2 and "format 99" in result.stderr
+
+
+def test_nan_from_the_denoiser(
+    evoken: Evoken, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise = StableDiffusion3.denoise
+    monkeypatch.setattr(StableDiffusion3, "denoise", lambda *a: denoise(*a) * float("nan"))
+    result = edited(evoken, photo)
+    assert result.exit_code == 2 and "NaN" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written(evoken: Evoken, photo: Path) -> None:
+    Path("file").write_text("in the way")
+    result = edited(evoken, photo, "--output", "file/run")
+    assert result.exit_code == 2 and "--output" in result.stderr
+    assert Path("file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("name", FLOW_PRESETS)
+def test_settings_survive_json(name: str) -> None:
+    found = flow_preset(name)
+    assert FlowSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    with pytest.raises(SettingError, match="colour"):
+        FlowSettings.from_dict({"colour": 1})
