@@ -14,7 +14,7 @@ from torch import Tensor
 from evoken.arrays import Latents
 from evoken.errors import SettingError
 from evoken.flowopt.rules import cancelled
-from evoken.flowopt.sampler import Sampler, rms
+from evoken.flowopt.sampler import Sampler, per_row, rms
 from evoken.seeds import torch_generator
 
 STARTS = ("implicit", "uniinv", "euler", "noise")
@@ -95,15 +95,23 @@ def implicit(
         carried: of them, those of the steps before: the slope's Jacobian changes slowly.
 
     Source: Pan et al. 2023 (AIDI), fixed points with Anderson acceleration. Differs: memory carried
-    from step to step, and calls where they are needed: low levels converge slowest.
+    from step to step; calls where they are needed (low levels converge slowest); and a step begins
+    with the last slope or with the line through the last two, whichever was nearer one step before.
     """
     x = data
-    slope = sampler.slope(x, sampler.levels[-1], conditioning)
+    slope = before = sampler.slope(x, sampler.levels[-1], conditioning)
     known = _Memory(len(x), memory, x[0].numel(), x.device)
+    linear = torch.zeros(len(x), dtype=torch.bool, device=x.device)  # rows that extrapolate
+    last = 0.0
     for level, higher in pairwise(reversed(sampler.levels)):
         known.forget(carried)
-        end = _solve_step(sampler, x, slope, (level, higher), conditioning, known, tolerance, most)
-        slope = (end - x) / (higher - level)
+        step = higher - level
+        ahead = slope + (slope - before) * (step / last if last else 0.0)
+        guess = torch.where(per_row(linear, x), ahead, slope)
+        end = _solve_step(sampler, x, guess, (level, higher), conditioning, known, tolerance, most)
+        found = (end - x) / step
+        linear = rms(ahead - found) < rms(slope - found)
+        before, slope, last = slope, found, step
         x = end
     return x * sampler.start_scale
 
