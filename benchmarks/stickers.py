@@ -1,6 +1,6 @@
 """The embedded sticker models on fresh renders: the ``stickers.*`` figures, and sheets to look at.
 
-python -m benchmarks.stickers [--pictures-per-object 4]
+python -m benchmarks.stickers [--pictures-per-object 4] [--only-flow]
 """
 
 import argparse
@@ -16,7 +16,7 @@ from evoken.images import grid, to_pictures
 from evoken.judge import Judge
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, load_clip, load_judge, load_model
+from evoken.models.embedded import STICKERS, LatentModels, load_clip, load_judge, load_model
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.seeds import derive
 from stickers import backgrounds, styles, world
@@ -82,7 +82,7 @@ def prompts(count: int, seed: int) -> list[tuple[str, str, str]]:
 
 
 def generated(
-    model: StableDiffusion,
+    model: LatentModels,
     judge: Judge,
     asked: list[tuple[str, str, str]],
     guidance: float,
@@ -120,7 +120,12 @@ def save_sheet(name: str, images: torch.Tensor, columns: int, scale: int = 2) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures-per-object", type=int, default=4)
+    parser.add_argument("--only-flow", action="store_true", help="the flow model's figures alone")
     options = parser.parse_args()
+    if options.only_flow:
+        asked = prompts(options.pictures_per_object, FRESH + 1)
+        figures.update(flow_figures(load_judge(), asked))
+        return
     model, clip, judge = load_model(ModelSpec()), load_clip(), load_judge()
     found: dict[str, object] = {
         "stickers.psnr_db": round(autoencoder_psnr(model), 2),
@@ -128,7 +133,13 @@ def main() -> None:
         "stickers.judge_real_top1": round(judge_real_top1(judge), 4),
         "stickers.seconds_four_pictures": seconds_for_four(model),
         "stickers.megabytes": round(
-            sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) / 1e6, 1
+            sum(
+                f.stat().st_size
+                for f in STICKERS.rglob("*")
+                if f.is_file() and "stickers-flow" not in f.parts
+            )
+            / 1e6,
+            1,
         ),
     }
     costs = json.loads((STICKERS / "training.json").read_text(encoding="utf-8"))
@@ -153,7 +164,21 @@ def main() -> None:
         "styles", model.generate(model.condition(styled), range(len(styled)), guidance=best), 12
     )
     save_sheet("world", as_images(fresh(FRESH + 3, 54)), 18, scale=1)
-    figures.update(found)
+    figures.update(found | flow_figures(judge, asked))
+
+
+def flow_figures(
+    judge: Judge, asked: list[tuple[str, str, str]], guidance: float = 5.0
+) -> dict[str, object]:
+    """What ``stickers-flow`` draws of the same prompts, and a sheet of it."""
+    model = load_model(ModelSpec("stickers-flow"))
+    top1, scene, images = generated(model, judge, asked, guidance, FRESH + 1)
+    save_sheet("flow-objects", images[:: max(1, len(asked) // 107)], 18, scale=1)
+    return {
+        "flowopt.judge_generated_top1": round(top1, 4),
+        "flowopt.scene_accuracy": round(scene, 4),
+        "flowopt.guidance": guidance,
+    }
 
 
 if __name__ == "__main__":

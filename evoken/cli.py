@@ -277,6 +277,7 @@ def evaluate(
 ) -> None:
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     with errors():
+        quiet()
         from evoken.models.embedded import load_judge
         from evoken.workflow import evaluate_run
 
