@@ -18,7 +18,7 @@ from evoken.files import write_text
 
 ROOT = Path(__file__).parent.parent
 QUOTE = re.compile(
-    r"(?P<number>[-\d.,?]+)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
+    r"(?P<number>[-\d.,?]+(?:e-\d+)?)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
 )
 
 TABLE = re.compile(r"(?<=<!-- table learn -->\n).*?(?=<!-- end -->)", re.DOTALL)
