@@ -160,7 +160,7 @@ def _create(
     quiet()
     from evoken.images import load_images
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import DEFAULT_CLIP, load_model
+    from evoken.models.embedded import default_clip, load_model
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.settings import preset
@@ -173,7 +173,7 @@ def _create(
         typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
     if not 3 <= len(found.names) <= 5:
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
-    clip_name = clip or ("stickers" if spec.name == "stickers" else DEFAULT_CLIP)
+    clip_name = clip or default_clip(spec.name)
     learner = Learner(settings, model, found.images, _clip(settings, clip_name))
     return Run.create(path, settings, spec, clip_name, found), learner
 
@@ -278,12 +278,12 @@ def evaluate(
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     with errors():
         quiet()
-        from evoken.models.embedded import load_judge
+        from evoken.models.embedded import EMBEDDED, load_judge
         from evoken.workflow import evaluate_run
 
         run, learner = _reopen(path)
         run.word()
-        judge = load_judge() if run.spec.name == "stickers" and concept else None
+        judge = load_judge() if run.spec.name in EMBEDDED and concept else None
         results = evaluate_run(run, learner, judge, concept, count, seed)
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():

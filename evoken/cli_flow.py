@@ -235,7 +235,7 @@ def _create(
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import DEFAULT_CLIP, EMBEDDED, load_model
+    from evoken.models.embedded import default_clip, load_model
 
     pictures = asked[0]
     batch = pictures is not None and _is_yaml(pictures)
@@ -255,7 +255,7 @@ def _create(
                            "Learn it with --model of the same name.")  # fmt: skip
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
-    clip_name = names[1] or ("stickers" if model_spec.name in EMBEDDED else DEFAULT_CLIP)
+    clip_name = names[1] or default_clip(model_spec.name)
     clip = _clip(clip_name, bool(task.targets))
     return FlowRun.create(path, task, settings, model_spec, clip_name, images), model, clip
 

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -93,13 +94,15 @@ class DDPM:
 
     def level(self, t: NoiseLevels) -> Tensor:
         """S = sqrt((1 - a_t) / a_t), the ratio of noise to signal."""
-        signal = self.alphas_cumprod[self.timestep(t)]
-        return ((1 - signal) / signal).sqrt()
+        return self._levels[self.timestep(t)]
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     def t_of(self, level: float) -> float:
         """The middle of the discrete level that is nearest."""
-        levels = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
-        return (float((levels - level).abs().argmin()) + 0.5) / len(levels)
+        return (float((self._levels - level).abs().argmin()) + 0.5) / len(self._levels)
 
     def scale(self, level: float) -> float:
         """sqrt(a_t) = (1 + s^2)^(-1/2): x = z / sqrt(a_t) (Song et al. 2021, Eq. 14)."""

@@ -35,15 +35,15 @@ def check_new(path: Path) -> None:
                        "Continue it with --resume, or give another with --output.")  # fmt: skip
 
 
-def read_config(path: Path, command: str) -> dict[str, Any]:
-    """The ``config.json`` of a run folder made by ``evoken COMMAND``.
+def read_config(path: Path, *commands: str) -> dict[str, Any]:
+    """The ``config.json`` of a run folder made by one of these commands of evoken.
 
     Raises:
         RunError: the folder is no such run, or one of another format.
     """
-    file = path / "config.json"
+    file, expected = path / "config.json", f"a run folder made by 'evoken {' or '.join(commands)}'"
     if not file.is_file():
-        raise RunError(f"a run folder made by 'evoken {command}'", f"{path}, which is none",
+        raise RunError(expected, f"{path}, which is none",
                        "Check the path.")  # fmt: skip
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -55,9 +55,8 @@ def read_config(path: Path, command: str) -> dict[str, Any]:
         raise RunError(f"a run of format {FORMAT} (evoken {__version__})",
                        f"format {found} (evoken {config.get('evoken')}) in {path}",
                        "Use that version of evoken, or run the command again.")  # fmt: skip
-    if made_by not in command.split(" or "):
-        raise RunError(f"a run folder made by 'evoken {command}'",
-                       f"{path}, made by 'evoken {made_by}'", "Check the path.")  # fmt: skip
+    if made_by not in commands:
+        raise RunError(expected, f"{path}, made by 'evoken {made_by}'", "Check the path.")
     return config
 
 

@@ -16,8 +16,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from typer.testing import CliRunner
 
 import evoken
+from evoken.cli import app
 from evoken.judge import Judge
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS, load_clip, load_judge
@@ -203,6 +205,17 @@ def test_a_thing_never_seen_is_learned(
         for vectors in (learner.subspace.origin, learner.vectors)
     ]
     assert shares[1] > shares[0] + 0.2
+
+
+def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = Path(__file__).parent.parent / "examples" / "teapot"
+    command = ["learn", str(images), "--model", "stickers-flow", "--calls", "700"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs" / "teapot" / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", ["teapot", "cat2"])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from evoken.errors import SearchError, SettingError
 from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
-from evoken.flowopt.optimize import Step, best_latents, flow_opt
+from evoken.flowopt.optimize import Step, flow_opt
 from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule, step_bound
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
 from evoken.models.base import ModelSpec
@@ -83,7 +83,7 @@ def test_every_rule_finds_the_noise_of_a_linear_process(name: str) -> None:
     data = noise(3)
     eta = 0.3 if name != "adam" else 0.1
     steps = run(RULES[name](eta), linear(), data, 200)
-    found = best_latents(steps)
+    found = steps[-1].best_latents
     torch.testing.assert_close(found @ linear().matrix, data, rtol=0, atol=1e-2)
     assert (steps[-1].best <= steps[0].residual).all()
 

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 # A module imports only from those above it.
 LAYERS = (
     ("evoken.errors", "evoken.arrays"),
-    ("evoken.seeds", "evoken.files", "evoken.page"),
+    ("evoken.seeds", "evoken.files", "evoken.page", "evoken.checks"),
     ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge"),
     ("evoken.models.base", "evoken.models.batches"),
-    ("evoken.models.clip", "evoken.models.text"),
+    ("evoken.models.clip", "evoken.models.text", "evoken.models.guidance"),
     ("evoken.models.latent",),
     ("evoken.models.stable_diffusion", "evoken.models.stable_diffusion_3"),
     ("evoken.models.embedded",),

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -29,7 +28,7 @@ from evoken.models.base import ModelSpec
 from evoken.run import FORMAT, append_line, check_new, read_config, whole_lines
 from evoken.textual_inversion.embedding import load_word, save_word
 
-COMMANDS = "invert or edit"
+COMMANDS = ("invert", "edit")
 WORD = "word.safetensors"
 
 
@@ -78,7 +77,7 @@ class FlowRun:
     @classmethod
     def open(cls, path: Path) -> "FlowRun":
         """Open a folder; raises ``RunError`` if it is none, or one of another format."""
-        return cls(path, read_config(path, COMMANDS))
+        return cls(path, read_config(path, *COMMANDS))
 
     @property
     def settings(self) -> FlowSettings:
@@ -122,13 +121,8 @@ class FlowRun:
             write_bytes(self.picture(i, step.iteration), png(picture))
         state = {"latents": step.latents, "result": step.result}
         write_bytes(self._state(step.iteration), save(_whole(state)))
-        better = step.residual <= step.best
-        file = self.path / "noise.safetensors"
-        noise = load_file(file)["noise"] if file.exists() else step.latents
-        shape = [-1, *[1] * (noise.ndim - 1)]
-        write_bytes(
-            file, save(_whole({"noise": torch.where(better.view(shape), step.latents, noise)}))
-        )
+        noise = save(_whole({"noise": step.best_latents}))
+        write_bytes(self.path / "noise.safetensors", noise)
         agreement = None if iterate.agreement is None else iterate.agreement.tolist()
         append_line(
             self.path / "records.jsonl",

@@ -26,6 +26,7 @@ class Step:
         result: f(z), a finished picture's latents.
         residual: N, root mean square of f(z) - y.
         best: N, the smallest residual so far.
+        best_latents: the z that it was found at; never worse than the start.
         diverged: N, rows that go back to their best point and on in smaller steps.
     """
 
@@ -35,6 +36,7 @@ class Step:
     result: Latents
     residual: Tensor
     best: Tensor
+    best_latents: Latents
     diverged: Tensor
 
 
@@ -92,16 +94,8 @@ def flow_opt(
         best_z = torch.where(per_row(better, z), z, best_z)
         best_residual = torch.where(per_row(better, z), residual, best_residual)
         best = torch.minimum(size, best)
-        yield Step(iteration, sampler.calls, z, result, size, best, diverged)
+        yield Step(iteration, sampler.calls, z, result, size, best, best_z, diverged)
         rule.restart(diverged)
         back = per_row(diverged, z)
         z, residual = torch.where(back, best_z, z), torch.where(back, best_residual, residual)
         z = z + rule.change(z, residual)
-
-
-def best_latents(steps: list[Step]) -> Latents:
-    """For each picture the z with the smallest residual, never worse than the start's."""
-    sizes = torch.stack([s.residual for s in steps])
-    chosen = sizes.argmin(0)
-    every = torch.stack([s.latents for s in steps])
-    return every[chosen, torch.arange(every.shape[1])]

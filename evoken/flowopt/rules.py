@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Latents
-from evoken.errors import SettingError
+from evoken.checks import above_zero, at_least
 from evoken.flowopt.sampler import per_row
 
 TINY = 1e-20
@@ -34,8 +34,7 @@ class _Rule:
     """What rules share: a boldness per row, and the last point to take differences from."""
 
     def __init__(self, eta: float) -> None:
-        if not eta > 0:
-            raise SettingError("a step size above 0", str(eta), "Change --eta.")
+        above_zero("eta", eta)
         self.eta = eta
         self._boldness = torch.ones(0)
         self._last: tuple[Latents, Latents] | None = None
@@ -58,6 +57,10 @@ class _Rule:
         keep = (~fresh).double()[:, None]
         return found[0] * keep, found[1] * keep
 
+    def _along(self, direction: Latents, eta: Tensor | float) -> Latents:
+        """-eta times a direction, with every row as bold as it is."""
+        return -per_row(eta * self._boldness, direction).to(direction) * direction
+
     def restart(self, rows: Tensor) -> None:
         self._prepare(rows)
         self._boldness = torch.where(rows, self._boldness / 2, self._boldness)
@@ -70,7 +73,7 @@ class Fixed(_Rule):
     def change(self, z: Latents, residual: Latents) -> Latents:
         """See ``StepRule``."""
         self._prepare(z)
-        return -per_row(self.eta * self._boldness, z).to(z) * residual
+        return self._along(residual, self.eta)
 
 
 class Estimated(_Rule):
@@ -99,7 +102,7 @@ class Estimated(_Rule):
             bound = step_bound(*pair)
             self._bound = torch.where(bound > 0, torch.minimum(self._bound, bound), self._bound)
         eta = torch.where(self._bound.isfinite(), self._safety * self._bound, self.eta)
-        return -per_row(eta * self._boldness, z).to(z) * residual
+        return self._along(residual, eta)
 
 
 class BarzilaiBorwein(_Rule):
@@ -126,7 +129,7 @@ class BarzilaiBorwein(_Rule):
             found = step_bound(*pair) / 2
             low, high = (self.eta * x for x in self._range)
             eta = torch.where(found > 0, found.clamp(low, high), eta)
-        return -per_row(eta * self._boldness, z).to(z) * residual
+        return self._along(residual, eta)
 
 
 class Anderson(_Rule):
@@ -146,8 +149,7 @@ class Anderson(_Rule):
             ridge: of the least squares, in units of the mean squared difference.
         """
         super().__init__(eta)
-        if memory < 1:
-            raise SettingError("a memory of at least 1", str(memory), "Change --memory.")
+        at_least("memory", memory, 1)
         self._memory, self._ridge = memory, ridge
         self._dz: list[Tensor] = []
         self._dr: list[Tensor] = []
@@ -208,7 +210,7 @@ class Adam(_Rule):
         self._m = first * self._m + (1 - first) * residual
         self._v = second * self._v + (1 - second) * residual.square()
         m, v = self._m / (1 - first**self._count), self._v / (1 - second**self._count)
-        return -per_row(self.eta * self._boldness, z).to(z) * m / (v.sqrt() + 1e-8)
+        return self._along(m / (v.sqrt() + 1e-8), self.eta)
 
 
 def step_bound(dz: Tensor, dr: Tensor) -> Tensor:

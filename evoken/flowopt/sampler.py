@@ -16,6 +16,7 @@ from torch import Tensor
 from evoken.arrays import Hidden, Latents, Vectors
 from evoken.errors import SettingError
 from evoken.models.base import Model
+from evoken.models.guidance import guided
 
 Conditioning = TypeVar("Conditioning")
 
@@ -108,11 +109,10 @@ class ModelSampler:
         hidden, guidance = conditioning.hidden, conditioning.guidance
         self.calls += len(x) * (1 if guidance == 1 else 2)
         if guidance == 1:
-            return process.slope(latents, self.model.denoise(latents, t, hidden), t)
-        both = torch.cat([self._unconditional.expand(len(hidden), -1, -1), hidden])
-        predicted = self.model.denoise(latents.repeat(2, 1, 1, 1), t.repeat(2), both)
-        without, with_prompt = predicted.chunk(2)
-        return process.slope(latents, without + guidance * (with_prompt - without), t)
+            predicted = self.model.denoise(latents, t, hidden)
+        else:
+            predicted = guided(self.model, latents, t, self._unconditional, hidden, guidance)
+        return process.slope(latents, predicted, t)
 
     def rows(self, conditioning: Prompts, rows: Tensor) -> Prompts:
         """The conditioning of some pictures."""

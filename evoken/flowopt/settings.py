@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values
 from evoken.errors import SettingError
 from evoken.flowopt.inversion import STARTS
 from evoken.flowopt.rules import RULES
@@ -39,19 +40,15 @@ class FlowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("start", STARTS), ("rule", tuple(RULES))):
-            if getattr(self, name) not in choices:
-                raise SettingError(f"a {name} of {', '.join(choices)}", repr(getattr(self, name)),
-                                   "Use one of these.")  # fmt: skip
-        for name, least in (("steps", 1), ("last", 0), ("iterations", 0), ("patience", 0),
-                            ("seed", 0)):  # fmt: skip
-            if getattr(self, name) < least:
-                raise SettingError(f"{name} of at least {least}", str(getattr(self, name)),
-                                   f"Change --{name}.")  # fmt: skip
-        for name in ("tolerance", "eta"):
-            if not getattr(self, name) > 0:
-                raise SettingError(f"a {name} above 0", str(getattr(self, name)),
-                                   f"Change --{name}.")  # fmt: skip
+        one_of("start", self.start, STARTS)
+        one_of("rule", self.rule, tuple(RULES))
+        at_least("steps", self.steps, 1)
+        at_least("last", self.last, 0)
+        at_least("iterations", self.iterations, 0)
+        at_least("patience", self.patience, 0)
+        at_least("seed", self.seed, 0)
+        above_zero("tolerance", self.tolerance)
+        above_zero("eta", self.eta)
         for name in ("source_guidance", "guidance"):
             if not getattr(self, name) >= 1:
                 raise SettingError("a guidance of at least 1, which means none",
@@ -68,20 +65,20 @@ class FlowSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FlowSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise SettingError("known settings", ", ".join(unknown), "Use this version's settings.")
+        known_fields(cls, values)
         return cls(**values)
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
-_OFFICIAL = {"start": "uniinv", "rule": "fixed"}
+OFFICIAL_METHOD = {"start": "uniinv", "rule": "fixed"}
 OFFICIAL: dict[str, dict[str, Any]] = {
-    "official-sd3-invert": _OFFICIAL | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.01},
-    "official-sd3-edit": _OFFICIAL
+    "official-sd3-invert": OFFICIAL_METHOD
+    | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.01},
+    "official-sd3-edit": OFFICIAL_METHOD
     | {"steps": 15, "last": 12, "iterations": 8, "eta": 0.01, "guidance": 3.5},
-    "official-flux-invert": _OFFICIAL | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.0025},
-    "official-flux-edit": _OFFICIAL
+    "official-flux-invert": OFFICIAL_METHOD
+    | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.0025},
+    "official-flux-edit": OFFICIAL_METHOD
     | {"steps": 15, "last": 13, "iterations": 8, "eta": 0.0025, "guidance": 3.5},
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -95,10 +92,7 @@ def flow_preset(name: str, **changes: Any) -> FlowSettings:
     """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset.
     With other ``steps``, the preset's share of them is used unless ``last`` is given too.
     """
-    if name not in FLOW_PRESETS:
-        raise SettingError(f"a preset of {', '.join(FLOW_PRESETS)}", repr(name),
-                           "Use one of these.")  # fmt: skip
-    chosen = FLOW_PRESETS[name]
+    chosen = preset_values(FLOW_PRESETS, name)
     if "steps" in changes and chosen.get("last"):
         share = chosen["last"] / chosen["steps"]
         chosen = chosen | {"last": max(1, round(share * changes["steps"]))}

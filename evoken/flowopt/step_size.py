@@ -12,7 +12,7 @@ import torch
 
 from evoken.arrays import Latents
 from evoken.flowopt.rules import BarzilaiBorwein, step_bound
-from evoken.flowopt.sampler import Sampler, rms
+from evoken.flowopt.sampler import Sampler, per_row, rms
 
 SAFETY = 0.5  # share of the estimate to use: some pair that was not met has a smaller bound
 
@@ -55,7 +55,7 @@ def estimate_step_size(
         points.append((z.double().flatten(1), result.double().flatten(1)))
         change = rule.change(z, result - data)
         limit = 0.1 * rms(z).to(z) / rms(change).clamp(min=1e-12).to(z)  # stay where pictures are
-        z = z + change * limit.clamp(max=1).view(-1, *[1] * (z.ndim - 1))
+        z = z + change * per_row(limit.clamp(max=1), z)
     found = [
         step_bound(points[j][0] - points[i][0], points[j][1] - points[i][1])
         for j in range(len(points))

@@ -30,7 +30,8 @@ class Clip:
             model = CLIPModel.from_pretrained(name, use_safetensors=True)
             return cls(model.float(), CLIPTokenizer.from_pretrained(name))
         except (OSError, ValueError) as error:
-            raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({error})",
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({reason})",
                              "Give one with --clip.") from error  # fmt: skip
 
     @property

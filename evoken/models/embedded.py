@@ -81,6 +81,11 @@ def load_pipeline(path: str, spec: ModelSpec, t5_tokens: int = 256) -> LatentMod
     ) from cause
 
 
+def default_clip(model: str) -> str:
+    """The name of the CLIP that goes with a model by default."""
+    return "stickers" if model in EMBEDDED else DEFAULT_CLIP
+
+
 @cache
 def load_clip(name: str = "stickers") -> Clip:
     """The CLIP that goes with a model: the sticker CLIP, a folder, or a hub id."""

@@ -8,6 +8,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec, Vocabulary
+from evoken.models.guidance import guided
 from evoken.models.latent import LatentModel
 from evoken.models.text import TextEncoder
 from evoken.process import from_betas
@@ -76,14 +77,12 @@ class StableDiffusion(LatentModel):
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         scheduler.set_timesteps(steps, device=self.device)
-        unconditional = self.condition([""]).expand(len(hidden), -1, -1)
-        both = torch.cat([unconditional, hidden])
+        unconditional = self.condition([""])
         latents = self.noise(seeds) * scheduler.init_noise_sigma
         levels = len(self.process.alphas_cumprod)
         for timestep in scheduler.timesteps:
-            inputs = scheduler.scale_model_input(latents, timestep).repeat(2, 1, 1, 1)
+            inputs = scheduler.scale_model_input(latents, timestep)
             t = torch.full((len(inputs),), (float(timestep) + 0.5) / levels)
-            without, with_prompt = self.denoise(inputs, t, both).chunk(2)
-            predicted = without + guidance * (with_prompt - without)
+            predicted = guided(self, inputs, t, unconditional, hidden, guidance)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         return self.decode(latents)

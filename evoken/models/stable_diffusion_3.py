@@ -13,6 +13,7 @@ from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import WordError
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
+from evoken.models.guidance import guided
 from evoken.models.latent import LatentModel
 from evoken.models.text import TextEncoder, arithmetic
 from evoken.process import RectifiedFlow
@@ -152,13 +153,11 @@ class StableDiffusion3(LatentModel):
         self, hidden: Hidden, seeds: Sequence[int], steps: int = 28, guidance: float = 5.0
     ) -> Images:
         """Euler's method on the scheduler's noise levels."""
-        both = torch.cat([self.condition([""]).expand(len(hidden), -1, -1), hidden])
-        latents = self.noise(seeds)
+        unconditional, latents = self.condition([""]), self.noise(seeds)
         levels = self.schedule(steps)
         for level, lower in itertools.pairwise(levels):
-            t = torch.full((len(both),), level)
-            without, with_prompt = self.denoise(latents.repeat(2, 1, 1, 1), t, both).chunk(2)
-            velocity = without + guidance * (with_prompt - without)
+            t = torch.full((len(hidden),), level)
+            velocity = guided(self, latents, t, unconditional, hidden, guidance)
             latents = latents + (lower - level) * velocity
         return self.decode(latents)
 

@@ -104,7 +104,7 @@ class Learner:
         """
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
-        before = model.calls
+        before, started = model.calls, time.monotonic()
         self.objective = _objective(settings, model, images, clip)
         self.calls = self._setup_calls = model.calls - before
         self.subspace = _subspace(settings, model, images, clip)
@@ -115,10 +115,9 @@ class Learner:
             raise SettingError(f"a budget for one generation, {least} calls", str(settings.calls),
                                "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
         self.search = _search(settings, self.subspace.dimension, self.generations)
-        self.seconds, self.generation = 0.0, -1
+        self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
         self.best: Coords = self.search.center
-        self._started = time.monotonic()
 
     def _validation_calls(self) -> int:
         s = self.settings

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values
 from evoken.errors import SettingError
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
@@ -75,24 +76,23 @@ class LearnSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, KINDS)
-        _one_of("initialization", self.initialization, INITIALIZATIONS)
-        _one_of("subspace", self.subspace, SUBSPACES)
-        _one_of("objective", self.objective, OBJECTIVES)
-        _one_of("weighting", self.weighting, WEIGHTINGS)
-        _one_of("search", self.search, SEARCHES)
+        one_of("kind", self.kind, KINDS)
+        one_of("initialization", self.initialization, INITIALIZATIONS)
+        one_of("subspace", self.subspace, SUBSPACES)
+        one_of("objective", self.objective, OBJECTIVES)
+        one_of("weighting", self.weighting, WEIGHTINGS)
+        one_of("search", self.search, SEARCHES)
         for mistake in self.mistakes:
-            _one_of("mistake", mistake, tuple(MISTAKES))
-        _at_least("vectors", self.vectors, 1)
-        _at_least("popsize", self.popsize, 4)
-        _at_least("draws", self.draws, 1)
-        _at_least("sentences", self.sentences, 1)
-        _at_least("validation-draws", self.validation_draws, 1)
-        _at_least("calls", self.calls, 1)
-        _at_least("preview-every", self.preview_every, 0)
-        _at_least("seed", self.seed, 0)
-        if not self.sigma > 0:
-            raise SettingError("a sigma above 0", str(self.sigma), "Change --sigma.")
+            one_of("mistake", mistake, tuple(MISTAKES))
+        at_least("vectors", self.vectors, 1)
+        at_least("popsize", self.popsize, 4)
+        at_least("draws", self.draws, 1)
+        at_least("sentences", self.sentences, 1)
+        at_least("validation-draws", self.validation_draws, 1)
+        at_least("calls", self.calls, 1)
+        at_least("preview-every", self.preview_every, 0)
+        at_least("seed", self.seed, 0)
+        above_zero("sigma", self.sigma)
         if self.temperature < 0:
             raise SettingError("a temperature above 0, or 0 for CLIP's own", str(self.temperature),
                                "Change --temperature.")  # fmt: skip
@@ -114,20 +114,8 @@ class LearnSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LearnSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise SettingError("known settings", ", ".join(unknown), "Use this version's settings.")
+        known_fields(cls, values)
         return cls(**values | {"mistakes": tuple(values.get("mistakes", ()))})
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingError(f"a {name} of {', '.join(choices)}", repr(value), "Use one of these.")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise SettingError(f"{name} of at least {least}", str(value), f"Change --{name}.")
 
 
 # Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
@@ -156,8 +144,6 @@ _SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
 
 def preset(name: str, **changes: Any) -> LearnSettings:
     """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
-    if name not in PRESETS:
-        raise SettingError(f"a preset of {', '.join(PRESETS)}", repr(name), "Use one of these.")
-    chosen = PRESETS[name] | changes
+    chosen = preset_values(PRESETS, name) | changes
     search = chosen.get("search", LearnSettings.search)
     return LearnSettings(**_SUITED.get(search, {}) | chosen)

@@ -1,0 +1,38 @@
+"""Checks of settings, as ``SettingError`` tells them."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from evoken.errors import SettingError
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is among the choices."""
+    if value not in choices:
+        raise SettingError(f"a {name} of {', '.join(choices)}", repr(value), "Use one of these.")
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Raise unless ``value`` is ``least`` or more."""
+    if value < least:
+        raise SettingError(f"{name} of at least {least}", str(value), f"Change --{name}.")
+
+
+def above_zero(name: str, value: float) -> None:
+    """Raise unless ``value`` is above 0 (NaN is not)."""
+    if not value > 0:
+        raise SettingError(f"a {name} above 0", str(value), f"Change --{name}.")
+
+
+def known_fields(settings: type, names: Iterable[str]) -> None:
+    """Raise unless all names are fields of the dataclass ``settings``."""
+    known = {f.name for f in dataclasses.fields(settings)}
+    if unknown := sorted(set(names) - known):
+        raise SettingError("known settings", ", ".join(unknown), "Use this version's settings.")
+
+
+def preset_values(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The values of a preset; raise for an unknown one."""
+    one_of("preset", name, tuple(presets))
+    return presets[name]
