@@ -19,10 +19,11 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Latents
-from evoken.flowopt.inversion import euler, implicit, uniinv
+from evoken.flowopt.inversion import euler, implicit, starting_point, uniinv
 from evoken.flowopt.optimize import flow_opt
-from evoken.flowopt.rules import Anderson
+from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, rms
+from evoken.flowopt.settings import flow_preset
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import LatentModels, load_model
 from stickers import world
@@ -32,7 +33,13 @@ BUDGETS = (60, 120, 321)
 ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
 FRESH = 9100  # world seeds that no training used
 
+DEFAULT = flow_preset("invert")
 Inverted = Callable[[ModelSampler, Latents, Prompts], Latents]  # regenerated latents
+
+
+def default_rule() -> StepRule:
+    """A fresh rule as ``evoken invert`` uses it."""
+    return RULES[DEFAULT.rule](DEFAULT.eta)
 
 
 def there_and_back(invert: Callable[..., Latents], **options: Any) -> Inverted:
@@ -133,11 +140,11 @@ class Bench:
         return f.calls / len(out), float(rms(out - self.latents).mean())
 
     def ours_after(self, iterations: int) -> list[tuple[float, float]]:
-        """The default at ten steps: calls and error of every iterate."""
-        f = ModelSampler(self.model, 10)
+        """The default: calls and error of every iterate."""
+        f = ModelSampler(self.model, DEFAULT.steps)
         prompts = f.condition(self.captions)
-        start = implicit(f, self.latents, prompts)
-        steps = flow_opt(f, self.latents, start, prompts, Anderson(0.1), iterations)
+        start = starting_point(DEFAULT.start, f, self.latents, prompts, tolerance=DEFAULT.tolerance)
+        steps = flow_opt(f, self.latents, start, prompts, default_rule(), iterations)
         return [(s.calls / len(start), float(s.best.mean())) for s in steps]
 
 
@@ -153,7 +160,7 @@ def overhead(model: LatentModels, repeats: int = 5) -> dict[str, float]:
             f(start, prompts)
         plain = time.perf_counter() - began
         began = time.perf_counter()
-        for _ in flow_opt(f, bench.latents, start, prompts, Anderson(0.1), 5):
+        for _ in flow_opt(f, bench.latents, start, prompts, default_rule(), 5):
             pass
         ratios.append((time.perf_counter() - began) / plain)
     return figures.spread(ratios)

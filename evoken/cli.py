@@ -17,6 +17,7 @@ from evoken.cli_common import (
     Seed,
     WordPath,
     errors,
+    load_clip_if_any,
     load_word_and_spec,
     quiet,
 )
@@ -179,18 +180,9 @@ def _create(
 
 
 def _clip(settings: LearnSettings, name: str) -> Clip | None:
-    """The run's CLIP model; a run that could do without goes on without if it cannot be had."""
-    from evoken.errors import ModelError
-    from evoken.models.embedded import load_clip
-
+    """The run's CLIP model."""
     needed = settings.initialization in ("attention", "nearest")
-    try:
-        return load_clip(name)
-    except ModelError as error:
-        if needed or settings.objective == "similarity":
-            raise
-        typer.echo(f"Note: no CLIP scores ({error})")
-        return None
+    return load_clip_if_any(name, needed or settings.objective == "similarity")
 
 
 def _learn(run: Run, learner: Learner) -> None:

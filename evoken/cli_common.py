@@ -13,6 +13,7 @@ from evoken.errors import EvokenError
 
 if TYPE_CHECKING:
     from evoken.models.base import ModelSpec
+    from evoken.models.clip import Clip
     from evoken.textual_inversion.embedding import Word
 
 ModelName = Annotated[
@@ -61,3 +62,17 @@ def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None
         return None, None
     in_run = (path / "config.json").is_file()
     return load_word(path), Run.open(path).spec if in_run else None
+
+
+def load_clip_if_any(name: str, needed: bool) -> Clip | None:
+    """A CLIP model, or a note that there is none where the command can do without."""
+    from evoken.errors import ModelError
+    from evoken.models.embedded import load_clip
+
+    try:
+        return load_clip(name)
+    except ModelError as error:
+        if needed:
+            raise
+        typer.echo(f"Note: no CLIP scores ({error})")
+        return None

@@ -12,9 +12,9 @@ from evoken.cli_common import (
     Device,
     ModelName,
     Precision,
-    Seed,
     WordPath,
     errors,
+    load_clip_if_any,
     load_word_and_spec,
     quiet,
 )
@@ -44,6 +44,7 @@ Rule = Annotated[
     typer.Option(help="anderson, barzilai-borwein, estimated, fixed or adam."),
 ]
 Eta = Annotated[float | None, typer.Option(help="Step size.")]
+Seed = Annotated[int | None, typer.Option(help="Of the start 'noise'.")]
 Iterations = Annotated[int | None, typer.Option(help="Updates of the noise.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 means none.")]
 Preset = Annotated[str, typer.Option(help="official-sd3-edit and the like: the paper's script.")]
@@ -66,7 +67,7 @@ def invert(
     guidance: Guidance = None,
     output: Output = None,
     resume: Resume = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
@@ -105,7 +106,7 @@ def edit(
     ] = None,
     output: Output = None,
     resume: Resume = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
@@ -117,9 +118,6 @@ def edit(
         "guidance": guidance, "patience": patience, "seed": seed,
     }  # fmt: skip
     spec = {"precision": precision, "batch": batch, "device": device}
-    if resume is None and not target and not _is_yaml(pictures):
-        with errors():
-            raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
     asked = (pictures, source, target, word)
     _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
 
@@ -169,10 +167,6 @@ def step_size(
         typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")
 
 
-def _is_yaml(path: Path | None) -> bool:
-    return path is not None and path.suffix.lower() in (".yaml", ".yml")
-
-
 Asked = tuple[Path | None, str, str, Path | None]  # pictures, source, target, word
 
 
@@ -217,7 +211,8 @@ def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
     from evoken.models.embedded import load_model
 
     run = FlowRun.open(path)
-    return run, load_model(run.spec), _clip(run.config["clip"], bool(run.config["targets"]))
+    clip = load_clip_if_any(run.config["clip"], False) if run.config["targets"] else None
+    return run, load_model(run.spec), clip
 
 
 def _create(
@@ -237,14 +232,15 @@ def _create(
     from evoken.models.base import ModelSpec
     from evoken.models.embedded import default_clip, load_model
 
-    pictures = asked[0]
-    batch = pictures is not None and _is_yaml(pictures)
-    edits = read_yaml(pictures, invert=command == "invert") if pictures and batch else None
-    if edits:
-        given = {k: v for k, v in changes.items() if k != "seed" or v}  # 0 is the default
-        changes = edits.settings | given
+    pictures, _, target, word = asked
+    edits = None
+    if pictures and pictures.suffix.lower() in (".yaml", ".yml"):
+        edits = read_yaml(pictures, invert=command == "invert")
+        changes = edits.settings | changes
+    elif command == "edit" and not target:
+        raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
     settings = flow_preset(preset, **changes)
-    _, of_word = load_word_and_spec(asked[3])
+    _, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")
     model_spec = ModelSpec(name or "stickers-flow", **spec)
     model = load_model(model_spec)
@@ -256,7 +252,7 @@ def _create(
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
     clip_name = names[1] or default_clip(model_spec.name)
-    clip = _clip(clip_name, bool(task.targets))
+    clip = load_clip_if_any(clip_name, False) if task.targets else None
     return FlowRun.create(path, task, settings, model_spec, clip_name, images), model, clip
 
 
@@ -273,20 +269,6 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
     learned, _ = load_word_and_spec(word)
     targets = (target,) * count if target else ()
     return Task(images.images, (source,) * count, targets, learned), images
-
-
-def _clip(name: str, wanted: bool) -> Clip | None:
-    """CLIP for the agreement with the target; an edit can do without."""
-    from evoken.errors import ModelError
-    from evoken.models.embedded import load_clip
-
-    if not wanted:
-        return None
-    try:
-        return load_clip(name)
-    except ModelError as error:
-        typer.echo(f"Note: no CLIP scores ({error})")
-        return None
 
 
 def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:

@@ -58,9 +58,12 @@ def line_chart(
     label: str,
     mark: tuple[float, float] | None = None,
     floor: tuple[float, str] | None = None,
+    width: int = 800,
 ) -> str:
-    """Values over calls, as SVG, with a marked point or a level to compare with."""
-    width, height, left, bottom = 800, 260, 70, 40
+    """Values over calls, as SVG, with a marked point or a level to compare with; ``width`` is about
+    that on the page, so that letters keep their size.
+    """
+    height, left, bottom = 260, 70, 40
     shown = [*values, floor[0]] if floor else list(values)
     low, high = min(shown), max(shown)
     room = (high - low) or 1.0

@@ -11,6 +11,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from evoken.models.embedded import STICKERS
 from stickers import autoencoder, clip, data, denoiser, flow, judge, vocabulary, world
 from stickers.export import TRAINED, export, projected_text_encoder_of, text_encoder_of, unpack
+from stickers.latents import encode_latents
 
 STAGES = (*TRAINED, "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
@@ -68,7 +69,7 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
         model.save_pretrained(models / "clip")
     else:
         vae = AutoencoderKL.from_pretrained(models / "vae").to(device)
-        denoiser.encode_latents(dataset, vae, folder, device)
+        encode_latents(dataset, vae, folder, device)
         whole = CLIPModel.from_pretrained(models / "clip")
         tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
         if stage == "denoiser":

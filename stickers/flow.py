@@ -16,21 +16,14 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from stickers import training
+from stickers import denoiser, training
 from stickers.autoencoder import LATENT_CHANNELS
 from stickers.clip import WIDTH, tokenize
 from stickers.data import Dataset
-from stickers.denoiser import draw_batch, write_rows
+from stickers.latents import draw_batch, write_rows
 
-SETTINGS = training.Settings(
-    samples=500_000,
-    batch=256,
-    learning_rate=2e-3,
-    warmup_steps=200,
-    cooldown=0.4,
-    ema_decay=0.999,
-)
-CONTINUED = replace(SETTINGS, samples=480_000, learning_rate=1e-3, cooldown=1.0, ema_decay=0.998)
+SETTINGS = replace(denoiser.SETTINGS, samples=500_000)
+CONTINUED = denoiser.CONTINUED
 # Zeros in T5's place: the pipeline's default, and none (three times as fast).
 T5_LENGTHS = (256, 0)
 

@@ -46,6 +46,19 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+PLAIN, PACKED = (4, 8, 8), (16, 16)  # latents of a picture, and as some families pack them
+
+
+def case(pipe: DiffusionPipeline, latents: tuple[int, ...], **conditioning: Any) -> Case:
+    size = {"height": 16, "width": 16}
+    return Case(pipe, random(2, *latents, seed=2), conditioning | size)
+
+
+def mask(kind: torch.dtype = torch.long) -> Tensor:
+    """Of a prompt without padding."""
+    return torch.ones(2, TOKENS, dtype=kind)
+
+
 def shifting() -> FlowMatchEulerDiscreteScheduler:
     """FLUX's scheduler: its shift depends on the size of the picture."""
     return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
@@ -53,12 +66,13 @@ def shifting() -> FlowMatchEulerDiscreteScheduler:
 
 def stable_diffusion_3() -> Case:
     pipe = tiny.flow_pipeline()
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 40),
-        "pooled_prompt_embeds": random(2, 32, seed=1),
-    }
-    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
-                                                   "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PLAIN,
+        guidance_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 40),
+        pooled_prompt_embeds=random(2, 32, seed=1),
+    )
 
 
 def flux() -> Case:
@@ -69,12 +83,13 @@ def flux() -> Case:
         guidance_embeds=True, axes_dims_rope=(4, 4, 8),
     ).eval()  # fmt: skip
     pipe = FluxPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 20),
-        "pooled_prompt_embeds": random(2, 12, seed=1),
-    }
-    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "guidance_scale": 1.0,
-                                                  "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PACKED,
+        guidance_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 20),
+        pooled_prompt_embeds=random(2, 12, seed=1),
+    )
 
 
 def chroma() -> Case:
@@ -85,12 +100,13 @@ def chroma() -> Case:
         approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1,
     ).eval()  # fmt: skip
     pipe = ChromaPipeline(shifting(), tiny.autoencoder(), None, None, transformer)
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 20),
-        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.bool),
-    }
-    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "guidance_scale": 1.0,
-                                                  "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PACKED,
+        guidance_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 20),
+        prompt_attention_mask=mask(torch.bool),
+    )
 
 
 def aura_flow() -> Case:
@@ -102,12 +118,13 @@ def aura_flow() -> Case:
     ).eval()  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
     pipe = AuraFlowPipeline(None, None, tiny.autoencoder(), transformer, scheduler)
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 20),
-        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.long),
-    }
-    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
-                                                   "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PLAIN,
+        guidance_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 20),
+        prompt_attention_mask=mask(),
+    )
 
 
 def lumina_2() -> Case:
@@ -118,12 +135,13 @@ def lumina_2() -> Case:
         axes_dim_rope=(8, 8, 8), axes_lens=(32, 32, 32), cap_feat_dim=20,
     ).eval()  # fmt: skip
     pipe = Lumina2Pipeline(transformer, shifting(), tiny.autoencoder(), None, None)
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 20),
-        "prompt_attention_mask": torch.ones(2, TOKENS, dtype=torch.long),
-    }
-    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 1.0,
-                                                   "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PLAIN,
+        guidance_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 20),
+        prompt_attention_mask=mask(),
+    )
 
 
 def qwen_image() -> Case:
@@ -138,12 +156,13 @@ def qwen_image() -> Case:
     )  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
     pipe = QwenImagePipeline(scheduler, vae, None, None, transformer)
-    embeddings = {
-        "prompt_embeds": random(2, TOKENS, 20),
-        "prompt_embeds_mask": torch.ones(2, TOKENS, dtype=torch.long),
-    }
-    return Case(pipe, random(2, 16, 16, seed=2), {**embeddings, "true_cfg_scale": 1.0,
-                                                  "height": 16, "width": 16})  # fmt: skip
+    return case(
+        pipe,
+        PACKED,
+        true_cfg_scale=1.0,
+        prompt_embeds=random(2, TOKENS, 20),
+        prompt_embeds_mask=mask(),
+    )
 
 
 def z_image() -> Case:
@@ -153,9 +172,8 @@ def z_image() -> Case:
         cap_feat_dim=20, axes_dims=[8, 8, 8], axes_lens=[64, 32, 32],
     ).eval()  # fmt: skip
     pipe = ZImagePipeline(shifting(), tiny.autoencoder(), None, None, transformer)
-    embeddings = {"prompt_embeds": [random(TOKENS, 20, seed=s) for s in (0, 1)]}
-    return Case(pipe, random(2, 4, 8, 8, seed=2), {**embeddings, "guidance_scale": 0.0,
-                                                   "height": 16, "width": 16})  # fmt: skip
+    prompts = [random(TOKENS, 20, seed=s) for s in (0, 1)]
+    return case(pipe, PLAIN, guidance_scale=0.0, prompt_embeds=prompts)
 
 
 FAMILIES: dict[str, Callable[[], Case]] = {

@@ -12,7 +12,7 @@ UNITS = {
     "rmse": "RMSE to the source, 0 to 255",
     "psnr": "PSNR to the source, dB",
     "ssim": "SSIM to the source",
-    "residual": "residual, root mean square of f(z) - y in latents",
+    "residual": "residual in latents, RMS of f(z) - y",
     "agreement": "CLIP agreement with the target",
 }
 
@@ -68,7 +68,7 @@ def _picture(
             calls = [r["calls"] / len(run.config["pictures"]) for r in rows]
             level = floor.get(key, [])
             charts.append(
-                line_chart(calls, [r[key][i] for r in rows], label,
+                line_chart(calls, [r[key][i] for r in rows], label, width=480,
                            floor=(level[i], "the autoencoder alone") if level else None)
             )  # fmt: skip
     return (

@@ -70,16 +70,15 @@ class FlowSettings:
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
-OFFICIAL_METHOD = {"start": "uniinv", "rule": "fixed"}
+OFFICIAL_METHOD: dict[str, Any] = {"start": "uniinv", "rule": "fixed"}
+_SD3, _FLUX = OFFICIAL_METHOD | {"eta": 0.01}, OFFICIAL_METHOD | {"eta": 0.0025}
+_INVERT = {"steps": 10, "last": 10, "iterations": 30}
+_EDIT = {"steps": 15, "iterations": 8, "guidance": 3.5}
 OFFICIAL: dict[str, dict[str, Any]] = {
-    "official-sd3-invert": OFFICIAL_METHOD
-    | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.01},
-    "official-sd3-edit": OFFICIAL_METHOD
-    | {"steps": 15, "last": 12, "iterations": 8, "eta": 0.01, "guidance": 3.5},
-    "official-flux-invert": OFFICIAL_METHOD
-    | {"steps": 10, "last": 10, "iterations": 30, "eta": 0.0025},
-    "official-flux-edit": OFFICIAL_METHOD
-    | {"steps": 15, "last": 13, "iterations": 8, "eta": 0.0025, "guidance": 3.5},
+    "official-sd3-invert": _SD3 | _INVERT,
+    "official-sd3-edit": _SD3 | _EDIT | {"last": 12},
+    "official-flux-invert": _FLUX | _INVERT,
+    "official-flux-edit": _FLUX | _EDIT | {"last": 13},
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "invert": {},

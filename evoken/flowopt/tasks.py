@@ -21,6 +21,7 @@ import yaml
 
 from evoken.errors import SettingError
 from evoken.flowopt.edit import Task
+from evoken.flowopt.settings import OFFICIAL_METHOD
 from evoken.images import ImageSet, load_images
 
 # Names in the official script's YAML of settings, and ours.
@@ -46,7 +47,7 @@ class Edits:
     Attributes:
         images: files.
         sources, targets: prompts; no targets for an inversion.
-        settings: changes of the official preset.
+        settings: changes of the preset.
         model: the model's name, or "" if the YAML does not say.
     """
 
@@ -58,7 +59,8 @@ class Edits:
 
     def load(self, size: int) -> tuple[Task, ImageSet]:
         """Read the pictures."""
-        sets = [load_images(path, size) for path in self.images]
+        read = {path: load_images(path, size) for path in dict.fromkeys(self.images)}
+        sets = [read[path] for path in self.images]
         together = ImageSet(
             torch.cat([s.images for s in sets]),
             tuple(name for s in sets for name in s.names),
@@ -82,9 +84,9 @@ def read_yaml(path: Path, invert: bool) -> Edits:
                                "Keep one per file.")  # fmt: skip
         experiment = entries[0]
         settings = {ours: experiment[o] for o, ours in SETTINGS.items() if o in experiment}
-        settings |= {"start": "uniinv", "rule": "fixed"}
+        settings |= OFFICIAL_METHOD
         model = MODELS.get(str(experiment.get("model_type")), "")
-        path, entries = _find(path, str(experiment["dataset_yaml"])), []
+        path = _find(path, str(experiment["dataset_yaml"]))
         entries = _entries(path)
     images, sources, targets = [], [], []
     for i, entry in enumerate(entries):
