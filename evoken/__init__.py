@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evoken.errors import EvokenError as EvokenError
+    from evoken.flowopt.edit import edit as edit
+    from evoken.flowopt.edit import invert as invert
+    from evoken.flowopt.settings import FlowSettings as FlowSettings
+    from evoken.flowopt.settings import flow_preset as flow_preset
     from evoken.images import load_images as load_images
     from evoken.metrics import evaluate as evaluate
     from evoken.metrics import pictures_of as pictures_of
@@ -25,10 +29,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "EvokenError": "evoken.errors",
+    "FlowSettings": "evoken.flowopt.settings",
     "LearnSettings": "evoken.textual_inversion.settings",
     "ModelSpec": "evoken.models.base",
     "Word": "evoken.textual_inversion.embedding",
+    "edit": "evoken.flowopt.edit",
     "evaluate": "evoken.metrics",
+    "flow_preset": "evoken.flowopt.settings",
+    "invert": "evoken.flowopt.edit",
     "learn": "evoken.textual_inversion.learn",
     "load_clip": "evoken.models.embedded",
     "load_images": "evoken.images",

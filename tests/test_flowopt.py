@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import evoken
 from evoken.errors import SearchError, SettingError
 from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
 from evoken.flowopt.optimize import Step, flow_opt
@@ -252,3 +253,18 @@ def test_inversion_of_a_linear_process_is_exact(seed: int) -> None:
     y = sampler(z, None)
     found = implicit(sampler, y, None, tolerance=1e-7, most=60, memory=6)
     np.testing.assert_allclose(found, z, atol=1e-3)
+
+
+def test_the_package_inverts_and_edits(family: LatentModels) -> None:
+    images = torch.rand(2, 3, family.size, family.size) * 2 - 1
+    few = evoken.FlowSettings(steps=4, iterations=2)
+    inverted = list(evoken.invert(few, family, images, PROMPTS[:2]))
+    latents = family.encode(images)
+    f = ModelSampler(family, 4)
+    again = f(inverted[-1].step.best_latents, f.condition(PROMPTS[:2]))
+    torch.testing.assert_close(rms(again - latents), inverted[-1].step.best)
+    edited = list(evoken.edit(few, family, images, PROMPTS[:2], PROMPTS[1:]))
+    assert [i.step.iteration for i in edited] == [0, 1, 2]
+    assert edited[0].images.shape == images.shape and edited[0].agreement is None
+    with pytest.raises(SettingError, match="target"):
+        evoken.edit(few, family, images, PROMPTS[:2], [])

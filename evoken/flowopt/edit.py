@@ -64,6 +64,46 @@ class Iterate:
     agreement: Tensor | None
 
 
+def invert(
+    settings: FlowSettings,
+    model: Model,
+    images: Images,
+    prompts: Sequence[str],
+    word: Word | None = None,
+    earlier: Sequence[Evaluated] = (),
+) -> Iterator[Iterate]:
+    """Find the noise that ``model`` makes N pictures from; yields the start and every iterate.
+
+    ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
+    and ``run``.
+    """
+    return run(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
+
+
+def edit(
+    settings: FlowSettings,
+    model: Model,
+    images: Images,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    clip: Clip | None = None,
+    word: Word | None = None,
+    earlier: Sequence[Evaluated] = (),
+) -> Iterator[Iterate]:
+    """Walk N pictures from their edits back towards themselves; yields the start and every iterate.
+
+    ``iterate.images`` are finished pictures. For the arguments and errors, see ``Task`` and
+    ``run``.
+
+    Raises:
+        SettingError: no targets.
+    """
+    if not targets:
+        raise SettingError("what the pictures should show", "no targets",
+                           "Give one target prompt per picture.")  # fmt: skip
+    return run(Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier)
+
+
 def run(
     task: Task,
     model: Model,

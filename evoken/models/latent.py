@@ -1,10 +1,10 @@
 """What all models on latents share: the autoencoder, the noise, the count of calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evoken.arrays import Images, Latents
 from evoken.models.base import ModelSpec
@@ -15,8 +15,13 @@ from evoken.models.text import arithmetic
 class LatentModel:
     """A pipeline's autoencoder and denoiser; the families say what the denoiser reads."""
 
-    def __init__(self, vae: Any, denoiser: Any, spec: ModelSpec) -> None:
-        self.spec, self.calls = spec, 0
+    def __init__(self, vae: Any, denoiser: Any, function: nn.Module, spec: ModelSpec) -> None:
+        """
+        Args:
+            function: the denoiser as a function of tensors alone, which all have a row per item;
+                whatever runs a denoiser elsewhere is made from it.
+        """
+        self.spec, self.calls, self._function = spec, 0, function
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
         for part in (vae, denoiser):
@@ -59,8 +64,9 @@ class LatentModel:
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    def _denoise(self, function: Callable[..., Tensor], *inputs: Tensor) -> Latents:
+    @torch.no_grad()
+    def _denoise(self, *inputs: Tensor) -> Latents:
         """The denoiser in batches, every item counted as a call."""
         self.calls += len(inputs[0])
         with arithmetic(self.spec):
-            return in_batches(function, self.spec.batch, *inputs).float()
+            return in_batches(self._function, self.spec.batch, *inputs).float()

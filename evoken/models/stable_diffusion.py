@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec, Vocabulary
@@ -14,11 +15,23 @@ from evoken.models.text import TextEncoder
 from evoken.process import from_betas
 
 
+class _UNet(nn.Module):
+    """The denoiser as a function of tensors."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
+        out: Tensor = self.unet(latents, timestep, hidden).sample
+        return out
+
+
 class StableDiffusion(LatentModel):
     """A ``Model`` made of a diffusers pipeline's parts. See ``evoken.models.base.Model``."""
 
     def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
-        super().__init__(pipeline.vae, pipeline.unet, spec)
+        super().__init__(pipeline.vae, pipeline.unet, _UNet(pipeline.unet), spec)
         self.text = TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec)
         self.scheduler = pipeline.scheduler
         betas = DPMSolverMultistepScheduler.from_config(self.scheduler.config).betas
@@ -56,11 +69,9 @@ class StableDiffusion(LatentModel):
         """The text encoder's last hidden state."""
         return self.text.encode(prompts, placeholder, vectors, lambda out: out.last_hidden_state)
 
-    @torch.no_grad()
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon or v, see ``process``) for each item of the batch."""
-        timestep = self.process.timestep(t).to(self.device)
-        return self._denoise(lambda *x: self.denoiser(*x).sample, latents, timestep, hidden)
+        return self._denoise(latents, self.process.timestep(t).to(self.device), hidden)
 
     def schedule(self, steps: int) -> list[float]:
         """DDIM's levels (Song et al. 2021), evenly spaced from the noisiest, the "trailing" ones of

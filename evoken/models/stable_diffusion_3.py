@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import WordError
@@ -17,6 +17,23 @@ from evoken.models.guidance import guided
 from evoken.models.latent import LatentModel
 from evoken.models.text import TextEncoder, arithmetic
 from evoken.process import RectifiedFlow
+
+
+class _Transformer(nn.Module):
+    """The denoiser as a function of tensors."""
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor, pooled: Tensor) -> Tensor:
+        out: Tensor = self.transformer(
+            hidden_states=latents,
+            timestep=timestep,
+            encoder_hidden_states=hidden,
+            pooled_projections=pooled,
+        ).sample
+        return out
 
 
 class StableDiffusion3(LatentModel):
@@ -34,7 +51,8 @@ class StableDiffusion3(LatentModel):
         Args:
             t5_tokens: length of T5's part of the prompt, as the pipeline's ``max_sequence_length``.
         """
-        super().__init__(pipeline.vae, pipeline.transformer, spec)
+        transformer = pipeline.transformer
+        super().__init__(pipeline.vae, transformer, _Transformer(transformer), spec)
         self.texts = (
             TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec),
             TextEncoder(pipeline.text_encoder_2, pipeline.tokenizer_2, spec),
@@ -125,22 +143,11 @@ class StableDiffusion3(LatentModel):
             states = in_batches(lambda x: self.t5(x)[0], self.spec.batch, ids).float()
         return states.repeat(candidates, 1, 1)
 
-    @torch.no_grad()
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The velocity for each item of the batch."""
-        pooled_width = self.denoiser.config.pooled_projection_dim
-
-        def velocity(latents: Latents, timestep: Tensor, hidden: Hidden) -> Latents:
-            out: Tensor = self.denoiser(
-                hidden_states=latents,
-                timestep=timestep,
-                encoder_hidden_states=hidden[:, :-1],
-                pooled_projections=hidden[:, -1, :pooled_width],
-            ).sample
-            return out
-
+        pooled = hidden[:, -1, : self.denoiser.config.pooled_projection_dim]
         timestep = self.process.timestep(t).to(self.device)
-        return self._denoise(velocity, latents, timestep, hidden)
+        return self._denoise(latents, timestep, hidden[:, :-1], pooled)
 
     def schedule(self, steps: int) -> list[float]:
         """The scheduler's own noise levels."""
