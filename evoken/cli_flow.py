@@ -44,7 +44,10 @@ Rule = Annotated[
     typer.Option(help="anderson, barzilai-borwein, estimated, fixed or adam."),
 ]
 Eta = Annotated[float | None, typer.Option(help="Step size.")]
-Seed = Annotated[int | None, typer.Option(help="Of the start 'noise'.")]
+Seed = Annotated[int | None, typer.Option(help="Of the start 'noise' and of fresh noise.")]
+Fresh = Annotated[
+    float | None, typer.Option(help="Share of the start's noise that is drawn anew, 0 to 1.")
+]
 Iterations = Annotated[int | None, typer.Option(help="Updates of the noise.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 means none.")]
 Preset = Annotated[str, typer.Option(help="official-sd3-edit and the like: the paper's script.")]
@@ -95,6 +98,7 @@ def edit(
     last: Last = None,
     start: Start = None,
     tolerance: Tolerance = None,
+    fresh: Fresh = None,
     rule: Rule = None,
     eta: Eta = None,
     iterations: Iterations = None,
@@ -113,8 +117,8 @@ def edit(
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
-        "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
-        "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
+        "steps": steps, "last": last, "start": start, "tolerance": tolerance, "fresh": fresh,
+        "rule": rule, "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
         "guidance": guidance, "patience": patience, "seed": seed,
     }  # fmt: skip
     spec = {"precision": precision, "batch": batch, "device": device}
@@ -124,9 +128,11 @@ def edit(
 
 def pick(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
-    number: Annotated[int, typer.Argument(help="Which iterate, as in its report.")],
+    number: Annotated[
+        int | None, typer.Argument(help="Which iterate; the suggested one by default.")
+    ] = None,
 ) -> None:
-    """Take one iterate of an edit as its result."""
+    """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
     with errors():
         from evoken.flowopt.folder import FlowRun
 
@@ -278,6 +284,6 @@ def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
     show_iterates(run_into(run, model, clip), run.settings, len(run.config["pictures"]))
     typer.echo(f"Done. Look at {run.path / 'report.html'}")
     if run.config["targets"]:
-        typer.echo(f"Take one with: evoken pick {run.path} NUMBER")
+        typer.echo(f"Take the suggested one with: evoken pick {run.path} (or give its number)")
     else:
         typer.echo(f"The noise is in {run.path / 'noise.safetensors'}")

@@ -85,6 +85,19 @@ def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Pa
     assert result.exit_code == 2 and "from 0 to 3" in result.stderr
 
 
+def test_without_a_number_the_suggested_iterate_is_picked(evoken: Evoken, photo: Path) -> None:
+    edited(evoken, photo)
+    run = FlowRun.open(Path("runs/house"))
+    (number,) = run.suggestions() or [-1]
+    result = evoken("pick", "runs/house")
+    assert result.exit_code == 0, result.output
+    assert [f.name for f in run.path.glob("picked/*")] == [f"house-{number}.png"]
+    assert "suggested" in (run.path / "report.html").read_text()
+    evoken("invert", photo, "--prompt", "a cat", *SMALL, "--output", "runs/inverted")
+    result = evoken("pick", "runs/inverted")
+    assert result.exit_code == 2 and "Give an iterate" in result.stderr
+
+
 @pytest.mark.parametrize("rule", ["anderson", "barzilai-borwein", "estimated", "fixed", "adam"])
 @pytest.mark.parametrize("iterates", [0, 2])
 def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
@@ -246,6 +259,7 @@ def test_a_yaml_that_lacks_something(evoken: Evoken, official: Path, content: st
         (("--eta", "0"), "--eta"),
         (("--eta", "nan"), "--eta"),
         (("--guidance", "0.5"), "--guidance"),
+        (("--fresh", "1.5"), "--fresh"),
         (("--rule", "newton"), "anderson"),
         (("--start", "ddim"), "uniinv"),
         (("--preset", "official-flux"), "official-flux-edit"),

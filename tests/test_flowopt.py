@@ -1,6 +1,7 @@
 """FlowOpt's parts: the sampler, the starting points, the step rules and the iteration."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,15 @@ from torch import Tensor
 
 import evoken
 from evoken.errors import SearchError, SettingError
-from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
+from evoken.flowopt.compare import last_counted, suggested
+from evoken.flowopt.inversion import (
+    STARTS,
+    euler,
+    implicit,
+    starting_point,
+    uniinv,
+    with_fresh_noise,
+)
 from evoken.flowopt.optimize import Step, flow_opt
 from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule, step_bound
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
@@ -268,3 +277,45 @@ def test_the_package_inverts_and_edits(family: LatentModels) -> None:
     assert edited[0].images.shape == images.shape and edited[0].agreement is None
     with pytest.raises(SettingError, match="target"):
         evoken.edit(few, family, images, PROMPTS[:2], [])
+
+
+@given(
+    agreements=st.lists(st.floats(-1, 1), min_size=1, max_size=9),
+    source=st.floats(-1, 1),
+    patience=st.integers(0, 4),
+)
+def test_what_is_suggested(agreements: list[float], source: float, patience: int) -> None:
+    chosen = suggested(agreements, source, patience)
+    last = last_counted(agreements, patience)
+    counted = agreements if last is None else agreements[: last + 1]
+    best = max(counted)
+    least = min(best, source + 0.9 * (best - source))
+    assert counted[chosen] >= least and all(a < least for a in counted[chosen + 1 :])
+    # Whatever other pictures of a batch make the run add, a picture's own choice stays.
+    if last is not None:
+        assert suggested([*agreements, best + 1], source, patience) == chosen
+
+
+def test_patience_counts_from_the_best() -> None:
+    assert last_counted([1, 2, 3, 2, 2], 2) == 4
+    assert last_counted([1, 2, 3, 2, 4], 2) is None
+    assert last_counted([1, 0, 0, 5], 2) == 2  # what comes later counts no more
+    assert last_counted([3, 2, 1], 0) is None
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_fresh_noise_replaces_noise_alone(family: LatentModels, last: int) -> None:
+    sampler, y = ModelSampler(family, 5, last), family.noise(range(20, 24))
+    t = family.process.t_of(sampler.levels[0])
+    levels = torch.full((4,), t)
+    noise = family.noise(range(4))
+    start = family.process.add_noise(y, noise, levels)
+    renew = partial(with_fresh_noise, start, y, family.process, t)
+    torch.testing.assert_close(renew(0.0, range(4)), start, rtol=1e-3, atol=1e-4)
+    other = renew(1.0, range(4)) - family.process.add_noise(y, torch.zeros_like(y), levels)
+    correlation = torch.corrcoef(torch.stack([other.flatten(), noise.flatten()]))[0, 1]
+    assert abs(float(correlation)) < 0.2
+    mixed = renew(0.5, range(4))
+    torch.testing.assert_close(rms(mixed), rms(start), rtol=0.2, atol=0)
+    assert torch.equal(mixed[1:2], with_fresh_noise(
+        start[1:2], y[1:2], family.process, t, 0.5, [1]))  # fmt: skip

@@ -36,7 +36,7 @@ LAYERS = (
         "evoken.search.random_search",
     ),
     ("evoken.textual_inversion.learn",),
-    ("evoken.metrics", "evoken.run", "evoken.flowopt.settings"),
+    ("evoken.metrics", "evoken.run", "evoken.flowopt.settings", "evoken.flowopt.compare"),
     ("evoken.flowopt.edit",),
     ("evoken.flowopt.folder", "evoken.flowopt.tasks"),
     ("evoken.report", "evoken.flowopt.report"),

@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from evoken.arrays import Images, Latents
 from evoken.errors import SettingError, WordError
-from evoken.flowopt.inversion import starting_point
+from evoken.flowopt.compare import Agreement, last_counted, measures
+from evoken.flowopt.inversion import starting_point, with_fresh_noise
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
-from evoken.flowopt.sampler import ModelSampler
+from evoken.flowopt.sampler import ModelSampler, Prompts
 from evoken.flowopt.settings import FlowSettings
 from evoken.models.base import Model
 from evoken.models.clip import Clip
@@ -54,6 +52,7 @@ class Iterate:
         psnr: to the source, dB.
         ssim: to the source (Wang et al. 2004), at most 1.
         agreement: CLIP similarity with the target prompt; ``None`` without CLIP or target.
+        source_agreement: that of the source itself, to compare with.
     """
 
     step: Step
@@ -62,6 +61,7 @@ class Iterate:
     psnr: Tensor
     ssim: Tensor
     agreement: Tensor | None
+    source_agreement: Tensor | None
 
 
 def invert(
@@ -135,24 +135,32 @@ def run(
         task.targets or task.sources, settings.guidance, placeholder, vectors
     )
     latents = model.encode(task.images)
-    start: Latents | None = None
-    if not earlier:
-        seeds = [derive(settings.seed, i, "picture") for i in range(len(task.images))]
-        start = starting_point(settings.start, sampler, latents, source, seeds, settings.tolerance)
+    start = None if earlier else _start(sampler, settings, latents, source)
+    agreement = Agreement(clip, task.targets, placeholder) if clip and task.targets else None
+    before = agreement(task.images) if agreement else None
     rule = RULES[settings.rule](settings.eta)
-    texts = None
-    if clip is not None and task.targets:
-        plain = [" ".join(t.replace(placeholder, "").split()) for t in task.targets]
-        texts = clip.text_features(plain if placeholder else list(task.targets))
-    best, since = -float("inf"), 0
+    history: list[list[float]] = [[] for _ in latents]
     for step in flow_opt(sampler, latents, start, target, rule, settings.iterations, earlier):
-        iterate = compare(task.images, model.decode(step.result), step, clip, texts)
-        yield iterate
-        if settings.patience and iterate.agreement is not None:
-            now = float(iterate.agreement.mean())
-            best, since = (now, 0) if now > best else (best, since + 1)
-            if since >= settings.patience:
+        images = model.decode(step.result)
+        now = agreement(images) if agreement else None
+        yield Iterate(step, images, *measures(task.images, images), now, before)
+        if now is not None:
+            history = [[*h, a] for h, a in zip(history, now.tolist(), strict=True)]
+            if all(last_counted(h, settings.patience) is not None for h in history):
                 return
+
+
+def _start(
+    sampler: ModelSampler, settings: FlowSettings, latents: Latents, source: Prompts
+) -> Latents:
+    """Where the iteration begins, by the settings; every picture has its own seed."""
+    seeds = [derive(settings.seed, i, "picture") for i in range(len(latents))]
+    start = starting_point(settings.start, sampler, latents, source, seeds, settings.tolerance)
+    if settings.fresh:
+        process = sampler.model.process
+        t = process.t_of(sampler.levels[0])
+        start = with_fresh_noise(start, latents, process, t, settings.fresh, seeds)
+    return start
 
 
 def check_length(model: Model, prompt: str) -> None:
@@ -161,29 +169,3 @@ def check_length(model: Model, prompt: str) -> None:
     if (count := model.count_tokens(prompt)) > room:
         raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
                         "Shorten it.")  # fmt: skip
-
-
-def compare(
-    sources: Images, images: Images, step: Step, clip: Clip | None, texts: Tensor | None
-) -> Iterate:
-    """The measures of finished pictures against their sources."""
-    agreement = None
-    if clip is not None and texts is not None:
-        agreement = (clip.image_features(images) * texts).sum(1).double()
-    return Iterate(step, images, *measures(sources, images), agreement)
-
-
-def measures(sources: Images, images: Images) -> tuple[Tensor, Tensor, Tensor]:
-    """RMSE (pixel range 0 to 255), PSNR in dB and SSIM of every picture."""
-    square = (images - sources).double().flatten(1).square().mean(1) * 127.5**2
-    pairs = zip(images.cpu().numpy(), sources.cpu().numpy(), strict=True)
-    ssim = torch.tensor([_ssim(a, b) for a, b in pairs])
-    return square.sqrt(), 10 * torch.log10(255**2 / square.clamp(min=1e-9)), ssim
-
-
-def _ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """With the Gaussian window of Wang et al. 2004."""
-    return float(
-        structural_similarity(a, b, channel_axis=0, data_range=2.0, gaussian_weights=True,
-                              sigma=1.5, use_sample_covariance=False)
-    )  # fmt: skip

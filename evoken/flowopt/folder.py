@@ -20,6 +20,7 @@ from torch import Tensor
 from evoken import __version__
 from evoken.errors import RunError, SettingError
 from evoken.files import write_bytes, write_json
+from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowSettings
@@ -123,7 +124,6 @@ class FlowRun:
         write_bytes(self._state(step.iteration), save(_whole(state)))
         noise = save(_whole({"noise": step.best_latents}))
         write_bytes(self.path / "noise.safetensors", noise)
-        agreement = None if iterate.agreement is None else iterate.agreement.tolist()
         append_line(
             self.path / "records.jsonl",
             {
@@ -134,29 +134,55 @@ class FlowRun:
                 "rmse": iterate.rmse.tolist(),
                 "psnr": iterate.psnr.tolist(),
                 "ssim": iterate.ssim.tolist(),
-                "agreement": agreement,
+                "agreement": _listed(iterate.agreement),
+                "source_agreement": _listed(iterate.source_agreement),
             },
         )
 
-    def pick(self, iteration: int) -> list[Path]:
+    def suggestions(self) -> list[int] | None:
+        """Which iterate of each picture to take (see ``compare.suggested``); ``None`` without a
+        measure of agreement.
+        """
+        records = self.records()
+        if not records or not records[0]["agreement"]:
+            return None
+        sources = records[0]["source_agreement"]
+        histories = zip(*(r["agreement"] for r in records), strict=True)
+        patience = self.settings.patience
+        return [suggested(h, s, patience) for h, s in zip(histories, sources, strict=True)]
+
+    def pick(self, iteration: int | None = None) -> list[Path]:
         """Copy one iterate of every picture to ``picked/``; returns the files.
 
+        Args:
+            iteration: which; by default the suggested one of each picture.
+
         Raises:
-            SettingError: there is no such iterate.
+            SettingError: there is no such iterate, or none can be suggested.
         """
         last = len(self.records()) - 1
-        if not 0 <= iteration <= last:
+        count = len(self.config["pictures"])
+        numbers = self.suggestions() if iteration is None else [iteration] * count
+        if numbers is None:
+            raise SettingError("a number, since agreement with a target was not measured", "none",
+                               f"Give an iterate from 0 to {last}.")  # fmt: skip
+        if not all(0 <= n <= last for n in numbers):
             raise SettingError(f"an iterate from 0 to {last}", str(iteration),
                                "Look at report.html and choose one.")  # fmt: skip
-        chosen = []
-        for i, picture in enumerate(self.config["pictures"]):
-            target = self.path / "picked" / f"{Path(picture['name']).stem}-{iteration}.png"
-            source = self.picture(i, iteration)
-            if not source.exists():
-                raise RunError(f"{source}", "no such file", "Run it again in another folder.")
-            write_bytes(target, source.read_bytes())
-            chosen.append(target)
-        return chosen
+        return [self._pick(i, n) for i, n in enumerate(numbers)]
+
+    def _pick(self, picture: int, iteration: int) -> Path:
+        name = Path(self.config["pictures"][picture]["name"]).stem
+        source = self.picture(picture, iteration)
+        if not source.exists():
+            raise RunError(f"{source}", "no such file", "Run it again in another folder.")
+        target = self.path / "picked" / f"{name}-{iteration}.png"
+        write_bytes(target, source.read_bytes())
+        return target
+
+
+def _listed(values: Tensor | None) -> list[float] | None:
+    return None if values is None else values.tolist()
 
 
 def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from evoken.arrays import Latents
 from evoken.errors import SettingError
 from evoken.flowopt.rules import cancelled
 from evoken.flowopt.sampler import Sampler, per_row, rms
+from evoken.process import Process
 from evoken.seeds import torch_generator
 
 STARTS = ("implicit", "uniinv", "euler", "noise")
@@ -46,10 +47,29 @@ def starting_point(
     if how == "euler":
         return euler(sampler, data, conditioning)
     if how == "noise":
-        shape = data.shape[1:]
-        rows = [torch.randn(shape, generator=torch_generator(s, 0, "start")) for s in seeds]
-        return torch.stack(rows).to(data)
+        return _noise(data, seeds)
     raise SettingError(f"a start of {', '.join(STARTS)}", repr(how), "Change --start.")
+
+
+def _noise(data: Latents, seeds: Sequence[int]) -> Latents:
+    shape = data.shape[1:]
+    rows = [torch.randn(shape, generator=torch_generator(s, 0, "start")) for s in seeds]
+    return torch.stack(rows).to(data)
+
+
+def with_fresh_noise(
+    start: Latents, data: Latents, process: Process, t: float, share: float, seeds: Sequence[int]
+) -> Latents:
+    """The start with ``share`` of its noise, by variance, replaced by noise drawn from ``seeds``.
+
+    A start at noise level t is the picture and noise, mixed; what it has of the picture stays.
+    """
+    levels = torch.full((len(data),), t)
+    zero = torch.zeros_like(data)
+    picture = process.add_noise(data, zero, levels)
+    scale = process.add_noise(zero, torch.ones_like(data), levels)
+    noise = (1 - share) ** 0.5 * (start - picture) / scale + share**0.5 * _noise(data, seeds)
+    return picture + scale * noise
 
 
 def euler(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
@@ -80,7 +100,7 @@ def implicit(
     data: Latents,
     conditioning: Any,
     tolerance: float = 1e-3,
-    most: int = 12,
+    most: int = 20,
     memory: int = 5,
     carried: int = 2,
 ) -> Latents:

@@ -29,12 +29,15 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
     parts = [
         f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
         f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
-        + (f"; take one with <code>evoken pick {escape(str(run.path))} NUMBER</code>." if editing
+        + (f"; <code>evoken pick {escape(str(run.path))}</code> takes the suggested one, "
+           "and with a number behind it any other." if editing
            else ". The noise that leads back to the picture is in noise.safetensors.")
         + "</p>"
     ]  # fmt: skip
+    suggestions = run.suggestions()
     for i, picture in enumerate(run.config["pictures"]):
-        parts.append(_picture(run, records, floor, i, picture["name"]))
+        best = suggestions[i] if suggestions else None
+        parts.append(_picture(run, records, floor, i, picture["name"], best))
     parts.append(f"<h2>Settings</h2>{table(run.settings.to_dict())}")
     path = run.path / "report.html"
     write_text(path, page(f"{doing} of {len(run.config['pictures'])} picture(s)", "".join(parts)))
@@ -42,7 +45,12 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
 
 
 def _picture(
-    run: FlowRun, records: list[dict[str, Any]], floor: dict[str, list[float]], i: int, name: str
+    run: FlowRun,
+    records: list[dict[str, Any]],
+    floor: dict[str, list[float]],
+    i: int,
+    name: str,
+    best: int | None,
 ) -> str:
     source, targets = run.config["sources"][i], run.config["targets"]
     asked = f"{escape(source)} → {escape(targets[i])}" if targets else escape(source)
@@ -57,6 +65,8 @@ def _picture(
             caption += f", CLIP {record['agreement'][i]:.3f}"
         if record["diverged"][i]:
             caption += ", went back"
+        if number == best:
+            caption = f"<b>{caption}, suggested</b>"
         strip.append(
             f"<figure>{image(run.picture(i, number), f'iterate {number}')}"
             f"<figcaption>{caption}</figcaption></figure>"

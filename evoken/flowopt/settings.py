@@ -18,19 +18,22 @@ class FlowSettings:
         steps, last: T steps of the process, of which the last n are used; 0 means all. Fewer keep
             more of the picture.
         start, tolerance: see ``starting_point``.
+        fresh: share of the noise in the start, by variance, that is drawn anew: more of it lets an
+            edit depart further from the picture. 0 to 1.
         rule, eta: see ``evoken.flowopt.rules``.
         iterations: updates.
         source_guidance: of the source prompt, which the start is found with.
         guidance: of the prompt of the iteration.
         patience: an edit ends early once this many iterates in a row agree less with the target
             than the best did; 0 means never.
-        seed: of the start "noise".
+        seed: of the start "noise", and of fresh noise.
     """
 
     steps: int = 10
     last: int = 0
     start: str = "implicit"
     tolerance: float = 1e-3
+    fresh: float = 0.0
     rule: str = "anderson"
     eta: float = 0.3
     iterations: int = 4
@@ -49,6 +52,9 @@ class FlowSettings:
         at_least("seed", self.seed, 0)
         above_zero("tolerance", self.tolerance)
         above_zero("eta", self.eta)
+        if not 0 <= self.fresh <= 1:
+            raise SettingError("a share of fresh noise from 0 to 1", str(self.fresh),
+                               "Change --fresh.")  # fmt: skip
         for name in ("source_guidance", "guidance"):
             if not getattr(self, name) >= 1:
                 raise SettingError("a guidance of at least 1, which means none",

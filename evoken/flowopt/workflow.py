@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from evoken.flowopt.edit import Iterate, measures, run
+from evoken.flowopt.compare import measures
+from evoken.flowopt.edit import Iterate, run
 from evoken.flowopt.folder import FlowRun
 from evoken.flowopt.report import write_flow_report
 from evoken.models.base import Model
