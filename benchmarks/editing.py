@@ -1,35 +1,47 @@
 """Editing: agreement with the target against distance to the source, ours beside what is published.
 
-    python -m benchmarks.editing [--edits 200] [--seeds 1]
+    python -m benchmarks.editing [--edits 200] [--seed 0]
 
 Every editor changes the same fresh sticker pictures on ``stickers-flow``. Iterating editors give a
-point per iterate; the others a point per strength. All have the same calls at most (BUDGET).
+point per iterate, the others a point per strength, each within BUDGET calls. The points are kept in
+benchmarks/editing.jsonl as they come; what is there is not measured again.
 """
 
+import argparse
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.edits import Edit, Scorer, Scores
+from benchmarks import figures
+from benchmarks.curves import curve_sheet
+from benchmarks.edits import KINDS, Scorer, draw
 from evoken.arrays import Latents
-from evoken.flowopt.inversion import implicit, starting_point
-from evoken.flowopt.optimize import flow_opt
-from evoken.flowopt.rules import RULES
+from evoken.files import write_text
+from evoken.flowopt.edit import edit
+from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowSettings, flow_preset
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import LatentModels, load_clip, load_judge, load_model
 from evoken.seeds import torch_generator
 
-BUDGET = 230  # calls per edit: those of the official script's 15 steps and 8 iterations
+RESULTS = Path(__file__).with_suffix(".jsonl")
+SHEET = Path(__file__).parent.parent / "docs" / "sheets" / "editing.svg"
+BUDGET = 230  # calls for one picture: those of the official script's 15 steps and 8 iterations
+OFFICIAL_ETA = 0.05  # the best of .01, .05 and .1 on other edits, after as many iterations
 
 
 class Problem:
     """The edits of one kind, encoded: what every editor gets."""
 
     def __init__(self, model: LatentModels, scorer: Scorer) -> None:
-        self.model, self.latents = model, model.encode(scorer.sources)
+        self.model, self.images = model, scorer.sources
+        self.latents = model.encode(scorer.sources)
         self.sources, self.targets = zip(*(e.prompts for e in scorer.edits), strict=True)
 
     def sampler(self, steps: int, last: int = 0) -> ModelSampler:
@@ -56,13 +68,8 @@ def flowopt(settings: FlowSettings) -> Editor:
     """Ours, or the official script, by its settings."""
 
     def run(p: Problem) -> Iterator[Point]:
-        f = p.sampler(settings.steps, settings.last)
-        source = p.source(f, settings.source_guidance)
-        start = starting_point(settings.start, f, p.latents, source, (), settings.tolerance)
-        rule = RULES[settings.rule](settings.eta)
-        target = p.target(f, settings.guidance)
-        for step in flow_opt(f, p.latents, start, target, rule, settings.iterations):
-            yield step.calls // len(p.latents), step.result
+        for iterate in edit(settings, p.model, p.images, p.sources, p.targets):
+            yield iterate.step.calls // len(p.images), iterate.step.result
 
     return run
 
@@ -130,11 +137,78 @@ def flowedit(
     return run
 
 
-def measure(editors: dict[str, Editor], edits: list[Edit]) -> dict[str, list[tuple[int, Scores]]]:
-    """Every editor's points."""
-    model, scorer = load_model(ModelSpec("stickers-flow")), Scorer(load_clip(), load_judge(), edits)
+EDITORS: dict[str, Editor] = {
+    "FlowOpt, ours": flowopt(flow_preset("edit")),
+    "FlowOpt, official": flowopt(flow_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
+    "RF-Inversion": rf_inversion(40, 4.0, (0.1, 0.2, 0.3, 0.4)),
+    "FlowEdit": flowedit(40, 1.5, 4.0, (0.55, 0.7, 0.85, 1.0)),
+    "inversion and regeneration": regeneration(40, 4.0, (0.55, 0.7, 0.85, 1.0)),
+}
+
+
+def measure(kind: str, count: int, seed: int, known: list[dict[str, Any]]) -> None:
+    """Write the points of one kind of edits that are not known yet."""
+    done = {r["editor"] for r in known if (r["kind"], r["count"], r["seed"]) == (kind, count, seed)}
+    missing = {name: editor for name, editor in EDITORS.items() if name not in done}
+    if not missing:
+        return
+    model = load_model(ModelSpec("stickers-flow"))
+    scorer = Scorer(load_clip(), load_judge(), list(draw(kind, count, seed)))
     problem = Problem(model, scorer)
-    return {
-        name: [(calls, scorer(model.decode(x))) for calls, x in editor(problem)]
-        for name, editor in editors.items()
-    }
+    about = {"kind": kind, "count": count, "seed": seed}
+    for name, editor in missing.items():
+        rows = []
+        for calls, latents in editor(problem):
+            if calls <= BUDGET:
+                means = {k: round(float(v.nanmean()), 4)
+                         for k, v in asdict(scorer(model.decode(latents))).items()}  # fmt: skip
+                rows.append(about | {"editor": name, "calls": calls} | means)
+                print(*rows[-1].values(), flush=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def ahead(rows: list[dict[str, Any]], editor: str, value: str) -> list[float]:
+    """How much more ``value`` ours has at every point of another editor, on the line through ours
+    at the same distance to the source; points outside of ours' distances are left out.
+    """
+    found = []
+    for kind in KINDS:
+        ours = sorted((r["rmse"], r[value]) for r in rows
+                      if r["kind"] == kind and r["editor"] == "FlowOpt, ours")  # fmt: skip
+        for row in (r for r in rows if r["kind"] == kind and r["editor"] == editor):
+            for (low, before), (high, after) in pairwise(ours):
+                if low <= row["rmse"] <= high:
+                    share = (row["rmse"] - low) / max(high - low, 1e-9)
+                    found.append(before + share * (after - before) - row[value])
+                    break
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--edits", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    count = options.edits // len(KINDS)
+    for kind in KINDS:
+        measure(kind, count, options.seed, results())
+    rows = [r for r in results() if (r["count"], r["seed"]) == (count, options.seed)]
+    found: dict[str, object] = {"flowopt.edits": len(KINDS) * count}
+    for editor in EDITORS:
+        for value in ("clip", "shown"):
+            if differences := ahead(rows, editor, value):
+                key = editor.replace(",", "").replace(" ", "-").lower()
+                found[f"flowopt.edit_ahead.{key}.{value}"] = figures.spread(differences)
+    figures.update({k: v for k, v in found.items() if ".flowopt-ours." not in k})
+    write_text(SHEET, curve_sheet(rows, list(EDITORS), KINDS))
+
+
+def results() -> list[dict[str, Any]]:
+    """All points that have been measured."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+if __name__ == "__main__":
+    main()

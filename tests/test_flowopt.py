@@ -15,7 +15,7 @@ from torch import Tensor
 
 import evoken
 from evoken.errors import SearchError, SettingError
-from evoken.flowopt.compare import last_counted, suggested
+from evoken.flowopt.compare import KEPT_GAIN, last_counted, suggested
 from evoken.flowopt.inversion import (
     STARTS,
     euler,
@@ -289,7 +289,7 @@ def test_what_is_suggested(agreements: list[float], source: float, patience: int
     last = last_counted(agreements, patience)
     counted = agreements if last is None else agreements[: last + 1]
     best = max(counted)
-    least = min(best, source + 0.9 * (best - source))
+    least = min(best, source + KEPT_GAIN * (best - source))
     assert counted[chosen] >= least and all(a < least for a in counted[chosen + 1 :])
     # Whatever other pictures of a batch make the run add, a picture's own choice stays.
     if last is not None:

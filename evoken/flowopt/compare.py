@@ -10,7 +10,7 @@ from torch import Tensor
 from evoken.arrays import Images
 from evoken.models.clip import Clip
 
-KEPT_GAIN = 0.9  # share of the best agreement's gain that a suggested iterate has
+KEPT_GAIN = 0.95  # share of the best agreement's gain that a suggested iterate has
 
 
 class Agreement:
