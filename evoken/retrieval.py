@@ -85,7 +85,8 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
             names.append(file.name)
             tensors.append(to_tensor(picture))
         if tensors:
-            cosines = clip.image_features(torch.cat(tensors)) @ query[0]
+            # Not a matrix product: that one rounds by the number of rows.
+            cosines = (clip.image_features(torch.cat(tensors)) * query).sum(1)
             found += list(zip(names, cosines.tolist(), strict=True))
     if not found:
         raise ImageError(f"at least one image ({', '.join(SUFFIXES)}) in {folder}",

@@ -30,6 +30,7 @@ from transformers import (
 from evoken.models.base import ModelSpec
 from evoken.models.text import TextEncoder
 from evoken.textual_inversion.convert import TOOLS, convert
+from evoken.textual_inversion.formats import FLUX
 from tests import other_tools, tiny
 from tests.other_tools import RefusedError
 from tests.words import BASE_OF, OLD, a1111_dict, embedding, pt, save, vectors
@@ -169,6 +170,13 @@ def test_what_loads_where_is_as_the_page_says(
     path.write_bytes(content)
     found = row(label, base, path, count)
     assert found in PAGE.splitlines()
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_is_written_for_whom_is_as_the_page_says(tool: str) -> None:
+    forge_flux = " (clip_l alone)" if tool == "forge" else ""
+    names = [b.name + (forge_flux if b is FLUX else "") for b in TOOLS[tool]]
+    assert f"| `{tool}` | {', '.join(names)} |" in PAGE.splitlines()
 
 
 # What evoken writes is what each program takes, and nothing of it is lost.

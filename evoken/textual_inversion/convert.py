@@ -73,8 +73,10 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
         WordError: the tool loads no words for this base.
     """
     one_of("tool", tool, tuple(TOOLS))
-    base, encoders = _taken(embedding, tool)
-    vectors = {name: embedding.vectors[name] for name in encoders}
+    base = next(iter(embedding.bases), None)
+    vectors = {name: embedding.vectors[name] for name in encoders_for(embedding, tool)}
+    if not vectors:
+        raise _not_loaded(embedding, tool)
     stem = stem_of(embedding.placeholder)
     if tool == "pt":
         return Converted(folder / f"{stem}.pt", _pt(embedding), USAGE["a1111"].format(stem=stem))
@@ -89,19 +91,20 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     return Converted(folder / f"{stem}.safetensors", content, USAGE[tool].format(stem=stem))
 
 
-def _taken(embedding: Embedding, tool: str) -> tuple[Base | None, list[str]]:
-    """The base that the tool takes the word for, and the encoders whose vectors it gets."""
-    takes = TOOLS[tool]
-    base = next(iter(embedding.bases), None)
-    if base in takes:
-        return base, [name for name in takes[base] if name in embedding.vectors]
-    if base is None and tool == "diffusers" and len(embedding.vectors) == 1:
-        return None, list(embedding.vectors)  # it loads a word of any width
+def encoders_for(embedding: Embedding, tool: str) -> list[str]:
+    """The text encoders whose vectors a tool takes; none if it loads no words for this base."""
+    if not embedding.bases:  # diffusers loads a word of any width
+        return list(embedding.vectors) if (tool, len(embedding.vectors)) == ("diffusers", 1) else []
+    return [n for n in TOOLS[tool].get(embedding.bases[0], ()) if n in embedding.vectors]
+
+
+def _not_loaded(embedding: Embedding, tool: str) -> WordError:
     widths = ", ".join(f"{name} of width {width}" for name, width in embedding.widths.items())
-    others = ", ".join(name for name, bases in TOOLS.items() if base in bases)
-    raise WordError(
-        f"a word for {', '.join(b.name for b in takes)}, all that {NAMES[tool]} loads",
-        f"one for {base.name if base else f'another model ({widths})'}",
+    got = embedding.bases[0].name if embedding.bases else f"another model ({widths})"
+    others = ", ".join(t for t in TOOLS if encoders_for(embedding, t))
+    return WordError(
+        f"a word for {', '.join(b.name for b in TOOLS[tool])}, all that {NAMES[tool]} loads",
+        f"one for {got}",
         f"Use --to with one of {others}." if others else "Use it with 'evoken generate'.",
     )
 
