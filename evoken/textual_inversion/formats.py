@@ -53,7 +53,7 @@ class Base:
 
 SD1 = Base("Stable Diffusion 1.x", "stable-diffusion-v1", {"clip_l": 768})
 SD2 = Base("Stable Diffusion 2.x", "stable-diffusion-v2", {"clip_h": 1024})
-SDXL = Base("Stable Diffusion XL", "stable-diffusion-xl-v1", {"clip_l": 768, "clip_g": 1280})
+SDXL = Base("Stable Diffusion XL", "stable-diffusion-xl-v1-base", {"clip_l": 768, "clip_g": 1280})
 SD3 = Base(
     "Stable Diffusion 3", "stable-diffusion-3", {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}
 )
