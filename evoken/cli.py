@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken import cli_flow
+from evoken import cli_files, cli_flow
 from evoken.cli_common import (
     Batch,
     Device,
@@ -222,8 +222,8 @@ def generate(
         spec = of_word or ModelSpec()
         spec = ModelSpec(model or spec.name, precision, batch, device)
         loaded = load_model(spec)
+        learned = _fitted_word(learned, prompt, loaded)
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
-        _check_word(learned, prompt, loaded)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
         pictures = to_pictures(images)
         stem = _free_stem(output, prompt, seed)
@@ -234,18 +234,18 @@ def generate(
         typer.echo(f"{count} picture(s) in {output}; together in {sheet}")
 
 
-def _check_word(learned: Word | None, prompt: str, model: Model) -> None:
+def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
+    """The word as the model reads it, if there is one and it stands in the prompt."""
     from evoken.errors import WordError
+    from evoken.textual_inversion.embedding import fitted
 
     if learned is None:
-        return
-    if learned.vectors.shape[1] != model.width:
-        raise WordError(f"a word of width {model.width} for {model.spec.name}",
-                        f"width {learned.vectors.shape[1]}",
-                        "Use the model that it was learned on.")  # fmt: skip
+        return None
+    found = fitted(learned, model)
     if learned.placeholder not in prompt:
         raise WordError(f"a prompt with {learned.placeholder}", repr(prompt),
                         "Put the placeholder into the prompt.")  # fmt: skip
+    return found
 
 
 def _free_stem(folder: Path, prompt: str, seed: int) -> str:
@@ -284,6 +284,8 @@ def evaluate(
 
 for command in (cli_flow.invert, cli_flow.edit, cli_flow.pick):
     app.command()(command)
+for on_files in (cli_files.convert, cli_files.inspect, cli_files.retrieve):
+    app.command()(on_files)
 app.add_typer(cli_flow.app, name="flowopt")
 
 

@@ -231,12 +231,15 @@ def _create(
     spec: dict[str, Any],
 ) -> tuple[FlowRun, Model, Clip | None]:
     """A new run folder; nothing is written before everything is checked."""
+    from dataclasses import replace
+
     from evoken.flowopt.edit import check_length
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.base import ModelSpec
     from evoken.models.embedded import default_clip, load_model
+    from evoken.textual_inversion.embedding import fitted
 
     pictures, _, target, word = asked
     edits = None
@@ -251,10 +254,8 @@ def _create(
     model_spec = ModelSpec(name or "stickers-flow", **spec)
     model = load_model(model_spec)
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
-    if task.word is not None and task.word.vectors.shape[1] != model.width:
-        raise SettingError(f"a word of width {model.width} for {model_spec.name}",
-                           f"width {task.word.vectors.shape[1]}",
-                           "Learn it with --model of the same name.")  # fmt: skip
+    if task.word is not None:
+        task = replace(task, word=fitted(task.word, model))
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
     clip_name = names[1] or default_clip(model_spec.name)

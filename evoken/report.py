@@ -74,11 +74,10 @@ def curve(records: list[Record]) -> str:
 
 
 def _usage(run: Run) -> str:
-    word = run.settings.placeholder
-    return (
-        f"<pre>{escape(cli_usage(run))}</pre><p>With diffusers:</p>"
-        f"<pre>{escape(diffusers_usage(run, word))}</pre>"
-    )
+    text = f"<pre>{escape(cli_usage(run))}</pre>"
+    if usage := diffusers_usage(run, run.settings.placeholder):
+        text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
+    return text
 
 
 def cli_usage(run: Run) -> str:
@@ -89,7 +88,11 @@ def cli_usage(run: Run) -> str:
 
 
 def diffusers_usage(run: Run, word: str) -> str:
-    """How to use the word with diffusers."""
+    """How to use the word with diffusers; "" for a word of several text encoders, which it does not
+    load from a folder.
+    """
+    if len(run.word().encoders) > 1:
+        return ""
     return (
         "from diffusers import StableDiffusionPipeline\n\n"
         f"pipe = StableDiffusionPipeline.from_pretrained({run.spec.name!r})\n"
@@ -106,7 +109,8 @@ def _duration(seconds: float) -> str:
 def write_card(run: Run) -> None:
     """Write ``README.md``, the model card."""
     settings, records = run.settings, run.records()
-    model = run.spec.name
+    model, usage = run.spec.name, diffusers_usage(run, settings.placeholder)
+    code = f"\n```python\n{usage}\n```\n" if usage else ""
     text = f"""---
 tags:
 - text-to-image
@@ -123,11 +127,7 @@ A {settings.kind} learned as {settings.vectors} token embedding(s) for `{model}`
 ```
 {cli_usage(run)}
 ```
-
-```python
-{diffusers_usage(run, settings.placeholder)}
-```
-
+{code}
 The licence of the base model and the rights in the images apply to what is made with this word.
 """
     write_text(run.path / "README.md", text)

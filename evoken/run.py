@@ -20,7 +20,7 @@ from evoken.arrays import Images, Vectors
 from evoken.errors import RunError
 from evoken.files import cannot_write, write_bytes, write_json
 from evoken.images import ImageSet, load_images, png, to_pictures
-from evoken.models.base import ModelSpec
+from evoken.models.base import Model, ModelSpec
 from evoken.textual_inversion.embedding import WORD_FILE, Word, load_word, save_word
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
@@ -164,10 +164,13 @@ class Run:
         for path in sorted((self.path / "previews").glob("*.png")):
             yield int(path.stem), path
 
-    def save_word(self, vectors: Vectors) -> None:
+    def save_word(self, vectors: Vectors, model: Model) -> None:
         """Write the word as it stands now."""
         about = {"model": self.spec.name, "evoken": __version__, "seed": str(self.settings.seed)}
-        save_word(self.path / WORD_FILE, Word(self.settings.placeholder, vectors), about)
+        if model.architecture:
+            about["architecture"] = model.architecture
+        word = Word(self.settings.placeholder, vectors, model.encoders)
+        save_word(self.path / WORD_FILE, word, about)
 
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""

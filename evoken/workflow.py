@@ -54,7 +54,7 @@ def _preview_if_due(run: Run, learner: Learner) -> Score | None:
     due = learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():
         return None
-    run.save_word(learner.vectors)
+    run.save_word(learner.vectors, learner.model)
     return preview(run, learner)
 
 
@@ -74,7 +74,7 @@ def preview(run: Run, learner: Learner) -> Score | None:
 def finish(run: Run, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
-    run.save_word(learner.vectors)
+    run.save_word(learner.vectors, learner.model)
     versions = (("after", learner.vectors), ("before", learner.subspace.origin))
     prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
     for i, template in enumerate(prompts):

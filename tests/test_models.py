@@ -15,6 +15,7 @@ from evoken.models.clip import Clip
 from evoken.models.embedded import LatentModels, load_model, load_pipeline
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
+from evoken.textual_inversion.formats import ENCODERS
 from tests import tiny
 
 FAMILIES = ("model", "flow")
@@ -111,6 +112,11 @@ def test_calls_count_batch_items(family: LatentModels) -> None:
 
 def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModels) -> None:
     assert torch.equal(family.noise([5, 6, 7])[1:], family.noise([6, 7]))
+
+
+def test_the_encoders_of_a_word_make_up_its_width(family: LatentModels) -> None:
+    assert list(family.encoders) == [n for n in ENCODERS if n in family.encoders]
+    assert sum(family.encoders.values()) == family.width
 
 
 def test_no_word_stays_in_the_model(family: LatentModels) -> None:

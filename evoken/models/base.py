@@ -1,6 +1,6 @@
 """What the program asks of a model, whatever family it is of and wherever it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +63,16 @@ class Model(Protocol):
     @property
     def width(self) -> int:
         """Length of a token embedding."""
+
+    @property
+    def encoders(self) -> Mapping[str, int]:
+        """The text encoders that a word has vectors for, by the names and in the order of
+        ``formats.ENCODERS``, with the widths of their token embeddings, which add up to ``width``.
+        """
+
+    @property
+    def architecture(self) -> str:
+        """Its kind, as the ModelSpec standard names it; "" where a word's width tells."""
 
     def vocabulary(self) -> Vocabulary:
         """The words that embeddings can be borrowed from."""

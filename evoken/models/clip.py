@@ -39,13 +39,18 @@ class Clip:
         """The inverse temperature that CLIP was trained with."""
         return float(self.model.logit_scale.exp())
 
+    @property
+    def side(self) -> int:
+        """Of the pictures that it looks at, in pixels."""
+        return int(self.model.config.vision_config.image_size)
+
     @torch.no_grad()
     def image_features(self, images: Images) -> Tensor:
         """N x width, of images of any size in [-1, 1]."""
         return in_batches(self._image_part, BATCH, images)
 
     def _image_part(self, images: Images) -> Tensor:
-        side = self.model.config.vision_config.image_size
+        side = self.side
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))

@@ -42,6 +42,16 @@ class StableDiffusion(LatentModel):
         """Length of a token embedding."""
         return self.text.width
 
+    @property
+    def encoders(self) -> dict[str, int]:
+        """Stable Diffusion 2's is OpenCLIP H."""
+        return {"clip_h" if self.width == 1024 else "clip_l": self.width}
+
+    @property
+    def architecture(self) -> str:
+        """None: a word's width tells 1.x from 2.x."""
+        return ""
+
     def vocabulary(self) -> Vocabulary:
         """The words that embeddings can be borrowed from."""
         return self.text.vocabulary()

@@ -69,6 +69,16 @@ class StableDiffusion3(LatentModel):
         """Length of a token embedding, both encoders' together."""
         return sum(text.width for text in self.texts)
 
+    @property
+    def encoders(self) -> dict[str, int]:
+        """Both CLIP encoders."""
+        return dict(zip(("clip_l", "clip_g"), (t.width for t in self.texts), strict=True))
+
+    @property
+    def architecture(self) -> str:
+        """As the ModelSpec standard has it."""
+        return "stable-diffusion-3"
+
     def vocabulary(self) -> Vocabulary:
         """The words of both tokenizers."""
         first, second = (text.vocabulary() for text in self.texts)

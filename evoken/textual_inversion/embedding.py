@@ -1,53 +1,94 @@
-"""A learned word as a file that diffusers loads with ``load_textual_inversion``."""
+"""A learned word, and its file in a run folder."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+import torch.nn.functional as F
 
 from evoken.arrays import Vectors
 from evoken.errors import WordError
 from evoken.files import write_bytes
-
-WORD_FILE = "learned_embeds.safetensors"
+from evoken.models.base import Model, Vocabulary
+from evoken.textual_inversion.embedding_files import WORD_FILE as WORD_FILE
+from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
+from evoken.textual_inversion.formats import Embedding
 
 
 @dataclass(frozen=True)
 class Word:
-    """A pseudo-token: the string that stands for it in prompts, and its vector x width vectors."""
+    """A pseudo-token: the string that stands for it in prompts, and its vectors.
+
+    Attributes:
+        placeholder: the string.
+        vectors: vector x width; those for several text encoders side by side.
+        encoders: the text encoders and their widths, in order, as ``Model.encoders`` has them;
+            without them, the file of a word of several encoders is of use to this program alone.
+    """
 
     placeholder: str
     vectors: Vectors
+    encoders: Mapping[str, int] = field(default_factory=dict)
 
 
 def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
-    """Write {placeholder: vectors} as float32, with ``about`` in the file's header (as one entry:
-    safetensors writes several in any order, and the same word should be the same file).
+    """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders, as
+    float32, with ``about`` in the file's header.
     """
-    tensors = {word.placeholder: word.vectors.detach().float().cpu().contiguous()}
-    write_bytes(path, save(tensors, {"evoken": json.dumps(about, sort_keys=True)}))
+    tensors = {word.placeholder: word.vectors}
+    if len(word.encoders) > 1:
+        tensors = split(word)
+        about = about | {"placeholder": word.placeholder}
+    header = {"evoken": json.dumps(about, sort_keys=True)}
+    write_bytes(path, safetensors_bytes(tensors, header))
 
 
 def load_word(path: Path) -> Word:
-    """Read a word from its file or from a run folder.
+    """Read a word from any program's embedding file, or from a run folder.
 
     Raises:
-        WordError: no such file, not safetensors, or not exactly one word in it.
+        WordError: no such file, or none of one word's vectors.
     """
-    file = path / WORD_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise WordError(f"a run folder or a .safetensors file with a word at {path}", "none there",
-                        "Learn one with 'evoken learn'.")  # fmt: skip
-    try:
-        with safe_open(file, "pt") as content:
-            names = list(content.keys())
-            if len(names) != 1:
-                raise WordError(f"one word in {file}", f"{len(names)} entries",
-                                "Use a file with a single word.")  # fmt: skip
-            vectors = content.get_tensor(names[0]).float()
-    except (SafetensorError, OSError) as error:
-        raise WordError("a safetensors file", f"{file} ({error})",
-                        "Pickled words are never loaded; convert it first.") from error  # fmt: skip
-    return Word(names[0], vectors if vectors.ndim == 2 else vectors[None])
+    return word_of(read_embedding(path))
+
+
+def word_of(embedding: Embedding) -> Word:
+    """The word in an embedding file; ``WordError`` if its encoders' vectors make no rows."""
+    return Word(embedding.placeholder, embedding.side_by_side(), embedding.widths)
+
+
+def split(word: Word) -> dict[str, Vectors]:
+    """The vectors for each of the word's text encoders, vector x width."""
+    parts = word.vectors.split(list(word.encoders.values()), 1)
+    return dict(zip(word.encoders, parts, strict=True))
+
+
+def fitted(word: Word, model: Model) -> Word:
+    """The word with vectors for just the text encoders that the model reads words with.
+
+    Raises:
+        WordError: it lacks some, or they are of other widths.
+    """
+    if word.vectors.shape[1] == model.width:
+        return word
+    parts = split(word) if word.encoders else {}
+    chosen = [parts[n] for n, w in model.encoders.items() if word.encoders.get(n) == w]
+    if not chosen or len(chosen) < len(model.encoders):
+        raise WordError(f"a word of width {model.width} for {model.spec.name}",
+                        f"width {word.vectors.shape[1]}",
+                        "Use the model that it was learned on.")  # fmt: skip
+    return Word(word.placeholder, torch.cat(chosen, 1), model.encoders)
+
+
+def nearest_words(
+    vectors: Vectors, vocabulary: Vocabulary, count: int = 5
+) -> list[list[tuple[str, float]]]:
+    """For each vector, the words with the highest cosine to it, and the cosine."""
+    cosines = F.normalize(vectors, dim=1) @ F.normalize(vocabulary.vectors.cpu(), dim=1).T
+    best = cosines.topk(min(count, len(vocabulary.words)))
+    return [
+        [(vocabulary.words[i], value) for i, value in zip(ids, values, strict=True)]
+        for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

@@ -1,0 +1,142 @@
+"""The commands on words that are learned: convert, inspect, retrieve."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evoken.cli_common import Seed, errors, quiet
+from evoken.errors import EvokenError
+
+if TYPE_CHECKING:
+    from evoken.models.base import Model
+    from evoken.textual_inversion.embedding import Word
+    from evoken.textual_inversion.formats import Embedding
+
+AnyWord = Annotated[
+    Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
+]
+
+
+def convert(
+    path: AnyWord,
+    tool: Annotated[
+        str,
+        typer.Option("--to", help="diffusers, a1111, forge, comfyui, invokeai, or pt (for A1111)."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the file; embeddings/WORD by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+) -> None:
+    """Write a word as the file that another program loads."""
+    with errors():
+        from evoken.textual_inversion.convert import convert, stem_of
+        from evoken.textual_inversion.embedding_files import read_embedding
+
+        embedding = read_embedding(path)
+        folder = output or Path("embeddings") / stem_of(embedding.placeholder)
+        converted = convert(embedding, tool, folder)
+        converted.write(force)
+        typer.echo(f"{_plain(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
+        typer.echo(_plain(converted.usage, "\n"))
+
+
+def inspect(
+    path: AnyWord,
+    model: Annotated[
+        str, typer.Option(help="Name its nearest words; by default its own model's, if at hand.")
+    ] = "",
+) -> None:
+    """Tell what an embedding file is: its layout, its base, its norms, the words nearest to it."""
+    with errors():
+        quiet()
+        from evoken.textual_inversion.embedding import word_of
+        from evoken.textual_inversion.embedding_files import read_embedding
+        from evoken.textual_inversion.formats import LAYOUTS
+
+        embedding = read_embedding(path)
+        rows = [
+            ("word", _plain(embedding.placeholder)),
+            ("layout", LAYOUTS[embedding.layout]),
+            ("for", _bases(embedding)),
+        ]
+        for name, vectors in embedding.vectors.items():
+            norms = ", ".join(f"{norm:.3f}" for norm in vectors.norm(dim=1).tolist())
+            rows.append((name, f"{len(vectors)} x {vectors.shape[1]}, norm {norms}"))
+        rows += [(_plain(key), _plain(value)) for key, value in sorted(embedding.about.items())]
+        for name, text in rows:
+            typer.echo(f"{name:12} {text}")
+        if model:
+            _show_nearest(word_of(embedding), model)
+        elif own := _model_at_hand(embedding):
+            try:
+                _show_nearest(word_of(embedding), own)
+            except EvokenError as error:
+                typer.echo(f"Note: no nearest words ({error})")
+        else:
+            typer.echo("Give --model to see the nearest words of its vocabulary.")
+
+
+def _plain(text: str, keep: str = "") -> str:
+    """Foreign text for a terminal: no control characters, not endless."""
+    shown = "".join(c if c.isprintable() or c in keep else "?" for c in text)
+    return shown if keep or len(shown) <= 100 else shown[:100] + "..."
+
+
+def _bases(embedding: Embedding) -> str:
+    names = [base.name for base in embedding.bases]
+    return " or ".join(names) or "a model of other widths than Stable Diffusion's and FLUX's"
+
+
+def _model_at_hand(embedding: Embedding) -> str:
+    """The model that the file names, if nothing would have to be downloaded; else ""."""
+    from evoken.models.embedded import EMBEDDED
+
+    name = embedding.about.get("model", "")
+    return name if name in EMBEDDED or os.path.isfile(f"{name}/model_index.json") else ""
+
+
+def _show_nearest(word: Word, name: str) -> None:
+    from evoken.models.base import ModelSpec
+    from evoken.models.embedded import load_model
+    from evoken.textual_inversion.embedding import fitted, nearest_words
+
+    model: Model = load_model(ModelSpec(name))
+    vocabulary = model.vocabulary()
+    typical = vocabulary.vectors.norm(dim=1).median()
+    typer.echo(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")
+    for i, found in enumerate(nearest_words(fitted(word, model).vectors, vocabulary)):
+        typer.echo(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in found))
+
+
+def retrieve(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of learn.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
+    top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 10,
+    count: Annotated[
+        int, typer.Option(help="Pictures to draw, if CLIP cannot read the word.", min=1)
+    ] = 16,
+    seed: Seed = 0,
+) -> None:
+    """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
+    with errors():
+        quiet()
+        from evoken.models.embedded import load_clip
+        from evoken.retrieval import query_of, rank, write_retrieval
+        from evoken.run import Run
+
+        run = Run.open(path)
+        word, clip = run.word(), load_clip(run.clip)
+        query, how = query_of(run, word, clip, count, seed)
+        ranked = rank(clip, query, folder)
+        file = write_retrieval(run, folder, how, ranked)
+        typer.echo(f"{len(ranked.images)} image(s), by {how}:")
+        for i, (image, similarity) in enumerate(ranked.images[:top]):
+            typer.echo(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
+        if ranked.ignored:
+            typer.echo(f"Passed over {len(ranked.ignored)} file(s) that are no whole images.")
+        typer.echo(f"All of them: {file}")

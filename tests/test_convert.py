@@ -1,0 +1,138 @@
+"""Words as files for other programs: read back bit for bit, the same from the same, never in place
+of another file; and words of several encoders in the program's own files.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoken.errors import RunError, SettingError, WordError
+from evoken.models.base import ModelSpec
+from evoken.models.stable_diffusion_3 import StableDiffusion3
+from evoken.textual_inversion.convert import NAMES, TOOLS, convert, stem_of
+from evoken.textual_inversion.embedding import Word, fitted, load_word, save_word
+from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
+from evoken.textual_inversion.formats import Embedding
+from tests import tiny
+from tests.words import BASE_OF, embedding, same, save, vectors
+
+ROOT = Path(__file__).parent.parent
+
+
+def written() -> list[tuple[str, str, int, bool]]:
+    return [
+        (tool, base, count, t5)
+        for tool, takes in TOOLS.items()
+        for base in BASE_OF
+        for count in (1, 3)
+        for t5 in (False, True)
+        if BASE_OF[base] in takes and (not t5 or "t5xxl" in takes[BASE_OF[base]])
+    ]
+
+
+@pytest.mark.parametrize(("tool", "base", "count", "t5"), written())
+def test_what_is_written_is_read_back_bit_for_bit(
+    tool: str, base: str, count: int, t5: bool, tmp_path: Path
+) -> None:
+    word = embedding(base, count, t5)
+    converted = convert(word, tool, tmp_path)
+    assert converted.content == convert(word, tool, tmp_path).content
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", converted.path.name)
+    converted.write()
+    found = read_embedding(converted.path)
+    assert found.placeholder == word.placeholder and same(found.vectors, word.vectors)
+    if tool != "pt":  # an A1111 file has room for a checkpoint's name only
+        assert found.about == word.about and found.bases == (BASE_OF[base],)
+        assert convert(found, tool, tmp_path).content == converted.content
+
+
+def test_the_same_word_is_the_same_file_in_another_process(tmp_path: Path) -> None:
+    cases = [("a1111", "SDXL"), ("pt", "SD1")]
+    code = (
+        "import sys; from pathlib import Path; from tests.words import embedding; "
+        "from evoken.textual_inversion.convert import convert; "
+        f"[convert(embedding(b), t, Path(sys.argv[1])).write() for t, b in {cases}]"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+    for tool, base in cases:
+        converted = convert(embedding(base), tool, tmp_path)
+        assert converted.path.read_bytes() == converted.content
+
+
+def test_the_writer_is_that_of_safetensors_where_that_one_is_of_one_mind() -> None:
+    tensors = {"<é>": vectors(768, 3), "b": vectors(5)}
+    assert safetensors_bytes(tensors, {"a": '"ü"'}) == save(tensors, {"a": '"ü"'})
+
+
+@pytest.mark.parametrize("base", BASE_OF)
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_base_that_a_tool_does_not_load_is_refused(tool: str, base: str, tmp_path: Path) -> None:
+    if BASE_OF[base] in TOOLS[tool]:
+        convert(embedding(base), tool, tmp_path)
+        return
+    with pytest.raises(WordError, match=f"all that {re.escape(NAMES[tool])} loads") as error:
+        convert(embedding(base), tool, tmp_path)
+    for other in TOOLS:  # what is advised works
+        if re.search(rf"\b{other}\b", error.value.fix):
+            convert(embedding(base), other, tmp_path)
+
+
+def test_words_of_other_widths_go_to_diffusers_alone(tmp_path: Path) -> None:
+    word = Embedding("<cat>", {"clip_l": vectors(256)}, {}, "token")
+    convert(word, "diffusers", tmp_path)
+    for tool in set(TOOLS) - {"diffusers"}:
+        with pytest.raises(WordError, match="clip_l of width 256"):
+            convert(word, tool, tmp_path)
+    with pytest.raises(SettingError, match="diffusers, a1111"):
+        convert(word, "photoshop", tmp_path)
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    converted = convert(embedding("SD1"), "a1111", tmp_path)
+    converted.write()
+    converted.write()  # the same content is no loss
+    converted.path.write_bytes(b"mine")
+    with pytest.raises(RunError, match="--force"):
+        converted.write()
+    assert converted.path.read_bytes() == b"mine"
+    converted.write(force=True)
+    assert converted.path.read_bytes() == converted.content
+
+
+@given(placeholder=st.text())
+@settings(deadline=None)
+def test_file_names_suit_every_program(placeholder: str) -> None:
+    stem = stem_of(placeholder)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", stem) and len(stem) <= 100
+    assert stem_of(stem) == stem
+
+
+# Words of several encoders in the program's own files.
+
+
+def test_a_word_of_several_encoders_is_kept_by_encoder(tmp_path: Path) -> None:
+    row = torch.cat([vectors(16), vectors(24)], 1)
+    word = Word("<cat>", row, {"clip_l": 16, "clip_g": 24})
+    save_word(tmp_path / "x.safetensors", word, {"model": "m"})
+    found = read_embedding(tmp_path / "x.safetensors")
+    assert found.widths == {"clip_l": 16, "clip_g": 24} and found.about == {"model": "m"}
+    again = load_word(tmp_path / "x.safetensors")
+    assert again.placeholder == "<cat>" and torch.equal(again.vectors, row)
+
+
+def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:
+    model = StableDiffusion3(tiny.flow_pipeline(), ModelSpec("tiny"))
+    row = torch.cat([vectors(16, seed=1), vectors(16, seed=2), vectors(4096)], 1)
+    word = Word("<cat>", row, {"clip_l": 16, "clip_g": 16, "t5xxl": 4096})
+    assert torch.equal(fitted(word, model).vectors, row[:, :32])
+    assert fitted(fitted(word, model), model).encoders == model.encoders
+    for encoders in ({"clip_l": 16}, {"clip_l": 16, "clip_g": 24}):
+        width = sum(encoders.values())
+        with pytest.raises(WordError, match="width 32 for tiny"):
+            fitted(Word("<cat>", torch.zeros(1, width), encoders), model)
