@@ -42,7 +42,8 @@ def convert(
         converted = convert(embedding, tool, folder)
         converted.write(force)
         typer.echo(f"{_plain(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
-        typer.echo(_plain(converted.usage, "\n"))
+        for text in filter(None, (converted.caution, converted.usage)):
+            typer.echo(_plain(text, "\n"))
 
 
 def inspect(

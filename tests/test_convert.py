@@ -83,12 +83,20 @@ def test_a_base_that_a_tool_does_not_load_is_refused(tool: str, base: str, tmp_p
             convert(embedding(base), other, tmp_path)
 
 
-def test_words_of_other_widths_go_to_diffusers_alone(tmp_path: Path) -> None:
+def test_words_of_other_widths_are_written_with_a_caution(tmp_path: Path) -> None:
     word = Embedding("<cat>", {"clip_l": vectors(256)}, {}, "token")
-    convert(word, "diffusers", tmp_path)
-    for tool in set(TOOLS) - {"diffusers"}:
-        with pytest.raises(WordError, match="clip_l of width 256"):
-            convert(word, tool, tmp_path)
+    for tool in TOOLS:
+        converted = convert(word, tool, tmp_path / tool)
+        converted.write()
+        found = read_embedding(converted.path)
+        assert torch.equal(next(iter(found.vectors.values())), word.vectors["clip_l"])
+        assert ("clip_l 256" in converted.caution) == (tool != "diffusers")
+    two = Embedding("<cat>", {"clip_l": vectors(256), "clip_g": vectors(256)}, {}, "encoders")
+    converted = convert(two, "comfyui", tmp_path)
+    converted.write()
+    assert set(read_embedding(converted.path).vectors) == {"clip_l", "clip_g"}
+    with pytest.raises(WordError, match="clip_l of width 256"):
+        convert(two, "pt", tmp_path)
     with pytest.raises(SettingError, match="diffusers, a1111"):
         convert(word, "photoshop", tmp_path)
 

@@ -43,11 +43,13 @@ class Converted:
         path: where it belongs; in most programs its stem is the trigger.
         content: the same for the same word.
         usage: what to do with it there.
+        caution: why it may not be loaded there; "" where it is.
     """
 
     path: Path
     content: bytes
     usage: str
+    caution: str = ""
 
     def write(self, force: bool = False) -> None:
         """Write the file.
@@ -78,9 +80,11 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     if not vectors:
         raise _not_loaded(embedding, tool)
     stem = stem_of(embedding.placeholder)
+    caution = "" if base or tool == "diffusers" else _caution(embedding, tool)
     if tool == "pt":
-        return Converted(folder / f"{stem}.pt", _pt(embedding), USAGE["a1111"].format(stem=stem))
-    if base in (SDXL, SD3, FLUX):
+        usage = USAGE["a1111"].format(stem=stem)
+        return Converted(folder / f"{stem}.pt", _pt(embedding), usage, caution)
+    if base in (SDXL, SD3, FLUX) or len(vectors) > 1:
         tensors = _by_encoder(vectors)
     else:
         tensors = _alone(embedding.placeholder, next(iter(vectors.values())), tool)
@@ -88,13 +92,25 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     if tool == "diffusers":
         path = folder / WORD_FILE
         return Converted(path, content, diffusers_usage(path, embedding.placeholder, base, tensors))
-    return Converted(folder / f"{stem}.safetensors", content, USAGE[tool].format(stem=stem))
+    usage = USAGE[tool].format(stem=stem)
+    return Converted(folder / f"{stem}.safetensors", content, usage, caution)
+
+
+def _caution(embedding: Embedding, tool: str) -> str:
+    widths = ", ".join(f"{name} {width}" for name, width in embedding.widths.items())
+    known = ", ".join(base.name for base in TOOLS[tool])
+    return f"Note: {NAMES[tool]} loads words for {known}; it has no model of this width ({widths})."
 
 
 def encoders_for(embedding: Embedding, tool: str) -> list[str]:
-    """The text encoders whose vectors a tool takes; none if it loads no words for this base."""
-    if not embedding.bases:  # diffusers loads a word of any width
-        return list(embedding.vectors) if (tool, len(embedding.vectors)) == ("diffusers", 1) else []
+    """The text encoders whose vectors a tool takes; none if it loads no words for this base.
+
+    A word of other widths than any base's is written in the layout of a known one: it is for models
+    that a tool may have one day, and shows the format (see ``Converted.caution``).
+    """
+    if not embedding.bases:
+        written = len(embedding.vectors) == 1 or tool not in ("diffusers", "pt")
+        return list(embedding.vectors) if written else []
     return [n for n in TOOLS[tool].get(embedding.bases[0], ()) if n in embedding.vectors]
 
 
@@ -155,9 +171,8 @@ def _pt(embedding: Embedding) -> bytes:
     (vectors,) = embedding.vectors.values()
     return pt_bytes(
         {
-            "string_to_token": {
-                "*": 265
-            },  # the id of * in CLIP's vocabulary; InvokeAI looks for it
+            # The id of * in CLIP's vocabulary; InvokeAI looks for it.
+            "string_to_token": {"*": 265},
             "string_to_param": {"*": vectors},
             "name": embedding.placeholder,
             "step": None,
