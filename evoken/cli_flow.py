@@ -10,13 +10,17 @@ import typer
 from evoken.cli_common import (
     Batch,
     Device,
+    Encoders,
+    ModelConfig,
     ModelName,
     Precision,
+    Size,
     WordPath,
     errors,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    spec_of,
 )
 from evoken.errors import SettingError
 
@@ -71,13 +75,19 @@ def invert(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
     changes: dict[str, Any] = {
         "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
         "eta": eta, "iterations": iterations, "guidance": guidance, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {
+        "precision": precision, "batch": batch, "device": device, "size": size,
+        "encoders": encoders, "config": model_config,
+    }  # fmt: skip
     _start(
         "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
     )
@@ -110,6 +120,9 @@ def edit(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
@@ -117,7 +130,10 @@ def edit(
         "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
         "guidance": guidance, "patience": patience, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {
+        "precision": precision, "batch": batch, "device": device, "size": size,
+        "encoders": encoders, "config": model_config,
+    }  # fmt: skip
     asked = (pictures, source, target, word)
     _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
 
@@ -145,6 +161,8 @@ def step_size(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    model_config: ModelConfig = "",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
     with errors():
@@ -155,7 +173,8 @@ def step_size(
         from evoken.models.base import ModelSpec
         from evoken.models.embedded import load_model
 
-        loaded = load_model(ModelSpec(model, precision, batch, device))
+        spec = ModelSpec(model, precision, batch, device, size, config=model_config)
+        loaded = load_model(spec)
         task, images = _task((pictures, prompt, "", None), loaded.size)
         sampler = ModelSampler(loaded, steps, last)
         prompts = sampler.condition(task.sources)
@@ -229,7 +248,6 @@ def _create(
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
-    from evoken.models.base import ModelSpec
     from evoken.models.embedded import default_clip, load_model
 
     pictures, _, target, word = asked
@@ -241,19 +259,18 @@ def _create(
         raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
     settings = flow_preset(preset, **changes)
     _, of_word = load_word_and_spec(word)
-    name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")
-    model_spec = ModelSpec(name or "stickers-flow", **spec)
-    model = load_model(model_spec)
+    name = names[0] or (edits.model if edits else "")
+    model = load_model(spec_of(of_word, "stickers-flow", spec | {"name": name}))
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
     if task.word is not None and task.word.vectors.shape[1] != model.width:
-        raise SettingError(f"a word of width {model.width} for {model_spec.name}",
+        raise SettingError(f"a word of width {model.width} for {model.spec.name}",
                            f"width {task.word.vectors.shape[1]}",
-                           "Learn it with --model of the same name.")  # fmt: skip
+                           "Learn it with the same --model and --encoders.")  # fmt: skip
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
-    clip_name = names[1] or default_clip(model_spec.name)
+    clip_name = names[1] or default_clip(model.spec.name)
     clip = load_clip_if_any(clip_name, False) if task.targets else None
-    return FlowRun.create(path, task, settings, model_spec, clip_name, images), model, clip
+    return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
 
 
 def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:

@@ -166,7 +166,10 @@ class Run:
 
     def save_word(self, vectors: Vectors) -> None:
         """Write the word as it stands now."""
-        about = {"model": self.spec.name, "evoken": __version__, "seed": str(self.settings.seed)}
+        about = {
+            "model": self.spec.name, "encoders": self.spec.encoders, "evoken": __version__,
+            "seed": str(self.settings.seed),
+        }  # fmt: skip
         save_word(self.path / WORD_FILE, Word(self.settings.placeholder, vectors), about)
 
     def word(self) -> Word:

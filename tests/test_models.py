@@ -2,6 +2,7 @@
 own pipeline.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
 from tests import tiny
 
-FAMILIES = ("model", "flow")
+FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
+SPEC = ModelSpec("tiny", size=16)
 
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, tiny_folder: Path) -> LatentModels:
-    return load_pipeline(str(tiny_folder / request.param), ModelSpec("tiny"))
+    return load_pipeline(str(tiny_folder / request.param), SPEC)
 
 
 def vectors(
@@ -87,12 +89,13 @@ def test_a_population_is_one_batch(family: LatentModels) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("batch", [1, 7, 16, 40])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("precision", "batch"), [("float32", 1), ("float32", 16), ("bfloat16", 7), ("bfloat16", 40)]
+)
 def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str, name: str) -> None:
     path = str(tiny_folder / name)
-    small = load_pipeline(path, ModelSpec("tiny", precision, batch))
-    large = load_pipeline(path, ModelSpec("tiny", precision, 64))
+    small = load_pipeline(path, replace(SPEC, precision=precision, batch=batch))
+    large = load_pipeline(path, replace(SPEC, precision=precision))
     words, latents = vectors(37, width=small.width), small.noise(range(37))
     t = torch.linspace(0, 1, 37)
     hidden = large.condition(["a <disc>"], "<disc>", words)
@@ -106,7 +109,9 @@ def test_calls_count_batch_items(family: LatentModels) -> None:
     family.denoise(family.noise(range(5)), torch.full((5,), 0.5), hidden)
     assert family.calls - before == 5
     family.generate(hidden[:2], [0, 1], steps=3)
-    assert family.calls - before == 5 + 3 * 2 * 2  # steps, pictures, with and without the prompt
+    assert family.calls - before == 5 + 3 * 2 * family.guidance_calls  # steps, pictures
+    family.generate(hidden[:2], [0, 1], steps=3, guidance=1.0)
+    assert family.calls - before == 5 + 3 * 2 * (family.guidance_calls + 1)
 
 
 def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModels) -> None:
