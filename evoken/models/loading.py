@@ -15,6 +15,7 @@ from diffusers import (
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
 from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
@@ -56,6 +57,7 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
             kind, model = FAMILIES[name]
             if is_file:
                 pipeline = kind.from_single_file(path, config=source, dtype=torch.float32)
+                _check_complete(Path(path), pipeline)
             else:
                 pipeline = _from_folder(kind, path, config)
             return model(pipeline, spec, **family)
@@ -105,9 +107,27 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
             raise ModelError("a folder without weights other than safetensors", str(unsafe[0]),
                              "Take the file away: nothing is ever unpickled.")  # fmt: skip
         return spec.config
+    return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
+
+
+def _shapes(file: Path) -> dict[str, Tensor]:
+    """A file's tensors by name, without their values."""
     with safe_open(file, "pt") as content:
-        shapes = {
+        return {
             name: torch.empty(content.get_slice(name).get_shape(), device="meta")
             for name in list(content.keys())
         }
-    return str(fetch_diffusers_config(shapes)["pretrained_model_name_or_path"])
+
+
+def _check_complete(file: Path, pipeline: Any) -> None:
+    """Raise unless the file holds as many numbers as the denoiser: diffusers fills up what is
+    missing with random ones, and says nothing.
+    """
+    shapes = _shapes(file)
+    inner = [v for k, v in shapes.items() if k.startswith("model.diffusion_model.")]
+    found = sum(value.numel() for value in inner or shapes.values())
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    needed = sum(value.numel() for value in denoiser.parameters())
+    if found < needed:
+        raise ModelError(f"a file with all weights of a denoiser of {needed:,}", f"{found:,}",
+                         "Check that the configuration is that of the model.")  # fmt: skip
