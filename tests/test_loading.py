@@ -43,6 +43,14 @@ def test_a_single_file_is_the_pipeline_it_was_made_from(checkpoint: Path) -> Non
     assert torch.equal(found.encode(pictures), expected.encode(pictures))
 
 
+@pytest.mark.parametrize("part", ["cond_stage_model", "first_stage_model", "model.diffusion_model"])
+def test_a_file_that_lacks_a_part_is_refused(checkpoint: Path, part: str) -> None:
+    weights = load_file(checkpoint)
+    save_file({k: v for k, v in weights.items() if not k.startswith(part)}, checkpoint)
+    with pytest.raises(ModelError, match=r"one\.safetensors|all weights"):
+        load_model(spec(checkpoint))
+
+
 def test_a_file_that_lacks_weights_is_refused(checkpoint: Path) -> None:
     weights = load_file(checkpoint)
     save_file({k: v for k, v in weights.items() if "middle_block" not in k}, checkpoint)
