@@ -12,14 +12,18 @@ from evoken import cli_files, cli_flow
 from evoken.cli_common import (
     Batch,
     Device,
+    Encoders,
+    ModelConfig,
     ModelName,
     Precision,
     Seed,
+    Size,
     WordPath,
     errors,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    spec_of,
 )
 from evoken.errors import SettingError
 
@@ -95,6 +99,9 @@ def learn(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Learn a word from three to five images of one thing or one style."""
     given = {
@@ -107,7 +114,10 @@ def learn(
         "mistakes": tuple(mistake) if mistake else None,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
-    spec = {"name": model, "precision": precision, "batch": batch, "device": device}
+    spec = {
+        "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
+        "encoders": encoders, "config": model_config,
+    }  # fmt: skip
     folder: list[Path] = []
 
     def advice() -> str:
@@ -176,7 +186,7 @@ def _create(
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
     clip_name = clip or default_clip(spec.name)
     learner = Learner(settings, model, found.images, _clip(settings, clip_name))
-    return Run.create(path, settings, spec, clip_name, found), learner
+    return Run.create(path, settings, model.spec, clip_name, found), learner
 
 
 def _clip(settings: LearnSettings, name: str) -> Clip | None:
@@ -208,6 +218,9 @@ def generate(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
     with errors():
@@ -215,13 +228,14 @@ def generate(
         from evoken.files import write_bytes
         from evoken.images import grid, png, to_pictures
         from evoken.metrics import pictures_of
-        from evoken.models.base import ModelSpec
         from evoken.models.embedded import load_model
 
         learned, of_word = load_word_and_spec(word)
-        spec = of_word or ModelSpec()
-        spec = ModelSpec(model or spec.name, precision, batch, device)
-        loaded = load_model(spec)
+        given = {
+            "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
+            "encoders": encoders, "config": model_config,
+        }  # fmt: skip
+        loaded = load_model(spec_of(learned, of_word, "stickers", given))
         learned = _fitted_word(learned, prompt, loaded)
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 
 ModelName = Annotated[
     str,
-    typer.Option("--model", help="'stickers', 'stickers-flow', a folder, or a hub id."),
+    typer.Option(
+        "--model", help="'stickers', 'stickers-flow', a folder, a hub id, or a .safetensors file."
+    ),
 ]
+ModelConfig = Annotated[
+    str,
+    typer.Option(help="For a single file: a folder or hub id of a pipeline of the same kind."),
+]
+Encoders = Annotated[
+    str,
+    typer.Option(help="Text encoders that a word lives in, such as 'clip_l,clip_g'."),
+]
+Size = Annotated[int, typer.Option(help="Side of the pictures in pixels; 0: the model's own.")]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
 Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
 Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
@@ -51,6 +62,25 @@ def quiet() -> None:
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+
+
+def spec_of(
+    word: Word | None, of_word: ModelSpec | None, default: str, given: dict[str, Any]
+) -> ModelSpec:
+    """The model that the options ask for: where they say nothing that of the word's run, and of
+    another model at least the encoders that the word lives in.
+    """
+    from dataclasses import replace
+
+    from evoken.models.base import ModelSpec
+
+    name = given["name"] or (of_word.name if of_word else default)
+    spec = ModelSpec(name)
+    if of_word:
+        spec = of_word if of_word.name == name else replace(spec, encoders=of_word.encoders)
+    elif word and len(word.encoders) > 1:
+        spec = replace(spec, encoders=",".join(word.encoders))
+    return replace(spec, **{key: value for key, value in given.items() if value})
 
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:

@@ -10,13 +10,17 @@ import typer
 from evoken.cli_common import (
     Batch,
     Device,
+    Encoders,
+    ModelConfig,
     ModelName,
     Precision,
+    Size,
     WordPath,
     errors,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    spec_of,
 )
 from evoken.errors import SettingError
 
@@ -74,13 +78,19 @@ def invert(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
     changes: dict[str, Any] = {
         "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
         "eta": eta, "iterations": iterations, "guidance": guidance, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {
+        "precision": precision, "batch": batch, "device": device, "size": size,
+        "encoders": encoders, "config": model_config,
+    }  # fmt: skip
     _start(
         "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
     )
@@ -114,6 +124,9 @@ def edit(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    encoders: Encoders = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
@@ -121,7 +134,10 @@ def edit(
         "rule": rule, "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
         "guidance": guidance, "patience": patience, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {
+        "precision": precision, "batch": batch, "device": device, "size": size,
+        "encoders": encoders, "config": model_config,
+    }  # fmt: skip
     asked = (pictures, source, target, word)
     _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
 
@@ -151,6 +167,8 @@ def step_size(
     precision: Precision = "float32",
     batch: Batch = 64,
     device: Device = "cpu",
+    size: Size = 0,
+    model_config: ModelConfig = "",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
     with errors():
@@ -161,7 +179,8 @@ def step_size(
         from evoken.models.base import ModelSpec
         from evoken.models.embedded import load_model
 
-        loaded = load_model(ModelSpec(model, precision, batch, device))
+        spec = ModelSpec(model, precision, batch, device, size, config=model_config)
+        loaded = load_model(spec)
         task, images = _task((pictures, prompt, "", None), loaded.size)
         sampler = ModelSampler(loaded, steps, last)
         prompts = sampler.condition(task.sources)
@@ -237,7 +256,6 @@ def _create(
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
-    from evoken.models.base import ModelSpec
     from evoken.models.embedded import default_clip, load_model
     from evoken.textual_inversion.embedding import fitted
 
@@ -249,18 +267,17 @@ def _create(
     elif command == "edit" and not target:
         raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
     settings = flow_preset(preset, **changes)
-    _, of_word = load_word_and_spec(word)
-    name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")
-    model_spec = ModelSpec(name or "stickers-flow", **spec)
-    model = load_model(model_spec)
+    learned, of_word = load_word_and_spec(word)
+    name = names[0] or (edits.model if edits else "")
+    model = load_model(spec_of(learned, of_word, "stickers-flow", spec | {"name": name}))
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
     if task.word is not None:
         task = replace(task, word=fitted(task.word, model))
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
-    clip_name = names[1] or default_clip(model_spec.name)
+    clip_name = names[1] or default_clip(model.spec.name)
     clip = load_clip_if_any(clip_name, False) if task.targets else None
-    return FlowRun.create(path, task, settings, model_spec, clip_name, images), model, clip
+    return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
 
 
 def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:

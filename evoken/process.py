@@ -159,8 +159,3 @@ class RectifiedFlow:
     def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
         """The velocity."""
         return predicted
-
-
-def from_betas(betas: Tensor, prediction: str) -> DDPM:
-    """The process of a schedule of noise variances."""
-    return DDPM(torch.cumprod(1 - betas.float(), 0), prediction)

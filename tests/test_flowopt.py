@@ -29,6 +29,7 @@ from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule, step_bound
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import LatentModels
+from evoken.models.flux import Flux, pack
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
 from tests import tiny
@@ -149,10 +150,12 @@ def test_nan_at_the_start_is_an_error() -> None:
 # The sampler and the starting points, on both families.
 
 
-@pytest.fixture(params=["stable-diffusion", "stable-diffusion-3"])
+@pytest.fixture(params=["stable-diffusion", "stable-diffusion-3", "flux"])
 def family(request: pytest.FixtureRequest) -> LatentModels:
     if request.param == "stable-diffusion":
         return StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
+    if request.param == "flux":
+        return Flux(tiny.flux_pipeline(), ModelSpec("tiny", size=16))
     return StableDiffusion3(tiny.flow_pipeline(), ModelSpec("tiny"), t5_tokens=0)
 
 
@@ -184,11 +187,27 @@ def test_for_flows_f_is_the_pipeline(guidance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("dev", [True, False])
+def test_for_flux_f_is_the_pipeline(guidance: float, dev: bool) -> None:
+    pipe = tiny.flux_pipeline(dev)
+    model = Flux(pipe, ModelSpec("tiny", size=16))
+    sampler = ModelSampler(model, steps=4)
+    z = model.noise(range(3))
+    found = sampler(z, sampler.condition(PROMPTS, guidance))
+    assert sampler.calls == 3 * 4  # guidance is an input, or not there
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(PROMPTS, latents=pack(z), num_inference_steps=4, guidance_scale=guidance,
+                    output_type="latent", height=16, width=16,
+                    max_sequence_length=24).images  # fmt: skip
+    torch.testing.assert_close(pack(found), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_calls_are_counted_at_the_denoiser(family: LatentModels) -> None:
     sampler = ModelSampler(family, steps=4)
     plain, guided = sampler.condition(PROMPTS), sampler.condition(PROMPTS, 3.0)
     z = family.noise(range(3))
-    for conditioning, calls in ((plain, 3 * 4), (guided, 3 * 4 * 2)):
+    for conditioning, calls in ((plain, 3 * 4), (guided, 3 * 4 * family.guidance_calls)):
         before, counted = family.calls, sampler.calls
         sampler(z, conditioning)
         assert family.calls - before == sampler.calls - counted == calls

@@ -2,28 +2,45 @@
 own pipeline.
 """
 
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import LatentModels, load_model, load_pipeline
+from evoken.models.flow import FlowModel
+from evoken.models.flux import Flux, pack, unpack
+from evoken.models.sdxl import StableDiffusionXL
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
 from evoken.textual_inversion.formats import ENCODERS
 from tests import tiny
 
-FAMILIES = ("model", "flow")
+FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
+SPEC = ModelSpec("tiny", size=16)
 
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, tiny_folder: Path) -> LatentModels:
-    return load_pipeline(str(tiny_folder / request.param), ModelSpec("tiny"))
+    return load_pipeline(str(tiny_folder / request.param), SPEC)
 
 
 def vectors(
@@ -56,17 +73,68 @@ def test_an_ordinary_prompt_is_read_as_diffusers_reads_it(
     torch.testing.assert_close(model.condition(prompts), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_pictures_are_those_of_diffusers(prediction: str) -> None:
-    pipe = tiny.pipeline(prediction)
-    model = StableDiffusion(pipe, ModelSpec("tiny"))
+# Each family against the pipeline of diffusers that it is made of: the pipeline, and our class.
+PIPELINES: dict[str, tuple[Callable[[], Any], Callable[..., LatentModels]]] = {
+    "epsilon": (tiny.pipeline, StableDiffusion),
+    "v": (tiny.second_pipeline, StableDiffusion),
+    "xl": (tiny.xl_pipeline, StableDiffusionXL),
+    "xl-v": (lambda: tiny.xl_pipeline("v_prediction"), StableDiffusionXL),
+    "xl-empty-prompt": (lambda: tiny.xl_pipeline(zeros=False), StableDiffusionXL),
+    "flow": (tiny.flow_pipeline, StableDiffusion3),
+    "flow-t5": (lambda: tiny.flow_pipeline(with_t5=True), StableDiffusion3),
+    "flux": (tiny.flux_pipeline, Flux),
+    "schnell": (lambda: tiny.flux_pipeline(guidance=False), Flux),
+}
+
+
+def encoded(pipe: Any, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens and pooled prompts of the pipeline itself."""
+    if isinstance(pipe, StableDiffusionPipeline):
+        return pipe.encode_prompt(prompts, "cpu", 1, False)[0], None
+    if isinstance(pipe, FluxPipeline):
+        room = pipe.tokenizer_2.model_max_length
+        tokens, pooled, _ = pipe.encode_prompt(prompts, max_sequence_length=room)
+        return tokens, pooled
+    more = (None, None) if isinstance(pipe, StableDiffusion3Pipeline) else ()
+    found = pipe.encode_prompt(prompts, *more, do_classifier_free_guidance=False)
+    return found[0], found[2]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
+    build, family = PIPELINES[name]
+    pipe = build()
+    prompts = ["a photo of a dog", "", "the red house " * 20]
+    tokens, pooled = encoded(pipe, prompts)
+    found = family(pipe, SPEC).condition(prompts)
+    last = len(found[0]) - (pooled is not None)
+    width = tokens.shape[2]
+    torch.testing.assert_close(found[:, :last, :width], tokens, rtol=1e-4, atol=1e-5)
+    if pooled is not None:
+        width = pooled.shape[1]
+        torch.testing.assert_close(found[:, -1, :width], pooled, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("size", [16, 24])
+def test_pictures_are_those_of_diffusers(name: str, size: int) -> None:
+    build, family = PIPELINES[name]
+    pipe = build()
+    model = family(pipe, replace(SPEC, size=size))
     seeds, prompts = [3, 4], ["a photo of a cat", "the blue bird"]
     found = model.generate(model.condition(prompts), seeds, steps=5, guidance=4.0)
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    if not isinstance(model, FlowModel):
+        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    more: dict[str, Any] = {"latents": model.noise(seeds)}
+    if isinstance(model, Flux):
+        more = {
+            "latents": pack(more["latents"]),
+            "max_sequence_length": pipe.tokenizer_2.model_max_length,
+        }
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompts, latents=model.noise(seeds), num_inference_steps=5, guidance_scale=4.0,
-        output_type="pt",
+        prompts, num_inference_steps=5, guidance_scale=4.0, output_type="pt", height=size,
+        width=size, **more,
     ).images  # fmt: skip
     torch.testing.assert_close((found + 1) / 2, expected, rtol=1e-3, atol=1e-3)
 
@@ -88,12 +156,13 @@ def test_a_population_is_one_batch(family: LatentModels) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("batch", [1, 7, 16, 40])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("precision", "batch"), [("float32", 1), ("float32", 16), ("bfloat16", 7), ("bfloat16", 40)]
+)
 def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str, name: str) -> None:
     path = str(tiny_folder / name)
-    small = load_pipeline(path, ModelSpec("tiny", precision, batch))
-    large = load_pipeline(path, ModelSpec("tiny", precision, 64))
+    small = load_pipeline(path, replace(SPEC, precision=precision, batch=batch))
+    large = load_pipeline(path, replace(SPEC, precision=precision))
     words, latents = vectors(37, width=small.width), small.noise(range(37))
     t = torch.linspace(0, 1, 37)
     hidden = large.condition(["a <disc>"], "<disc>", words)
@@ -107,7 +176,9 @@ def test_calls_count_batch_items(family: LatentModels) -> None:
     family.denoise(family.noise(range(5)), torch.full((5,), 0.5), hidden)
     assert family.calls - before == 5
     family.generate(hidden[:2], [0, 1], steps=3)
-    assert family.calls - before == 5 + 3 * 2 * 2  # steps, pictures, with and without the prompt
+    assert family.calls - before == 5 + 3 * 2 * family.guidance_calls  # steps, pictures
+    family.generate(hidden[:2], [0, 1], steps=3, guidance=1.0)
+    assert family.calls - before == 5 + 3 * 2 * (family.guidance_calls + 1)
 
 
 def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModels) -> None:
@@ -139,45 +210,108 @@ def test_the_vocabulary_holds_whole_words(family: LatentModels) -> None:
     assert family.has_token("cat") and family.has_token("Cat") and not family.has_token("<cat>")
 
 
-@pytest.mark.parametrize("t5", [False, True])
-def test_stable_diffusion_3_reads_prompts_as_diffusers_does(t5: bool) -> None:
-    pipe = tiny.flow_pipeline(t5)
-    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=7)
-    prompts = ["a photo of a dog", "", "the red house " * 20]
-    tokens, _, pooled, _ = pipe.encode_prompt(
-        prompts, None, None, do_classifier_free_guidance=False, max_sequence_length=7
-    )
-    found = model.condition(prompts)
-    torch.testing.assert_close(found[:, :-1], tokens, rtol=1e-4, atol=1e-5)
-    width = pooled.shape[1]
-    torch.testing.assert_close(found[:, -1, :width], pooled, rtol=1e-4, atol=1e-5)
+# Families, the encoders of a word, and how long the parts of its vectors then are.
+CHOICES = [
+    ("flow", "", (16, 16)),
+    ("flow-t5", "t5xxl, clip_l", (16, 40)),
+    ("xl", "", (16, 24)),
+    ("xl", "clip_g", (24,)),
+    ("flux", "", (16,)),
+    ("flux", "clip_l,t5xxl", (16, 20)),
+    ("epsilon", "clip_l", (16,)),
+]
 
 
-def test_a_word_of_stable_diffusion_3_is_in_both_encoders() -> None:
-    pipe = tiny.flow_pipeline()
-    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=0)
-    found = model.condition(["a photo of a <disc>"], "<disc>", model.embed("cat")[None])
-    torch.testing.assert_close(found, model.condition(["a photo of a cat"]))
-    changed = model.embed("cat")[None].clone()
-    for part in (slice(0, 16), slice(16, 32)):
-        changed[..., part] += 1
+@pytest.mark.parametrize(("name", "encoders", "parts"), CHOICES)
+def test_a_word_lives_in_its_encoders(name: str, encoders: str, parts: tuple[int, ...]) -> None:
+    build, family = PIPELINES[name]
+    model = family(build(), replace(SPEC, encoders=encoders))
+    assert set(model.spec.encoders.split(",")) == {
+        e.strip() for e in (encoders or ",".join(model.texts.carriers)).split(",")
+    }
+    assert model.width == sum(parts) and model.vocabulary().parts == parts
+    assert model.embed("cat").shape == (1, sum(parts))
+    cat = model.embed("cat")[None]
+    found = model.condition(["a photo of a <disc>"], "<disc>", cat)
+    whole = model.condition(["a photo of a cat"])
+    if len(parts) == len(model.texts.encoders):
+        torch.testing.assert_close(found, whole)
+    else:  # the other encoders read the prompt without the word
+        assert not torch.allclose(found, whole)
+    for start, end in itertools.pairwise(itertools.accumulate(parts, initial=0)):
+        changed = cat.clone()
+        changed[..., start:end] *= -1
         again = model.condition(["a photo of a <disc>"], "<disc>", changed)
-        assert not torch.allclose(again[..., part], found[..., part])
-        found = again
+        assert not torch.allclose(again, found)
 
 
-@pytest.mark.parametrize("t5", [False, True])
-def test_pictures_of_stable_diffusion_3_are_those_of_diffusers(t5: bool) -> None:
-    pipe = tiny.flow_pipeline(t5)
-    model = StableDiffusion3(pipe, ModelSpec("tiny"), t5_tokens=256)
-    seeds, prompts = [3, 4], ["a photo of a cat", "the blue bird"]
-    found = model.generate(model.condition(prompts), seeds, steps=5, guidance=4.0)
-    pipe.set_progress_bar_config(disable=True)
-    expected = pipe(
-        prompts, latents=model.noise(seeds), num_inference_steps=5, guidance_scale=4.0,
-        output_type="pt", height=16, width=16,
-    ).images  # fmt: skip
-    torch.testing.assert_close((found + 1) / 2, expected, rtol=1e-3, atol=1e-3)
+@pytest.mark.parametrize(("name", "encoders"), [("xl", "t5xxl"), ("flow", "clip_l,clip_h")])
+def test_encoders_that_a_model_has_not_are_refused(name: str, encoders: str) -> None:
+    build, family = PIPELINES[name]
+    with pytest.raises(SettingError, match="encoders of clip_l, clip_g"):
+        family(build(), replace(SPEC, encoders=encoders))
+
+
+@pytest.mark.parametrize("name", ["flux", "xl"])
+def test_the_pooled_prompt_is_that_of_the_end_token(name: str) -> None:
+    """With the end token 2 of the first configs, transformers takes the highest id for the end: a
+    token that was added to the vocabulary, where a prompt has one.
+    """
+    build, family = PIPELINES[name]
+    pipe = build()
+    for part in ("", "_2")[: 1 if name == "flux" else 2]:
+        encoder, words = (getattr(pipe, n + part) for n in ("text_encoder", "tokenizer"))
+        assert encoder.config.eos_token_id == 2
+        words.add_tokens("<added>")
+        encoder.resize_token_embeddings(len(words))
+    prompts = ["a <added> on the beach", "a <added> in the snow"]
+    _, wrong = encoded(pipe, prompts)
+    model = family(pipe, SPEC)
+    _, right = encoded(pipe, prompts)  # the pipeline's encoders are put right when they are taken
+    assert wrong is not None and right is not None
+    # What follows the added token in the prompt did not come through.
+    torch.testing.assert_close(wrong[0], wrong[1])
+    assert not torch.allclose(right[0], right[1])
+    width = right.shape[1]
+    torch.testing.assert_close(model.condition(prompts)[:, -1, :width], right)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_denoiser_without_noise_to_take_off(prediction: str) -> None:
+    """A schedule that ends in pure noise (Lin et al. 2024) has a finite last level."""
+    pipe = tiny.xl_pipeline(prediction)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(
+        pipe.scheduler.config, rescale_betas_zero_snr=True
+    )
+    model = StableDiffusionXL(pipe, SPEC)
+    levels = torch.tensor(model.schedule(4))
+    assert levels.isfinite().all() and levels[0] > 1000
+
+
+def test_schedulers_of_other_processes_are_refused() -> None:
+    pipe = tiny.xl_pipeline()
+    pipe.scheduler = EDMEulerScheduler()
+    with pytest.raises(ModelError, match="EDMEulerScheduler"):
+        StableDiffusionXL(pipe, SPEC)
+    pipe = tiny.xl_pipeline()
+    pipe.vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    with pytest.raises(ModelError, match="one scale"):
+        StableDiffusionXL(pipe, SPEC)
+
+
+@pytest.mark.parametrize(("name", "size"), [("model", 15), ("flow", 18), ("flow", 64), ("flux", 6)])
+def test_sizes_that_a_model_cannot_draw(tiny_folder: Path, name: str, size: int) -> None:
+    with pytest.raises(SettingError, match="--size"):
+        load_pipeline(str(tiny_folder / name), replace(SPEC, size=size))
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
+def test_packing_is_that_of_diffusers(count: int, channels: int, rows: int, columns: int) -> None:
+    height, width = 2 * rows, 2 * columns
+    latents = torch.randn(count, channels, height, width)
+    packed = pack(latents)
+    assert torch.equal(packed, FluxPipeline._pack_latents(latents, count, channels, height, width))
+    assert torch.equal(unpack(packed, height, width), latents)
 
 
 def test_encoding_takes_the_shift_off(images: torch.Tensor) -> None:

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import ModelError
-from evoken.process import DDPM, Process, RectifiedFlow, from_betas
+from evoken.process import DDPM, Process, RectifiedFlow
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
 def process(prediction: str = "epsilon") -> DDPM:
-    return from_betas(SCHEDULER.betas, prediction)
+    return DDPM(SCHEDULER.alphas_cumprod, prediction)
 
 
 def draw(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -103,3 +103,47 @@ def test_each_vector_has_coords_of_its_own() -> None:
 def test_impossible_subspaces_are_refused(kind: str, axes: int) -> None:
     with pytest.raises(SettingError):
         build(kind, axes)
+
+
+@pytest.mark.parametrize("kind", SUBSPACES)
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_each_encoder_is_searched_in_units_of_its_own_spread(kind: str, vectors: int) -> None:
+    """Two encoders, one with embeddings a hundred times as long: none of their axes is common, and
+    standard normal coords move each by the spread of its own vocabulary.
+    """
+    parts = (8, 4)
+    words = torch.cat([vocabulary(0)[:, :8], 100 * vocabulary(1)[:, :4]], 1)
+    axes = WIDTH if kind == "identity" else 6
+    origin, generator = torch.zeros(vectors, WIDTH), torch.Generator().manual_seed(0)
+    subspace = build_subspace(kind, origin, words, axes, generator, parts)
+    assert len(subspace.basis) == axes
+    used = subspace.basis != 0
+    assert not (used[:, :8].any(1) & used[:, 8:].any(1)).any()
+    coords = np.random.default_rng(1).standard_normal((20_000, subspace.dimension))
+    moved = subspace.vectors(coords).double().square()
+    for part in (slice(0, 8), slice(8, 12)):
+        found = moved[..., part].sum(2).mean(0).sqrt()
+        # The prior's axes are random and not rescaled afterwards: equal only on average.
+        tolerance = 0.8 if kind == "prior" else 0.03
+        np.testing.assert_allclose(found.numpy(), spread(words[:, part]), rtol=tolerance)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=3), st.data())
+def test_axes_are_shared_out_in_proportion(parts: list[int], data: st.DataObject) -> None:
+    width = sum(parts)
+    axes = data.draw(st.integers(1, width))
+    words, generator = torch.randn(40, width), torch.Generator().manual_seed(0)
+    try:
+        found = build_subspace("normal", torch.zeros(1, width), words, axes, generator, parts)
+    except SettingError:
+        assert min(parts) * axes < width  # so few that some part would have had none
+        return
+    for block, part in zip((found.basis != 0).split(parts, 1), parts, strict=True):
+        assert abs(int(block.any(1).sum()) - axes * part / width) < 1
+
+
+def test_a_subspace_without_axes_for_every_encoder_is_refused() -> None:
+    generator = torch.Generator()
+    for axes in (1, 13):
+        with pytest.raises(SettingError, match="2 to 12 axes"):
+            build_subspace("pca", torch.zeros(1, 12), vocabulary(), axes, generator, (8, 4))

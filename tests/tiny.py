@@ -1,26 +1,33 @@
 """Very small models of the real classes, with random weights: what tests run on."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
     DiffusionPipeline,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
+    T5TokenizerFast,
 )
 
 from stickers.vocabulary import train_tokenizer
@@ -38,6 +45,28 @@ SENTENCES = [
 def tokenizer() -> CLIPTokenizer:
     """A real CLIP tokenizer that knows a few dozen words."""
     return train_tokenizer(SENTENCES)
+
+
+def t5(width: int, room: int = 512) -> tuple[T5EncoderModel, T5TokenizerFast]:
+    """A T5 and a real T5 tokenizer that knows the sentences' words, and letters."""
+    known = sorted({f"\u2581{word}" for line in SENTENCES for word in line.split()})
+    known += ["\u2581", *"abcdefghijklmnopqrstuvwxyz<>"]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0)]
+    vocabulary += [(token, -1.0 - (len(token) == 1)) for token in known]
+    words = T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=room)
+    size = {"d_model": width, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    return T5EncoderModel(T5Config(vocab_size=len(words), **size)).eval(), words
+
+
+def text_config(
+    words: CLIPTokenizer, width: int = WIDTH, projection: int = WIDTH
+) -> CLIPTextConfig:
+    """With the wrong end token that the configs of Stable Diffusion 1.x, 2.x and XL have."""
+    return CLIPTextConfig(
+        vocab_size=len(words), max_position_embeddings=32, hidden_size=width, intermediate_size=32,
+        num_hidden_layers=2, num_attention_heads=2, projection_dim=projection, hidden_act="gelu",
+        bos_token_id=0, eos_token_id=2, pad_token_id=1,
+    )  # fmt: skip
 
 
 def clip(words: CLIPTokenizer) -> CLIPModel:
@@ -74,6 +103,23 @@ def autoencoder() -> AutoencoderKL:
     ).eval()
 
 
+def unet(**changes: Any) -> UNet2DConditionModel:
+    """For 8 x 8 latents."""
+    size = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**size | changes).eval()
+
+
 def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     """A pipeline of the classes of Stable Diffusion: 16 px pictures, 8 x 8 latents."""
     words = tokenizer()
@@ -84,18 +130,6 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     )
     torch.manual_seed(1)
     vae = autoencoder()
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    )
     scheduler = DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -108,7 +142,7 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=words,
-        unet=unet.eval(),
+        unet=unet(),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -116,7 +150,7 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     )
 
 
-def flow_pipeline(t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipeline:
+def flow_pipeline(with_t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipeline:
     """A pipeline of the classes of Stable Diffusion 3, with two text encoders that differ."""
     words = tokenizer()
     config = clip(words).config.text_config
@@ -138,10 +172,7 @@ def flow_pipeline(t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipel
         pos_embed_max_size=8,
         qk_norm="rms_norm",
     )
-    third = None
-    if t5:
-        size = {"d_model": 40, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-        third = T5EncoderModel(T5Config(vocab_size=len(words), **size)).eval()
+    third, third_words = t5(40) if with_t5 else (None, None)
     return StableDiffusion3Pipeline(
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
@@ -151,7 +182,89 @@ def flow_pipeline(t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipel
         text_encoder_2=second,
         tokenizer_2=words,
         text_encoder_3=third,
-        tokenizer_3=words if t5 else None,
+        tokenizer_3=third_words,
+    )
+
+
+def second_pipeline() -> StableDiffusionPipeline:
+    """A pipeline with the classes and configuration keys of Stable Diffusion 2.1: v-prediction,
+    heads by level, linear projections, padding with "!".
+    """
+    pipe = pipeline("v_prediction")
+    torch.manual_seed(4)
+    pipe.tokenizer.pad_token = "!"
+    pipe.register_modules(
+        text_encoder=CLIPTextModel(text_config(pipe.tokenizer)).eval(),
+        unet=unet(attention_head_dim=(2, 4), use_linear_projection=True),
+    )
+    return pipe
+
+
+def xl_pipeline(prediction: str = "epsilon", zeros: bool = True) -> StableDiffusionXLPipeline:
+    """A pipeline with the classes and configuration keys of Stable Diffusion XL."""
+    first, second = tokenizer(), tokenizer()
+    second.pad_token = "!"
+    torch.manual_seed(5)
+    return StableDiffusionXLPipeline(
+        vae=autoencoder(),
+        text_encoder=CLIPTextModel(text_config(first)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(second, 24, 20)).eval(),
+        tokenizer=first,
+        tokenizer_2=second,
+        unet=unet(
+            cross_attention_dim=WIDTH + 24,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=20 + 6 * 8,
+            transformer_layers_per_block=(1, 2),
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+        ),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=prediction,
+            timestep_spacing="leading",
+            steps_offset=1,
+        ),
+        force_zeros_for_empty_prompt=zeros,
+        add_watermarker=False,
+    )
+
+
+def flux_pipeline(guidance: bool = True) -> FluxPipeline:
+    """A pipeline with the classes and configuration keys of FLUX.1 [dev], or [schnell]."""
+    words = tokenizer()
+    torch.manual_seed(6)
+    encoder, t5_words = t5(20, room=24)
+    vae = autoencoder()
+    vae.register_to_config(shift_factor=0.1)
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=guidance,
+            shift=3.0 if guidance else 1.0,
+            base_shift=0.5,
+            max_shift=1.15,
+            base_image_seq_len=256,
+            max_image_seq_len=4096,
+        ),
+        vae=vae,
+        text_encoder=CLIPTextModel(text_config(words)).eval(),
+        tokenizer=words,
+        text_encoder_2=encoder,
+        tokenizer_2=t5_words,
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=20,
+            pooled_projection_dim=WIDTH,
+            guidance_embeds=guidance,
+            axes_dims_rope=(4, 4, 8),
+        ).eval(),
     )
 
 
@@ -160,6 +273,10 @@ def save(folder: Path) -> Path:
     pipe: DiffusionPipeline = pipeline()
     pipe.save_pretrained(folder / "model")
     flow_pipeline().save_pretrained(folder / "flow")
+    second_pipeline().save_pretrained(folder / "second")
+    xl_pipeline().save_pretrained(folder / "xl")
+    flux_pipeline().save_pretrained(folder / "flux")
+    flux_pipeline(guidance=False).save_pretrained(folder / "schnell")
     whole = clip(pipe.tokenizer)
     whole.save_pretrained(folder / "clip")
     pipe.tokenizer.save_pretrained(folder / "clip")

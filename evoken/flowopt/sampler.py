@@ -16,7 +16,6 @@ from torch import Tensor
 from evoken.arrays import Hidden, Latents, Vectors
 from evoken.errors import SettingError
 from evoken.models.base import Model
-from evoken.models.guidance import guided
 
 Conditioning = TypeVar("Conditioning")
 
@@ -29,7 +28,8 @@ class Sampler(Protocol[Conditioning]):
     Attributes:
         levels: n + 1 levels s of the ODE, from the start down to 0.
         start_scale: latents over the ODE's x at the start; 1 for flows.
-        calls: calls of the denoiser so far, pictures counted; with guidance two per step.
+        calls: calls of the denoiser so far, pictures counted; with classifier-free guidance two per
+            step.
     """
 
     levels: tuple[float, ...]
@@ -54,7 +54,7 @@ class Prompts:
 
     Attributes:
         hidden: N x token x width.
-        guidance: scale of classifier-free guidance; 1 means none, and one call per step.
+        guidance: its scale; 1 means none, and one call per step. See ``Model.guided``.
     """
 
     hidden: Hidden
@@ -88,7 +88,6 @@ class ModelSampler:
         self.model, self.calls = model, 0
         self.levels = last_levels(model.schedule(steps), last)
         self.start_scale = model.process.scale(self.levels[0])
-        self._unconditional = model.condition([""])
 
     def condition(
         self,
@@ -106,12 +105,9 @@ class ModelSampler:
         process = self.model.process
         t = torch.full((len(x),), process.t_of(level))
         latents = x * process.scale(level)
-        hidden, guidance = conditioning.hidden, conditioning.guidance
-        self.calls += len(x) * (1 if guidance == 1 else 2)
-        if guidance == 1:
-            predicted = self.model.denoise(latents, t, hidden)
-        else:
-            predicted = guided(self.model, latents, t, self._unconditional, hidden, guidance)
+        before = self.model.calls
+        predicted = self.model.guided(latents, t, conditioning.hidden, conditioning.guidance)
+        self.calls += self.model.calls - before
         return process.slope(latents, predicted, t)
 
     def rows(self, conditioning: Prompts, rows: Tensor) -> Prompts:

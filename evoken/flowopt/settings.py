@@ -88,7 +88,14 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "invert": {},
-    "edit": {"steps": 15, "eta": 0.1, "fresh": 0.25, "iterations": 6, "guidance": 4.0},
+    "edit": {
+        "steps": 15,
+        "last": 12,
+        "rule": "fixed",
+        "eta": 0.1,
+        "iterations": 6,
+        "guidance": 4.0,
+    },
 }
 FLOW_PRESETS = DEFAULTS | OFFICIAL
 

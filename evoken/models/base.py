@@ -17,29 +17,39 @@ class ModelSpec:
     """Enough to build the same model elsewhere.
 
     Attributes:
-        name: "stickers", "stickers-flow", a folder, or a hub id.
+        name: "stickers", "stickers-flow", a folder, a hub id, or a single-file checkpoint.
         precision: of the denoiser's and the text encoder's arithmetic; weights stay float32.
         batch: the most latents that one forward pass takes; bounds memory, never changes a result.
         device: a torch device.
+        size: side of the images in pixels; 0 means the model's own.
+        encoders: the text encoders that a word lives in, by name and with commas between them; ""
+            means the family's own choice. A model's spec names them.
+        config: of a single-file checkpoint, the folder or hub id of a pipeline of the same kind,
+            whose configuration it is read with; "" means to guess it from the file.
     """
 
     name: str = "stickers"
     precision: str = "float32"
     batch: int = 64
     device: str = "cpu"
+    size: int = 0
+    encoders: str = ""
+    config: str = ""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The whole words of a model's tokenizer.
+    """The whole words of a model's tokenizers.
 
     Attributes:
         words: as they are written in a prompt.
-        vectors: word x width, their token embeddings.
+        vectors: word x width, their token embeddings; of several encoders side by side.
+        parts: width of each encoder's part of the vectors.
     """
 
     words: tuple[str, ...]
     vectors: Tensor
+    parts: tuple[int, ...]
 
 
 class Model(Protocol):
@@ -116,6 +126,15 @@ class Model(Protocol):
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon, v or velocity, see ``process``) for each item."""
 
+    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
+        """The prediction under guidance, in ``guidance_calls`` calls per item; a guidance of 1 is
+        the prediction itself, in one.
+        """
+
+    @property
+    def guidance_calls(self) -> int:
+        """Calls per item of a guided prediction: 2, or 1 where guidance is an input."""
+
     def schedule(self, steps: int) -> list[float]:
         """Steps + 1 levels of the process's ODE, from noise down to 0, for its Euler method."""
 
@@ -125,4 +144,4 @@ class Model(Protocol):
     def generate(
         self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
     ) -> Images:
-        """One picture per row of ``hidden`` and seed, with classifier-free guidance."""
+        """One picture per row of ``hidden`` and seed, guided."""

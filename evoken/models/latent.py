@@ -1,37 +1,127 @@
-"""What all models on latents share: the autoencoder, the noise, the count of calls."""
+"""What all models on latents share: the autoencoder, the word's encoders, the count of calls."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evoken.arrays import Images, Latents
-from evoken.models.base import ModelSpec
+from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.errors import ModelError, SettingError
+from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
+from evoken.models.encoders import TextEncoders
 from evoken.models.text import arithmetic
 
 
-class LatentModel:
-    """A pipeline's autoencoder and denoiser; the families say what the denoiser reads."""
+class LatentModel(ABC):
+    """A pipeline's autoencoder, denoiser and text encoders; the families say what the denoiser
+    reads.
+    """
 
-    def __init__(self, vae: Any, denoiser: Any, function: nn.Module, spec: ModelSpec) -> None:
+    def __init__(
+        self,
+        vae: Any,
+        denoiser: Any,
+        function: nn.Module,
+        texts: TextEncoders,
+        spec: ModelSpec,
+        side: int,
+        patch: int = 1,
+    ) -> None:
         """
         Args:
             function: the denoiser as a function of tensors alone, which all have a row per item;
                 whatever runs a denoiser elsewhere is made from it.
+            side: of the latents that the model was trained for.
+            patch: side of the squares of latents that are one token of the denoiser.
+
+        Raises:
+            ModelError: an autoencoder whose latents are not scaled by one number.
+            SettingError: the size is not possible.
         """
-        self.spec, self.calls, self._function = spec, 0, function
+        self.texts, self.calls, self._function = texts, 0, function
+        self.spec = replace(spec, encoders=",".join(texts.carriers))
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
+        if getattr(vae.config, "latents_mean", None) is not None:
+            raise ModelError("an autoencoder with one scale for its latents",
+                             "one with a mean and a scale for each channel",
+                             "Use another model.")  # fmt: skip
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.size = spec.size or side * factor  # side of the images in pixels
+        if self.size < 1 or self.size % (factor * patch):
+            raise SettingError(f"a size that is a multiple of {factor * patch}", str(self.size),
+                               "Change --size.")  # fmt: skip
+        self._side, self._patch = self.size // factor, patch
+
+    architecture = ""  # see ``Model``
 
     @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return int(self.denoiser.config.sample_size * factor)
+    def encoders(self) -> dict[str, int]:
+        """Widths of the token embeddings of the encoders that a word lives in, by their names."""
+        return {name: self.texts.encoders[name].width for name in self.texts.carriers}
+
+    @property
+    def width(self) -> int:
+        """Length of a token embedding, all of the word's encoders together."""
+        return self.texts.width
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that embeddings can be borrowed from."""
+        return self.texts.vocabulary()
+
+    def embed(self, phrase: str) -> Vectors:
+        """Token x width: the embeddings of the phrase's tokens."""
+        return self.texts.embed(phrase)
+
+    def has_token(self, placeholder: str) -> bool:
+        """Whether the placeholder is already a token of a tokenizer."""
+        return self.texts.has_token(placeholder)
+
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return self.texts.prompt_room
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return self.texts.count_tokens(prompt)
+
+    @abstractmethod
+    def condition(
+        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
+    ) -> Hidden:
+        """What the denoiser reads of each prompt; see ``Model``."""
+
+    @abstractmethod
+    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
+        """The prediction for each item of the batch."""
+
+    guidance_calls = 2
+
+    @torch.no_grad()
+    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
+        """The prediction pushed away from what is predicted without a prompt.
+
+        Source: Ho & Salimans 2022, classifier-free guidance.
+        """
+        if guidance == 1:
+            return self.denoise(latents, t, hidden)
+        both = torch.cat([self._unconditional.expand(len(hidden), -1, -1), hidden])
+        predicted = self.denoise(latents.repeat(2, 1, 1, 1), t.repeat(2), both)
+        without, with_prompt = predicted.chunk(2)
+        return without + guidance * (with_prompt - without)
+
+    @cached_property
+    def _unconditional(self) -> Hidden:
+        """1 x token x width: what the model was trained to read where there is no prompt."""
+        return self.condition([""])
 
     @property
     def _shift(self) -> float:
@@ -59,8 +149,7 @@ class LatentModel:
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
-        side = self.denoiser.config.sample_size
-        shape = (1, self.denoiser.config.in_channels, side, side)
+        shape = (1, self.vae.config.latent_channels, self._side, self._side)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 

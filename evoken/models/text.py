@@ -1,13 +1,14 @@
-"""CLIP text encoders whose input embeddings are arguments."""
+"""Text encoders whose input embeddings are arguments: CLIP's and T5."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evoken.arrays import Vectors
+from evoken.arrays import Hidden, Vectors
 from evoken.errors import WordError
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
@@ -20,12 +21,19 @@ def arithmetic(spec: ModelSpec) -> torch.autocast:
 
 
 class TextEncoder:
-    """An encoder of transformers (``CLIPTextModel``, with projection or without), its tokenizer."""
+    """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer."""
 
     def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
         self.encoder.to(spec.device).eval().requires_grad_(False)
         self.table: nn.Embedding = encoder.get_input_embeddings()
+        self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
+        self._start: list[int] = [tokenizer.bos_token_id]
+        tower = getattr(encoder, "text_model", encoder)
+        if tower.eos_token_id == 2:
+            # The configs of the first CLIPs are wrong here, and transformers then takes the pooled
+            # output where the highest id stands: at an added token, where a prompt has one.
+            tower.eos_token_id = tokenizer.eos_token_id
 
     @property
     def width(self) -> int:
@@ -38,14 +46,15 @@ class TextEncoder:
 
         Differs: the paper's Eq. 4 takes every token.
         """
-        found = {
-            token.removesuffix("</w>"): i
-            for token, i in self.tokenizer.get_vocab().items()
-            if token.endswith("</w>") and len(token) > 6 and token.removesuffix("</w>").isalpha()
-        }
-        words = tuple(sorted(found))
+        tokens = self.tokenizer.get_vocab().items()
+        found = {word: i for token, i in tokens if (word := self._whole_word(token))}
+        words = tuple(sorted(w for w in found if len(w) > 2 and w.isalpha()))
         ids = torch.tensor([found[w] for w in words], device=self.table.weight.device)
-        return Vocabulary(words, self.table.weight[ids].detach().clone())
+        return Vocabulary(words, self.table.weight[ids].detach().clone(), (self.width,))
+
+    def _whole_word(self, token: str) -> str:
+        """The word that a token is, or "" if it is only a part of words."""
+        return token.removesuffix("</w>") if token.endswith("</w>") else ""
 
     def embed(self, phrase: str) -> Vectors:
         """Token x width: the embeddings of the phrase's tokens."""
@@ -56,13 +65,14 @@ class TextEncoder:
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token."""
-        vocabulary = self.tokenizer.get_vocab()
-        return any(p in vocabulary for p in (placeholder, placeholder.lower() + "</w>"))
+        found = self.tokenizer.get_vocab()
+        words = (placeholder, placeholder.lower())
+        return placeholder in found or any(self._whole_word(t) in words for t in found)
 
     @property
     def prompt_room(self) -> int:
         """Most tokens of a prompt that are read, without start and end."""
-        return int(self.tokenizer.model_max_length) - 2
+        return self.room - len(self._start) - 1
 
     def count_tokens(self, prompt: str) -> int:
         """Length of a prompt in tokens, without start and end."""
@@ -78,21 +88,20 @@ class TextEncoder:
         The stand-in at those places is the first ordinary token: an id above the end-of-text token
         would move the pooled output of some CLIP text encoders.
         """
-        room = self.tokenizer.model_max_length
-        ids: list[int] = [self.tokenizer.bos_token_id]
+        ids = self._start.copy()
         places: list[int] = []
         for i, piece in enumerate(prompt.split(placeholder) if count else [prompt]):
             if i:
                 places += range(len(ids), len(ids) + count)
                 ids += [0] * count
             ids += self._ids(piece)
-        if places and places[-1] > room - 2:
-            raise WordError(f"a prompt of at most {room - 2} tokens",
-                            f"{len(ids) - 1} in {prompt!r}",
+        if places and places[-1] > self.room - 2:
+            raise WordError(f"a prompt of at most {self.prompt_room} tokens",
+                            f"{len(ids) - len(self._start)} in {prompt!r}",
                             "Shorten it, or put the placeholder earlier.")  # fmt: skip
-        ids = [*ids[: room - 1], self.tokenizer.eos_token_id]
+        ids = [*ids[: self.room - 1], self.tokenizer.eos_token_id]
         pad = self.tokenizer.pad_token_id
-        return ids + [pad] * (room - len(ids)), places
+        return ids + [pad] * (self.room - len(ids)), places
 
     @torch.no_grad()
     def encode(
@@ -124,6 +133,24 @@ class TextEncoder:
             return in_batches(encode, self.spec.batch, *inputs).float()
 
 
+class T5Encoder(TextEncoder):
+    """The encoder of a T5, and its tokenizer."""
+
+    def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec, room: int) -> None:
+        """
+        Args:
+            room: tokens of every prompt, end and padding included.
+        """
+        self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
+        self.encoder.to(spec.device).eval().requires_grad_(False)
+        # get_input_embeddings() is another layer of the same weights, and is not called.
+        self.table = encoder.encoder.embed_tokens
+        self.room, self._start = room, []
+
+    def _whole_word(self, token: str) -> str:
+        return token.removeprefix("▁") if token.startswith("▁") else ""
+
+
 @contextmanager
 def substituted_embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
     """Within the block, the embedding layer returns ``embedded`` instead of looking ids up. This is
@@ -137,3 +164,25 @@ def substituted_embeddings(table: nn.Embedding, embedded: Tensor | None = None) 
         yield
     finally:
         hook.remove()
+
+
+def joined(tokens: Tensor, pooled: Tensor, width: int = 0) -> Hidden:
+    """Item x token + 1 x width: the tokens, and the pooled prompt as one more row; the shorter
+    rows, and all that are shorter than ``width``, end in zeros.
+    """
+    width = max(width, tokens.shape[-1], pooled.shape[-1])
+    both = (F.pad(x, (0, width - x.shape[-1])) for x in (tokens, pooled))
+    return torch.cat(list(both), 1)
+
+
+def penultimate(out: Any) -> Tensor:
+    """Of a CLIP's output: the states before the last layer."""
+    states: Tensor = out.hidden_states[-2]
+    return states
+
+
+def tokens_and_pooled(out: Any) -> Tensor:
+    """Of the output of a CLIP with projection: the states before the last layer, and the projected
+    summary as one more row.
+    """
+    return joined(penultimate(out), out.text_embeds[:, None])

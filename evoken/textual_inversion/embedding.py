@@ -78,7 +78,7 @@ def fitted(word: Word, model: Model) -> Word:
     if not chosen or len(chosen) < len(model.encoders):
         raise WordError(f"a word of width {model.width} for {model.spec.name}",
                         f"width {word.vectors.shape[1]}",
-                        "Use the model that it was learned on.")  # fmt: skip
+                        "Use the model and --encoders that it was learned on.")  # fmt: skip
     return Word(word.placeholder, torch.cat(chosen, 1), model.encoders)
 
 

@@ -53,8 +53,15 @@ def random_vectors(vocabulary: Vocabulary, count: int, generator: torch.Generato
 
 
 def _typical_norm(vectors: Vectors, vocabulary: Vocabulary) -> Vectors:
-    typical = vocabulary.vectors.norm(dim=1).median()
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12) * typical
+    """Each encoder's part as long as the words of its vocabulary are."""
+    widths = list(vocabulary.parts)
+    scaled = []
+    for part, words in zip(
+        vectors.split(widths, 1), vocabulary.vectors.split(widths, 1), strict=True
+    ):
+        typical = words.norm(dim=1).median()
+        scaled.append(part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) * typical)
+    return torch.cat(scaled, 1)
 
 
 def initial_vectors(

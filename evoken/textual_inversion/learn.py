@@ -29,7 +29,7 @@ from evoken.textual_inversion.objective import (
     Objective,
 )
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.subspace import Subspace, build_subspace
+from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
 
@@ -121,14 +121,16 @@ class Learner:
 
     def _validation_calls(self) -> int:
         s = self.settings
-        return s.validation_draws if s.objective == "denoising" else 8 * 10 * 2
+        per_picture = 10 * self.model.guidance_calls
+        return s.validation_draws if s.objective == "denoising" else 8 * per_picture
 
     def _calls_at_start(self) -> int:
         return self._setup_calls + self._validation_calls()
 
     def _calls_per_generation(self) -> int:
         s = self.settings
-        per_candidate = s.draws if s.objective == "denoising" else 2 * 10 * 2
+        per_picture = 10 * self.model.guidance_calls
+        per_candidate = s.draws if s.objective == "denoising" else 2 * per_picture
         return s.popsize * per_candidate + self._validation_calls()
 
     @property
@@ -266,14 +268,13 @@ def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None)
                              s.start, temperature)  # fmt: skip
     if "unit-norm" in s.mistakes:
         origin = torch.nn.functional.normalize(origin, dim=1)
-    vocabulary = model.vocabulary().vectors
+    vocabulary = model.vocabulary()
     if "added-mean" in s.mistakes:
-        origin = origin + vocabulary.mean(0)
-    words, width = vocabulary.shape
-    most = {"identity": width, "pca": min(256, width, words - 1)}.get(s.subspace, min(256, width))
-    axes = s.axes or most
-    return build_subspace(s.subspace, origin, vocabulary, axes,
-                          torch_generator(s.seed, 0, "subspace"),
+        origin = origin + vocabulary.vectors.mean(0)
+    most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
+    axes = s.axes or (most if s.subspace == "identity" else min(256, most))
+    return build_subspace(s.subspace, origin, vocabulary.vectors, axes,
+                          torch_generator(s.seed, 0, "subspace"), vocabulary.parts,
                           unit_axes="unit-axes" in s.mistakes)  # fmt: skip
 
 

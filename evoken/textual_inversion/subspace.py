@@ -4,7 +4,9 @@ All bases share one scale: standard normal coords move a vector, on average over
 spread of the vocabulary (the root of its total variance). So one sigma means one thing everywhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -93,21 +95,32 @@ def _scaled(basis: Tensor, vocabulary: Tensor) -> Tensor:
     return (basis * (spread(vocabulary) / basis.square().sum().sqrt())).float()
 
 
+def most_axes(kind: str, words: int, parts: Sequence[int]) -> list[int]:
+    """The most axes that a vocabulary of so many words has for each part of its vectors."""
+    return [min(width, words - 1) if kind == "pca" else width for width in parts]
+
+
 def build_subspace(
     kind: str,
     origin: Vectors,
     vocabulary: Tensor,
     axes: int,
     generator: torch.Generator,
+    parts: Sequence[int] = (),
     stretch: float = 1.0,
     unit_axes: bool = False,
 ) -> Subspace:
     """The subspace of a run.
 
+    Vectors of several encoders are searched in the sum of a subspace for each: an axis moves one
+    encoder's part alone, in units of the spread of that encoder's vocabulary. Axes of the whole
+    would follow whichever encoder has the longer embeddings.
+
     Args:
         kind: one of SUBSPACES.
-        axes: axes per vector (d), at most the width, and for "pca" less than the number of words;
-            "identity" has just the width.
+        axes: axes per vector (d), at most the width, and for "pca" less than the number of words
+            for each part; "identity" has just the width. Parts get them in proportion.
+        parts: width of each encoder's part; by default there is one.
         unit_axes: "pca" with the paper's axes of length 1.
 
     Raises:
@@ -116,17 +129,22 @@ def build_subspace(
     words, width = vocabulary.shape
     if kind not in SUBSPACES:
         raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
-    most = min(width, words - 1) if kind == "pca" else width
-    least = width if kind == "identity" else 1
-    if not least <= axes <= most:
-        raise SettingError(f"{least} to {most} axes for the subspace {kind!r}", str(axes),
+    parts = parts or (width,)
+    most = most_axes(kind, words, parts)
+    ends = [round(axes * end / sum(most)) for end in accumulate(most, initial=0)]
+    shares = [end - start for start, end in pairwise(ends)]
+    least = width if kind == "identity" else len(parts)
+    if not least <= axes <= sum(most) or not all(shares):
+        raise SettingError(f"{least} to {sum(most)} axes for the subspace {kind!r}", str(axes),
                            "Change --axes, or --subspace.")  # fmt: skip
-    if kind == "pca":
-        basis = (unit_pca_basis if unit_axes else pca_basis)(vocabulary, axes)
-    elif kind == "prior":
-        basis = prior_basis(vocabulary, axes, stretch, generator)
-    elif kind == "normal":
-        basis = normal_basis(vocabulary, axes, generator)
-    else:
-        basis = identity_basis(vocabulary)
-    return Subspace(origin.cpu(), basis.cpu())
+    blocks = []
+    for part, share in zip(vocabulary.split(list(parts), 1), shares, strict=True):
+        if kind == "pca":
+            blocks.append((unit_pca_basis if unit_axes else pca_basis)(part, share))
+        elif kind == "prior":
+            blocks.append(prior_basis(part, share, stretch, generator))
+        elif kind == "normal":
+            blocks.append(normal_basis(part, share, generator))
+        else:
+            blocks.append(identity_basis(part))
+    return Subspace(origin.cpu(), torch.block_diag(*blocks).cpu())

@@ -1,0 +1,94 @@
+"""The whole architecture of Stable Diffusion 1.5 on a CPU: seconds per call, and memory.
+
+    python -m benchmarks.sd15 [--size 256] [--batches 2] [--threads 1]
+
+The configurations are those of the real model; the weights are random, which costs the same time.
+The tokenizer is that of the stickers, and its words do not matter here either. Calls are made in
+the smallest batch that the program makes.
+"""
+
+import argparse
+import resource
+import time
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from benchmarks import figures
+from evoken.models.base import ModelSpec
+from evoken.models.batches import UNIT
+from evoken.models.embedded import STICKERS
+from evoken.models.stable_diffusion import StableDiffusion
+
+
+def pipeline() -> StableDiffusionPipeline:
+    """The parts of Stable Diffusion 1.5, with random weights."""
+    text = CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+        num_attention_heads=12, max_position_embeddings=77, hidden_act="quick_gelu",
+        projection_dim=768, bos_token_id=0, eos_token_id=2, pad_token_id=1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=64, in_channels=4, out_channels=4, cross_attention_dim=768,
+        attention_head_dim=8, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        sample_size=512, scaling_factor=0.18215, shift_factor=None,
+    )  # fmt: skip
+    words = CLIPTokenizer.from_pretrained(STICKERS / "stickers/tokenizer", model_max_length=77)
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(text),
+        tokenizer=words,
+        unet=unet,
+        scheduler=PNDMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+            skip_prk_steps=True,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = StableDiffusion(pipeline(), ModelSpec("sd15", size=options.size, batch=UNIT))
+    hidden = model.condition(["a photo of a cat"]).expand(UNIT, -1, -1)
+    latents, t = model.noise(range(UNIT)), torch.linspace(0.1, 0.9, UNIT)
+    seconds = []
+    for _ in range(options.batches):
+        started = time.perf_counter()
+        predicted = model.denoise(latents, t, hidden)
+        seconds.append((time.perf_counter() - started) / UNIT)
+        print(f"{seconds[-1]:.2f} s per call", flush=True)
+    assert predicted.isfinite().all() and predicted.shape == latents.shape
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    figures.update(
+        {
+            f"speed.sd15_seconds_per_call_{options.size}": figures.spread(seconds),
+            f"speed.sd15_gigabytes_{options.size}": round(memory, 1),
+            "speed.sd15_parameters_millions": round(
+                sum(p.numel() for p in model.denoiser.parameters()) / 1e6
+            ),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The text encoders of a model side by side, and which of them a word lives in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Vectors
+from evoken.errors import SettingError, WordError
+from evoken.models.base import Vocabulary
+from evoken.models.text import TextEncoder
+
+Reads = Mapping[str, Callable[[Any], Tensor]]  # by encoder: what is taken of its output
+
+
+class TextEncoders:
+    """Encoders by name. A word's vectors are those of its encoders side by side; the other encoders
+    read the prompt without the word.
+
+    Attributes:
+        carriers: names of the encoders that a word lives in, in the model's order.
+    """
+
+    def __init__(
+        self, encoders: Mapping[str, TextEncoder], asked: str, default: Sequence[str]
+    ) -> None:
+        """
+        Args:
+            asked: names with commas between them; "" means ``default``.
+
+        Raises:
+            SettingError: the model has no encoder of such a name.
+        """
+        self.encoders = encoders
+        names = [n.strip() for n in asked.split(",")] if asked else list(default)
+        if unknown := [n for n in names if n not in encoders]:
+            raise SettingError(f"encoders of {', '.join(encoders)}", repr(", ".join(unknown)),
+                               "Change --encoders.")  # fmt: skip
+        self.carriers = tuple(n for n in encoders if n in names)
+
+    @property
+    def _carrying(self) -> list[TextEncoder]:
+        return [self.encoders[n] for n in self.carriers]
+
+    @property
+    def width(self) -> int:
+        """Length of a token embedding, all of the word's encoders together."""
+        return sum(text.width for text in self._carrying)
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that all of the word's encoders know."""
+        found = [text.vocabulary() for text in self._carrying]
+        if len(found) == 1:
+            return found[0]
+        places = [{word: i for i, word in enumerate(v.words)} for v in found]
+        shared = tuple(w for w in found[0].words if all(w in place for place in places))
+        vectors = [
+            v.vectors[torch.tensor([place[w] for w in shared], device=v.vectors.device)]
+            for v, place in zip(found, places, strict=True)
+        ]
+        return Vocabulary(
+            shared, torch.cat(vectors, 1), tuple(text.width for text in self._carrying)
+        )
+
+    def embed(self, phrase: str) -> Vectors:
+        """Token x width: the embeddings of the phrase's tokens."""
+        found = [text.embed(phrase) for text in self._carrying]
+        lengths = [len(vectors) for vectors in found]
+        if len(set(lengths)) > 1:
+            raise WordError("a phrase of as many tokens in all text encoders",
+                            f"{' and '.join(map(str, lengths))} for {phrase!r}",
+                            "Use one common word.")  # fmt: skip
+        return torch.cat(found, 1)
+
+    def has_token(self, placeholder: str) -> bool:
+        """Whether the placeholder is already a token of a tokenizer."""
+        return any(text.has_token(placeholder) for text in self.encoders.values())
+
+    @property
+    def _widest(self) -> TextEncoder:
+        """The encoder that reads the most of a prompt."""
+        return max(self.encoders.values(), key=lambda text: text.prompt_room)
+
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return self._widest.prompt_room
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return self._widest.count_tokens(prompt)
+
+    def encode(
+        self, prompts: Sequence[str], placeholder: str, vectors: Vectors | None, reads: Reads
+    ) -> dict[str, Tensor]:
+        """By encoder: what is read of candidate * prompt, candidates outermost; without vectors, of
+        every prompt.
+        """
+        parts: dict[str, Vectors] = {}
+        if vectors is not None:
+            split = vectors.split([text.width for text in self._carrying], -1)
+            parts = dict(zip(self.carriers, split, strict=True))
+        plain = [p.replace(placeholder, "") if placeholder else p for p in prompts]
+        found = {}
+        for name, text in self.encoders.items():
+            if name in self.carriers:
+                found[name] = text.encode(prompts, placeholder, parts.get(name), reads[name])
+            else:
+                states = text.encode(plain, "", None, reads[name])
+                candidates = 1 if vectors is None else len(vectors)
+                found[name] = states.repeat(candidates, 1, 1)
+        return found

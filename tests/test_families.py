@@ -1,0 +1,113 @@
+"""Every family from the command line: learn, generate, evaluate; and invert and edit where a model
+is a flow.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner, Result
+
+from evoken.cli import app
+from evoken.run import Run
+from tests import ldm, tiny
+from tests.conftest import make_photos
+
+SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80")
+FEW = ("--count", 1, "--steps", 2)
+# Families, what is asked for, the encoders that a word then lives in, and its width.
+CASES = [
+    ("second", "", "clip_l", 16),
+    ("xl", "", "clip_l,clip_g", 16 + 24),
+    ("schnell", "", "clip_l", 16),
+    ("flux", "clip_l,t5xxl", "clip_l,t5xxl", 16 + 20),
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "disc")
+
+
+def evoken(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def done(*arguments: object) -> str:
+    result = evoken(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def learn(tiny_folder: Path, family: str, encoders: str) -> Run:
+    more = ("--encoders", encoders) if encoders else ()
+    done("learn", "disc", "--model", tiny_folder / family, "--clip", tiny_folder / "clip",
+         "--size", 16, *SMALL, *more)  # fmt: skip
+    return Run.open(Path("runs/disc"))
+
+
+@pytest.mark.parametrize(("family", "asked", "encoders", "width"), CASES)
+def test_a_word_is_learned_and_drawn(
+    tiny_folder: Path, family: str, asked: str, encoders: str, width: int
+) -> None:
+    run = learn(tiny_folder, family, asked)
+    assert run.config["model"]["encoders"] == encoders
+    assert run.config["model"]["size"] == 16
+    assert run.word().vectors.shape == (1, width)
+    with safe_open("runs/disc/learned_embeds.safetensors", "pt") as word:
+        names = encoders.split(",")
+        assert set(word.keys()) == ({"<disc>"} if len(names) == 1 else set(names))
+    done("generate", "a <disc> on the beach", "--word", "runs/disc", *FEW)
+    with Image.open("pictures/a-disc-on-the-beach-0-00.png") as picture:
+        assert picture.size == (16, 16)
+
+
+def test_a_word_of_flux_is_measured_and_edits(tiny_folder: Path) -> None:
+    learn(tiny_folder, "flux", "clip_l,t5xxl")
+    assert "reconstruction" in done("evaluate", "runs/disc", "--count", 2)
+    # The word's file says which encoders it is for.
+    model = ("--model", tiny_folder / "flux", "--size", 16)
+    word = ("--word", "runs/disc/learned_embeds.safetensors")
+    for name, encoders in (("file", ()), ("both", ("--encoders", "clip_l,t5xxl")),
+                           ("one", ("--encoders", "clip_l"))):  # fmt: skip
+        done("generate", "a <disc>", *word, *FEW, *model, *encoders, "--output", name)
+    file, both, one = (Path(n, "a-disc-0-00.png").read_bytes() for n in ("file", "both", "one"))
+    assert file == both != one
+    few = ("--steps", 4, "--iterations", 2)
+    done("invert", "disc/0.png", "--prompt", "a cat", *model, *few, "--output", "runs/inverted")
+    # Model, size and encoders are those of the word's run.
+    done("edit", "disc/0.png", "--from", "a cat", "--to", "a <disc>", "--word", "runs/disc", *few,
+         "--clip", tiny_folder / "clip", "--guidance", 3, "--output", "runs/edited")  # fmt: skip
+    lines = Path("runs/edited/records.jsonl").read_text().splitlines()
+    calls = [json.loads(line)["calls"] for line in lines]
+    # Every update runs 3 of the 4 steps, the preset's share: one call each, guided or not.
+    assert [calls[1] - calls[0], calls[2] - calls[1]] == [3, 3]
+
+
+def test_a_single_file_draws_as_its_folder(tiny_folder: Path) -> None:
+    file = ldm.save(tiny.pipeline(), Path("one.safetensors"))
+    done("generate", "a cat", "--model", file, "--model-config", tiny_folder / "model", *FEW)
+    done("generate", "a cat", "--model", tiny_folder / "model", *FEW, "--output", "folder")
+    one, other = (Path(p) / "a-cat-0-00.png" for p in ("pictures", "folder"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--model", "./one.ckpt"), "nothing is ever unpickled"),
+        (("--encoders", "clip_h"), "encoders of clip_l"),
+        (("--size", "-16"), "--size"),
+        (("--size", "17"), "multiple of"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    tiny_folder: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    Path("one.ckpt").write_bytes(b"not read")
+    result = evoken("generate", "a cat", "--model", tiny_folder / "model", *arguments)
+    assert result.exit_code == 2 and word in result.stderr
+    assert result.stderr.startswith("error: expected ") and result.stderr.count("\n") == 1

@@ -1,0 +1,98 @@
+"""Models from folders and single files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evoken.errors import ModelError
+from evoken.models.base import ModelSpec
+from evoken.models.embedded import load_model
+from tests import ldm, tiny
+
+UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Stable Diffusion in one file; beside it the same as a folder, ``whole``, and the folder
+    ``config`` without weights.
+    """
+    pipe = tiny.pipeline()
+    pipe.save_pretrained(tmp_path / "whole")
+    shutil.copytree(
+        tmp_path / "whole", tmp_path / "config", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    return ldm.save(pipe, tmp_path / "one.safetensors")
+
+
+def spec(file: Path) -> ModelSpec:
+    return ModelSpec(str(file), config=str(file.parent / "config"))
+
+
+def test_a_single_file_is_the_pipeline_it_was_made_from(checkpoint: Path) -> None:
+    expected = load_model(ModelSpec(str(checkpoint.parent / "whole")))
+    found = load_model(spec(checkpoint))
+    hidden = expected.condition(["a cat"])
+    assert torch.equal(found.condition(["a cat"]), hidden)
+    pictures = expected.generate(hidden, [1], 3)
+    assert torch.equal(found.generate(hidden, [1], 3), pictures)
+    assert torch.equal(found.encode(pictures), expected.encode(pictures))
+
+
+@pytest.mark.parametrize("part", ["cond_stage_model", "first_stage_model", "model.diffusion_model"])
+def test_a_file_that_lacks_a_part_is_refused(checkpoint: Path, part: str) -> None:
+    weights = load_file(checkpoint)
+    save_file({k: v for k, v in weights.items() if not k.startswith(part)}, checkpoint)
+    with pytest.raises(ModelError, match=r"one\.safetensors|all weights"):
+        load_model(spec(checkpoint))
+
+
+def test_a_file_that_lacks_weights_is_refused(checkpoint: Path) -> None:
+    weights = load_file(checkpoint)
+    save_file({k: v for k, v in weights.items() if "middle_block" not in k}, checkpoint)
+    with pytest.raises(ModelError, match="all weights"):
+        load_model(spec(checkpoint))
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
+def test_a_file_without_its_configuration_says_what_to_give(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be fetched."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="--model-config"):
+        load_model(ModelSpec(str(checkpoint)))
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin", "model.txt"])
+def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not read")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(ModelSpec(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_weights_in_the_folder_are_refused(checkpoint: Path, name: str) -> None:
+    (checkpoint.parent / "config" / name).write_bytes(b"not read")
+    with pytest.raises(ModelError, match="nothing is ever unpickled"):
+        load_model(spec(checkpoint))
+
+
+def test_a_damaged_file(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"one\.safetensors"):
+        load_model(spec(checkpoint))
+
+
+def test_a_folder_of_another_family(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder / "xl", tmp_path / "other")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "KandinskyPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="KandinskyPipeline"):
+        load_model(ModelSpec(str(folder)))
