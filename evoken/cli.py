@@ -14,12 +14,14 @@ from evoken.cli_common import (
     Device,
     ModelName,
     Precision,
+    RuntimeName,
     Seed,
     WordPath,
     errors,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    start_model,
 )
 from evoken.errors import SettingError
 
@@ -93,8 +95,9 @@ def learn(
     ] = None,
     seed: Seed = 0,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Learn a word from three to five images of one thing or one style."""
     given = {
@@ -107,7 +110,13 @@ def learn(
         "mistakes": tuple(mistake) if mistake else None,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
-    spec = {"name": model, "precision": precision, "batch": batch, "device": device}
+    spec = {
+        "name": model,
+        "precision": precision,
+        "batch": batch,
+        "device": device,
+        "runtime": runtime,
+    }
     folder: list[Path] = []
 
     def advice() -> str:
@@ -135,7 +144,6 @@ def _concept(images: Path | None) -> tuple[Path, str]:
 def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
-    from evoken.models.embedded import load_model
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
 
@@ -143,7 +151,7 @@ def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
         raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
-    model = load_model(run.spec)
+    model = start_model(run.spec)
     clip = _clip(run.settings, run.clip)
     return run, Learner(run.settings, model, run.images(model.size), clip)
 
@@ -161,14 +169,14 @@ def _create(
     quiet()
     from evoken.images import load_images
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import default_clip, load_model
+    from evoken.models.embedded import default_clip
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.settings import preset
 
     spec = ModelSpec(**spec_values)
     settings = preset(preset_name, placeholder=placeholder, **changes)
-    model = load_model(spec)
+    model = start_model(spec)
     found = load_images(images, model.size)
     if found.ignored:
         typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
@@ -206,8 +214,9 @@ def generate(
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
     seed: Seed = 0,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
     with errors():
@@ -216,12 +225,11 @@ def generate(
         from evoken.images import grid, png, to_pictures
         from evoken.metrics import pictures_of
         from evoken.models.base import ModelSpec
-        from evoken.models.embedded import load_model
 
         learned, of_word = load_word_and_spec(word)
         spec = of_word or ModelSpec()
-        spec = ModelSpec(model or spec.name, precision, batch, device)
-        loaded = load_model(spec)
+        spec = ModelSpec(model or spec.name, precision, batch, device, runtime)
+        loaded = start_model(spec)
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
         _check_word(learned, prompt, loaded)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)

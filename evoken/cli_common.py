@@ -14,15 +14,22 @@ from evoken.errors import EvokenError
 if TYPE_CHECKING:
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
+    from evoken.models.embedded import LatentModels
     from evoken.textual_inversion.embedding import Word
 
 ModelName = Annotated[
     str,
     typer.Option("--model", help="'stickers', 'stickers-flow', a folder, or a hub id."),
 ]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
-Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
+Precision = Annotated[str, typer.Option(help="Of arithmetic: float32, bfloat16 or float16.")]
+Batch = Annotated[
+    int, typer.Option(help="Most latents per forward pass, for memory only; 0: what fits.")
+]
 Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
+RuntimeName = Annotated[
+    str,
+    typer.Option("--runtime", help="Of the denoiser: torch, torch-int8, onnx or openvino."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random number.")]
 WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
 
@@ -51,6 +58,16 @@ def quiet() -> None:
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+
+
+def start_model(spec: ModelSpec) -> LatentModels:
+    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
+    from evoken.models.embedded import load_model, start
+
+    model = load_model(spec)
+    if check := start(model):
+        typer.echo(f"Exported for later runs: {check}.")
+    return model
 
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:

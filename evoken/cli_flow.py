@@ -12,11 +12,13 @@ from evoken.cli_common import (
     Device,
     ModelName,
     Precision,
+    RuntimeName,
     WordPath,
     errors,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    start_model,
 )
 from evoken.errors import SettingError
 
@@ -69,15 +71,16 @@ def invert(
     resume: Resume = None,
     seed: Seed = None,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
     changes: dict[str, Any] = {
         "steps": steps, "last": last, "start": start, "tolerance": tolerance, "rule": rule,
         "eta": eta, "iterations": iterations, "guidance": guidance, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {"precision": precision, "batch": batch, "device": device, "runtime": runtime}
     _start(
         "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
     )
@@ -108,8 +111,9 @@ def edit(
     resume: Resume = None,
     seed: Seed = None,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
@@ -117,7 +121,7 @@ def edit(
         "eta": eta, "iterations": iterations, "source_guidance": source_guidance,
         "guidance": guidance, "patience": patience, "seed": seed,
     }  # fmt: skip
-    spec = {"precision": precision, "batch": batch, "device": device}
+    spec = {"precision": precision, "batch": batch, "device": device, "runtime": runtime}
     asked = (pictures, source, target, word)
     _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
 
@@ -143,8 +147,9 @@ def step_size(
     last: Annotated[int, typer.Option(help="Use the last n of them; 0 means all.")] = 0,
     iterations: Annotated[int, typer.Option(help="Calls of the whole process.", min=1)] = 8,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
     with errors():
@@ -153,9 +158,8 @@ def step_size(
         from evoken.flowopt.sampler import ModelSampler
         from evoken.flowopt.step_size import estimate_step_size
         from evoken.models.base import ModelSpec
-        from evoken.models.embedded import load_model
 
-        loaded = load_model(ModelSpec(model, precision, batch, device))
+        loaded = start_model(ModelSpec(model, precision, batch, device, runtime))
         task, images = _task((pictures, prompt, "", None), loaded.size)
         sampler = ModelSampler(loaded, steps, last)
         prompts = sampler.condition(task.sources)
@@ -208,11 +212,10 @@ def _start(
 
 def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
     from evoken.flowopt.folder import FlowRun
-    from evoken.models.embedded import load_model
 
     run = FlowRun.open(path)
     clip = load_clip_if_any(run.config["clip"], False) if run.config["targets"] else None
-    return run, load_model(run.spec), clip
+    return run, start_model(run.spec), clip
 
 
 def _create(
@@ -230,7 +233,7 @@ def _create(
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import default_clip, load_model
+    from evoken.models.embedded import default_clip
 
     pictures, _, target, word = asked
     edits = None
@@ -243,7 +246,7 @@ def _create(
     _, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "") or (of_word.name if of_word else "")
     model_spec = ModelSpec(name or "stickers-flow", **spec)
-    model = load_model(model_spec)
+    model = start_model(model_spec)
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
     if task.word is not None and task.word.vectors.shape[1] != model.width:
         raise SettingError(f"a word of width {model.width} for {model_spec.name}",

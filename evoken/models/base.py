@@ -9,7 +9,8 @@ from torch import Tensor
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.process import Process
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
+RUNTIMES = ("torch", "torch-int8", "onnx", "openvino")
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,17 @@ class ModelSpec:
     Attributes:
         name: "stickers", "stickers-flow", a folder, or a hub id.
         precision: of the denoiser's and the text encoder's arithmetic; weights stay float32.
-        batch: the most latents that one forward pass takes; bounds memory, never changes a result.
+        batch: the most latents that one forward pass takes, 0 for as many as memory holds; never
+            changes a result.
         device: a torch device.
+        runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch.
     """
 
     name: str = "stickers"
     precision: str = "float32"
-    batch: int = 64
+    batch: int = 0
     device: str = "cpu"
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)

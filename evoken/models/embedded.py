@@ -8,10 +8,13 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
-from evoken.errors import ModelError, SettingError
+from evoken.errors import ModelError
 from evoken.judge import Judge
-from evoken.models.base import PRECISIONS, ModelSpec
+from evoken.models.base import ModelSpec
+from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
+from evoken.models.runtimes.entry import Check
+from evoken.models.runtimes.requirements import check_spec
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
 
@@ -28,13 +31,9 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
 
     Raises:
         ModelError: it cannot be found or is of another family.
-        SettingError: the precision or the batch is not possible.
+        SettingError: the precision, the batch, the device or the runtime is not possible.
     """
-    if spec.precision not in PRECISIONS:
-        raise SettingError(f"a precision of {', '.join(PRECISIONS)}", repr(spec.precision),
-                           "Use one of these.")  # fmt: skip
-    if spec.batch < 1:
-        raise SettingError("a batch of at least 1", str(spec.batch), "Use 16 or more.")
+    check_spec(spec)
     if spec.name in EMBEDDED:
         # stickers-flow was trained to do without the zeros in T5's place.
         return load_pipeline(str(STICKERS / spec.name), spec, t5_tokens=0)
@@ -79,6 +78,22 @@ def load_pipeline(path: str, spec: ModelSpec, t5_tokens: int = 256) -> LatentMod
         f"{spec.name!r} ({reason})",
         "Check the name, and that its weights are safetensors.",
     ) from cause
+
+
+@torch.no_grad()
+def start(model: LatentModels) -> Check | None:
+    """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
+
+    Returns:
+        How near it comes to torch, where that had to be found out now.
+    """
+    if model.spec.runtime == "torch":
+        return None
+    calls, hidden = model.calls, model.condition([""])
+    model.denoise(model.noise(range(UNIT)), torch.linspace(0.02, 0.98, UNIT),
+                  hidden.expand(UNIT, *hidden.shape[1:]))  # fmt: skip
+    model.calls = calls
+    return model.check
 
 
 def default_clip(model: str) -> str:

@@ -1,6 +1,6 @@
 """What all models on latents share: the autoencoder, the noise, the count of calls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,8 +8,12 @@ from torch import Tensor, nn
 
 from evoken.arrays import Images, Latents
 from evoken.models.base import ModelSpec
-from evoken.models.batches import in_batches
+from evoken.models.batches import UNIT, in_batches, padded
+from evoken.models.runtimes.choose import Denoiser, on_runtime
+from evoken.models.runtimes.entry import Check
 from evoken.models.text import arithmetic
+
+LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 
 
 class LatentModel:
@@ -22,6 +26,8 @@ class LatentModel:
                 whatever runs a denoiser elsewhere is made from it.
         """
         self.spec, self.calls, self._function = spec, 0, function
+        self._running: Denoiser | None = None
+        self.check: Check | None = None  # of the runtime, once it was compared with torch
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
         for part in (vae, denoiser):
@@ -40,22 +46,27 @@ class LatentModel:
     @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
-        found = in_batches(
-            lambda x: self.vae.encode(x).latent_dist.mode(),
-            self.spec.batch,
-            images.to(self.device),
+        found = self._pictures(
+            lambda x: self.vae.encode(x).latent_dist.mode(), images.to(self.device)
         )
         return (found.clone() - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
         """Images of latents."""
-        found = in_batches(
+        found = self._pictures(
             lambda x: self.vae.decode(x).sample,
-            self.spec.batch,
             latents / self.vae.config.scaling_factor + self._shift,
         )
         return found.clamp(-1, 1)
+
+    def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
+        """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
+        would be the most memory that a run ever needs.
+        """
+        if self.size >= LARGE:
+            return in_batches(function, 1, rows, unit=1)
+        return in_batches(function, self.spec.batch, rows)
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
@@ -67,6 +78,10 @@ class LatentModel:
     @torch.no_grad()
     def _denoise(self, *inputs: Tensor) -> Latents:
         """The denoiser in batches, every item counted as a call."""
+        if self._running is None:
+            self._running, self.check = on_runtime(
+                self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
+            )
         self.calls += len(inputs[0])
         with arithmetic(self.spec):
-            return in_batches(self._function, self.spec.batch, *inputs).float()
+            return in_batches(self._running, self.spec.batch, *inputs).float()
