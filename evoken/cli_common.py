@@ -52,8 +52,13 @@ def quiet() -> None:
     import os
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
-    import diffusers.utils.logging
-    import transformers.utils.logging
+    from evoken.models.runtimes import quiet as libraries
+
+    with libraries.quiet():  # diffusers brings in torchao, which says what it was not built for
+        import diffusers.utils.logging
+        import transformers.utils.logging
+
+        import evoken.models.embedded  # noqa: F401
 
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
@@ -66,7 +71,7 @@ def start_model(spec: ModelSpec) -> LatentModels:
 
     model = load_model(spec)
     if check := start(model):
-        typer.echo(f"Exported for later runs: {check}.")
+        typer.echo(f"Checked once: {check}.")
     return model
 
 

@@ -66,9 +66,8 @@ def _configs(module: nn.Module) -> list[str]:
     """Settings of diffusers' modules that neither names nor weights show, such as the number of
     attention heads; without those that say where a model was loaded from.
     """
-    configs: list[dict[str, Any]] = [
-        dict(m.config) for m in module.modules() if hasattr(m, "config")
-    ]
+    parts: list[Any] = [m for m in module.modules() if hasattr(m, "config")]
+    configs = [dict(part.config) for part in parts]
     return [str(sorted((k, v) for k, v in c.items() if k[0] != "_")) for c in configs]
 
 

@@ -51,6 +51,10 @@ def _check_device(spec: ModelSpec) -> None:
     if kind != "cpu" and spec.runtime in ON_CPU_ONLY:
         raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
                            "Use --device cpu or --runtime torch.")  # fmt: skip
+    if kind == "cpu" and spec.precision == "float16" and not _computes_in_float16():
+        raise SettingError("float32 or bfloat16 on this CPU",
+                           "float16, which it can only imitate, at a twentieth of the speed",
+                           "Use --precision bfloat16.")  # fmt: skip
     here = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -60,3 +64,7 @@ def _check_device(spec: ModelSpec) -> None:
         found = ", ".join(name for name, there in here.items() if there)
         raise SettingError(f"a device that torch finds here: {found}", repr(spec.device),
                            "Change --device, or install torch for it.")  # fmt: skip
+
+
+def _computes_in_float16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
