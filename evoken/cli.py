@@ -194,10 +194,13 @@ def _clip(settings: LearnSettings, name: str) -> Clip | None:
 
 
 def _learn(run: Run, learner: Learner) -> None:
+    from evoken.forecast import forecast
     from evoken.terminal import show
     from evoken.workflow import learn_into
 
-    show(learn_into(run, learner), run.settings)
+    records = run.records()
+    expected = forecast(learner, records[-1].calls if records else 0)
+    show(learn_into(run, learner), run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
     typer.echo(f'Use it: evoken generate "a photo of a {word}" --word {run.path}')

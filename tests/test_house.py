@@ -50,6 +50,7 @@ LAYERS = (
     ("evoken.report", "evoken.flowopt.report"),
     ("evoken.flowopt.workflow",),
     ("evoken.workflow",),
+    ("evoken.forecast",),
     ("evoken.terminal",),
     ("evoken.cli_common",),
     ("evoken.cli_flow",),
