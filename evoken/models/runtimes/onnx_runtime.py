@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evoken.models.base import ModelSpec
 from evoken.models.runtimes.quiet import quiet
 
 FILE = "denoiser.onnx"
@@ -26,7 +25,7 @@ def export(module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
         )  # fmt: skip
 
 
-def load(folder: Path, spec: ModelSpec) -> Callable[..., Tensor]:
+def load(folder: Path) -> Callable[..., Tensor]:
     """The exported denoiser as a function of tensors."""
     import onnxruntime
 

@@ -18,7 +18,7 @@ POSSIBLE = {
     "torch": PRECISIONS,
     "torch-int8": ("float32", "bfloat16"),
     "onnx": ("float32",),
-    "openvino": ("float32", "bfloat16"),
+    "openvino": ("float32",),
 }
 ON_CPU_ONLY = ("onnx", "openvino")
 
