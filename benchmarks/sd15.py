@@ -51,6 +51,7 @@ class quick_weights:  # noqa: N801
     NAMES = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "trunc_normal_")
 
     def __enter__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
         self.before = {name: getattr(init, name) for name in self.NAMES}
         for name in self.NAMES:
             setattr(init, name, self.fill)
@@ -59,13 +60,13 @@ class quick_weights:  # noqa: N801
         for name, function in self.before.items():
             setattr(init, name, function)
 
-    @staticmethod
-    def fill(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    def fill(self, tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         """Uniform, with the deviation that keeps the size of what passes through."""
         fan = tensor[0].numel() if tensor.ndim > 1 else 1
         bound = (3 / max(fan, 1)) ** 0.5
+        generator = None if tensor.is_meta else self.generator
         with torch.no_grad():
-            return tensor.uniform_(-bound, bound)
+            return tensor.uniform_(-bound, bound, generator=generator)
 
 
 def one_thread() -> None:
