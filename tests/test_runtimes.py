@@ -74,6 +74,19 @@ def test_every_runtime_is_near_torch_and_the_batch_changes_no_bit(
         assert torch.equal(there.denoise(*(x[:5] for x in given_)), found[:5])
 
 
+def test_a_condition_for_many_rows_is_rounded_as_if_written_out() -> None:
+    model = load_model(ModelSpec("stickers-flow"))
+    latents, t, hidden = (
+        model.noise(range(64)),
+        torch.linspace(0, 1, 64),
+        model.condition(["a cat"]),
+    )
+    spread = hidden.expand(64, -1, -1)
+    found = model.denoise(latents, t, spread)
+    assert torch.equal(model.denoise(latents, t, spread.contiguous()), found)
+    assert torch.equal(model.denoise(latents[:21], t[:21], spread[:21]), found[:21])
+
+
 @pytest.mark.parametrize("runtime", ELSEWHERE)
 def test_a_runtime_is_compared_with_torch_once(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
