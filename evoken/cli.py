@@ -16,6 +16,7 @@ from evoken.cli_common import (
     ModelConfig,
     ModelName,
     Precision,
+    RuntimeName,
     Seed,
     Size,
     WordPath,
@@ -24,6 +25,7 @@ from evoken.cli_common import (
     load_word_and_spec,
     quiet,
     spec_of,
+    start_model,
 )
 from evoken.errors import SettingError
 
@@ -97,11 +99,12 @@ def learn(
     ] = None,
     seed: Seed = 0,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Learn a word from three to five images of one thing or one style."""
     given = {
@@ -116,7 +119,7 @@ def learn(
     changes = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
     spec = {
         "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
-        "encoders": encoders, "config": model_config,
+        "encoders": encoders, "config": model_config, "runtime": runtime,
     }  # fmt: skip
     folder: list[Path] = []
 
@@ -145,7 +148,6 @@ def _concept(images: Path | None) -> tuple[Path, str]:
 def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
-    from evoken.models.embedded import load_model
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
 
@@ -153,7 +155,7 @@ def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
         raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
-    model = load_model(run.spec)
+    model = start_model(run.spec)
     clip = _clip(run.settings, run.clip)
     return run, Learner(run.settings, model, run.images(model.size), clip)
 
@@ -171,14 +173,14 @@ def _create(
     quiet()
     from evoken.images import load_images
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import default_clip, load_model
+    from evoken.models.embedded import default_clip
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.settings import preset
 
     spec = ModelSpec(**spec_values)
     settings = preset(preset_name, placeholder=placeholder, **changes)
-    model = load_model(spec)
+    model = start_model(spec)
     found = load_images(images, model.size)
     if found.ignored:
         typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
@@ -196,10 +198,13 @@ def _clip(settings: LearnSettings, name: str) -> Clip | None:
 
 
 def _learn(run: Run, learner: Learner) -> None:
+    from evoken.forecast import forecast
     from evoken.terminal import show
     from evoken.workflow import learn_into
 
-    show(learn_into(run, learner), run.settings)
+    records = run.records()
+    expected = forecast(learner, records[-1].calls if records else 0)
+    show(learn_into(run, learner), run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
     typer.echo(f'Use it: evoken generate "a photo of a {word}" --word {run.path}')
@@ -216,11 +221,12 @@ def generate(
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
     seed: Seed = 0,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
     with errors():
@@ -228,14 +234,13 @@ def generate(
         from evoken.files import write_bytes
         from evoken.images import grid, png, to_pictures
         from evoken.metrics import pictures_of
-        from evoken.models.embedded import load_model
 
         learned, of_word = load_word_and_spec(word)
         given = {
             "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
-            "encoders": encoders, "config": model_config,
+            "encoders": encoders, "config": model_config, "runtime": runtime,
         }  # fmt: skip
-        loaded = load_model(spec_of(learned, of_word, "stickers", given))
+        loaded = start_model(spec_of(learned, of_word, "stickers", given))
         learned = _fitted_word(learned, prompt, loaded)
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)

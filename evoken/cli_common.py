@@ -14,6 +14,7 @@ from evoken.errors import EvokenError
 if TYPE_CHECKING:
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
+    from evoken.models.embedded import LatentModels
     from evoken.textual_inversion.embedding import Word
 
 ModelName = Annotated[
@@ -31,9 +32,15 @@ Encoders = Annotated[
     typer.Option(help="Text encoders that a word lives in, such as 'clip_l,clip_g'."),
 ]
 Size = Annotated[int, typer.Option(help="Side of the pictures in pixels; 0: the model's own.")]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic.")]
-Batch = Annotated[int, typer.Option(help="Most latents per forward pass; bounds memory only.")]
+Precision = Annotated[str, typer.Option(help="Of arithmetic: float32, bfloat16 or float16.")]
+Batch = Annotated[
+    int, typer.Option(help="Most latents per forward pass, for memory only; 0: what fits.")
+]
 Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
+RuntimeName = Annotated[
+    str,
+    typer.Option("--runtime", help="Of the denoiser: torch, torch-int8, onnx or openvino."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random number.")]
 WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
 
@@ -56,8 +63,13 @@ def quiet() -> None:
     import os
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
-    import diffusers.utils.logging
-    import transformers.utils.logging
+    from evoken.models.runtimes import quiet as libraries
+
+    with libraries.quiet():  # diffusers brings in torchao, which says what it was not built for
+        import diffusers.utils.logging
+        import transformers.utils.logging
+
+        import evoken.models.embedded  # noqa: F401
 
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
@@ -81,6 +93,16 @@ def spec_of(
     elif word and len(word.encoders) > 1:
         spec = replace(spec, encoders=",".join(word.encoders))
     return replace(spec, **{key: value for key, value in given.items() if value})
+
+
+def start_model(spec: ModelSpec) -> LatentModels:
+    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
+    from evoken.models.embedded import load_model, start
+
+    model = load_model(spec)
+    if check := start(model):
+        typer.echo(f"Checked once: {check}.")
+    return model
 
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:

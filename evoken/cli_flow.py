@@ -14,6 +14,7 @@ from evoken.cli_common import (
     ModelConfig,
     ModelName,
     Precision,
+    RuntimeName,
     Size,
     WordPath,
     errors,
@@ -21,6 +22,7 @@ from evoken.cli_common import (
     load_word_and_spec,
     quiet,
     spec_of,
+    start_model,
 )
 from evoken.errors import SettingError
 
@@ -76,11 +78,12 @@ def invert(
     resume: Resume = None,
     seed: Seed = None,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
     changes: dict[str, Any] = {
@@ -89,7 +92,7 @@ def invert(
     }  # fmt: skip
     spec = {
         "precision": precision, "batch": batch, "device": device, "size": size,
-        "encoders": encoders, "config": model_config,
+        "encoders": encoders, "config": model_config, "runtime": runtime,
     }  # fmt: skip
     _start(
         "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
@@ -122,11 +125,12 @@ def edit(
     resume: Resume = None,
     seed: Seed = None,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
@@ -136,7 +140,7 @@ def edit(
     }  # fmt: skip
     spec = {
         "precision": precision, "batch": batch, "device": device, "size": size,
-        "encoders": encoders, "config": model_config,
+        "encoders": encoders, "config": model_config, "runtime": runtime,
     }  # fmt: skip
     asked = (pictures, source, target, word)
     _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
@@ -165,10 +169,11 @@ def step_size(
     last: Annotated[int, typer.Option(help="Use the last n of them; 0 means all.")] = 0,
     iterations: Annotated[int, typer.Option(help="Calls of the whole process.", min=1)] = 8,
     precision: Precision = "float32",
-    batch: Batch = 64,
+    batch: Batch = 0,
     device: Device = "cpu",
     size: Size = 0,
     model_config: ModelConfig = "",
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
     with errors():
@@ -177,10 +182,11 @@ def step_size(
         from evoken.flowopt.sampler import ModelSampler
         from evoken.flowopt.step_size import estimate_step_size
         from evoken.models.base import ModelSpec
-        from evoken.models.embedded import load_model
 
-        spec = ModelSpec(model, precision, batch, device, size, config=model_config)
-        loaded = load_model(spec)
+        spec = ModelSpec(
+            model, precision, batch, device, size, config=model_config, runtime=runtime
+        )
+        loaded = start_model(spec)
         task, images = _task((pictures, prompt, "", None), loaded.size)
         sampler = ModelSampler(loaded, steps, last)
         prompts = sampler.condition(task.sources)
@@ -233,11 +239,10 @@ def _start(
 
 def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
     from evoken.flowopt.folder import FlowRun
-    from evoken.models.embedded import load_model
 
     run = FlowRun.open(path)
     clip = load_clip_if_any(run.config["clip"], False) if run.config["targets"] else None
-    return run, load_model(run.spec), clip
+    return run, start_model(run.spec), clip
 
 
 def _create(
@@ -256,7 +261,7 @@ def _create(
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
-    from evoken.models.embedded import default_clip, load_model
+    from evoken.models.embedded import default_clip
     from evoken.textual_inversion.embedding import fitted
 
     pictures, _, target, word = asked
@@ -269,7 +274,7 @@ def _create(
     settings = flow_preset(preset, **changes)
     learned, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "")
-    model = load_model(spec_of(learned, of_word, "stickers-flow", spec | {"name": name}))
+    model = start_model(spec_of(learned, of_word, "stickers-flow", spec | {"name": name}))
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
     if task.word is not None:
         task = replace(task, word=fitted(task.word, model))

@@ -8,14 +8,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from evoken.flowopt.edit import Iterate
 from evoken.flowopt.settings import FlowSettings
+from evoken.forecast import Forecast
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.workflow import Progress as LearnProgress
 
 
-def show(steps: Iterable[LearnProgress], settings: LearnSettings) -> None:
+def show(steps: Iterable[LearnProgress], settings: LearnSettings, expected: Forecast) -> None:
     """Consume a run's stream and show it."""
     console = Console()
-    console.print(f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls.")
+    what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
+    console.print(f"{what}: {expected}.", soft_wrap=True)
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
     score = ""
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -231,7 +231,7 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
         (("--axes", "99999"), "axes"),
         (("--start", "cat dog house"), "tokens"),
         (("--precision", "int3"), "precision"),
-        (("--batch", "0"), "batch"),
+        (("--batch", "-1"), "batch"),
         (("--mistake", "x"), "mistake"),
         (("--objective", "similarity"), "sep-cma"),
         (("--model", "no/such/model/here"), "no/such/model/here"),

@@ -14,10 +14,17 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 LAYERS = (
     ("evoken.errors", "evoken.arrays"),
     ("evoken.seeds", "evoken.files", "evoken.page", "evoken.checks"),
-    ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge"),
+    ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge", "evoken.models.memory"),
     ("evoken.models.base", "evoken.models.batches"),
+    ("evoken.models.runtimes.entry", "evoken.models.runtimes.quiet"),
+    (
+        "evoken.models.runtimes.requirements",
+        "evoken.models.runtimes.int8",
+        "evoken.models.runtimes.onnx_runtime",
+        "evoken.models.runtimes.openvino_runtime",
+    ),
     ("evoken.models.clip", "evoken.models.text"),
-    ("evoken.models.encoders",),
+    ("evoken.models.encoders", "evoken.models.runtimes.choose"),
     ("evoken.models.latent",),
     ("evoken.models.diffusion", "evoken.models.flow"),
     (
@@ -54,6 +61,7 @@ LAYERS = (
     ("evoken.report", "evoken.flowopt.report"),
     ("evoken.flowopt.workflow",),
     ("evoken.workflow",),
+    ("evoken.forecast",),
     ("evoken.terminal",),
     ("evoken.cli_common",),
     ("evoken.cli_files", "evoken.cli_flow"),

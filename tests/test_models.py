@@ -337,7 +337,7 @@ def test_impossible_specs_are_refused() -> None:
     with pytest.raises(SettingError, match="precision"):
         load_model(ModelSpec(precision="float8"))
     with pytest.raises(SettingError, match="batch"):
-        load_model(ModelSpec(batch=0))
+        load_model(ModelSpec(batch=-1))
 
 
 def test_clip_features_are_those_of_transformers(clip: Clip, images: torch.Tensor) -> None:

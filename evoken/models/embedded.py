@@ -3,12 +3,17 @@
 from functools import cache
 from pathlib import Path
 
-from evoken.errors import ModelError, SettingError
+import torch
+
+from evoken.errors import ModelError
 from evoken.judge import Judge
-from evoken.models.base import PRECISIONS, ModelSpec
+from evoken.models.base import ModelSpec
+from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.loading import LatentModels as LatentModels
 from evoken.models.loading import load_pipeline as load_pipeline
+from evoken.models.runtimes.entry import Check
+from evoken.models.runtimes.requirements import check_spec
 
 STICKERS = Path(__file__).parent / "weights"
 EMBEDDED = ("stickers", "stickers-flow")
@@ -22,13 +27,10 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
 
     Raises:
         ModelError: it cannot be found or is of another family.
-        SettingError: the precision, the batch, the size or the encoders are not possible.
+        SettingError: the precision, the batch, the device, the runtime, the size or the encoders
+            are not possible.
     """
-    if spec.precision not in PRECISIONS:
-        raise SettingError(f"a precision of {', '.join(PRECISIONS)}", repr(spec.precision),
-                           "Use one of these.")  # fmt: skip
-    if spec.batch < 1:
-        raise SettingError("a batch of at least 1", str(spec.batch), "Use 16 or more.")
+    check_spec(spec)
     if spec.name == "stickers-flow":
         # It was trained to do without the zeros in T5's place.
         return load_pipeline(str(STICKERS / spec.name), spec, t5_tokens=0)
@@ -40,6 +42,22 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
         raise ModelError(f"{', '.join(EMBEDDED)}, a folder, a file, or a hub id",
                          f"{spec.name!r}, which is none", "Check the name.")  # fmt: skip
     return load_pipeline(str(path) if path.exists() else spec.name, spec)
+
+
+@torch.no_grad()
+def start(model: LatentModels) -> Check | None:
+    """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
+
+    Returns:
+        How near it comes to torch, where that had to be found out now.
+    """
+    if model.spec.runtime == "torch":
+        return None
+    calls, hidden = model.calls, model.condition([""])
+    model.denoise(model.noise(range(UNIT)), torch.linspace(0.02, 0.98, UNIT),
+                  hidden.expand(UNIT, *hidden.shape[1:]))  # fmt: skip
+    model.calls = calls
+    return model.check
 
 
 def default_clip(model: str) -> str:

@@ -1,7 +1,7 @@
 """What all models on latents share: the autoencoder, the word's encoders, the count of calls."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import ModelError, SettingError
 from evoken.models.base import ModelSpec, Vocabulary
-from evoken.models.batches import in_batches
+from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
+from evoken.models.runtimes.choose import Denoiser, on_runtime
+from evoken.models.runtimes.entry import Check
 from evoken.models.text import arithmetic
+
+LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 
 
 class LatentModel(ABC):
@@ -44,6 +48,8 @@ class LatentModel(ABC):
             SettingError: the size is not possible.
         """
         self.texts, self.calls, self._function = texts, 0, function
+        self._running: Denoiser | None = None
+        self.check: Check | None = None  # of the runtime, once it was compared with torch
         self.spec = replace(spec, encoders=",".join(texts.carriers))
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
@@ -130,22 +136,27 @@ class LatentModel(ABC):
     @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
-        found = in_batches(
-            lambda x: self.vae.encode(x).latent_dist.mode(),
-            self.spec.batch,
-            images.to(self.device),
+        found = self._pictures(
+            lambda x: self.vae.encode(x).latent_dist.mode(), images.to(self.device)
         )
         return (found.clone() - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
         """Images of latents."""
-        found = in_batches(
+        found = self._pictures(
             lambda x: self.vae.decode(x).sample,
-            self.spec.batch,
             latents / self.vae.config.scaling_factor + self._shift,
         )
         return found.clamp(-1, 1)
+
+    def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
+        """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
+        would be the most memory that a run ever needs.
+        """
+        if self.size >= LARGE:
+            return in_batches(function, 1, rows, unit=1)
+        return in_batches(function, self.spec.batch, rows)
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
@@ -156,6 +167,10 @@ class LatentModel(ABC):
     @torch.no_grad()
     def _denoise(self, *inputs: Tensor) -> Latents:
         """The denoiser in batches, every item counted as a call."""
+        if self._running is None:
+            self._running, self.check = on_runtime(
+                self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
+            )
         self.calls += len(inputs[0])
         with arithmetic(self.spec):
-            return in_batches(self._function, self.spec.batch, *inputs).float()
+            return in_batches(self._running, self.spec.batch, *inputs).float()

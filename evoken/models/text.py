@@ -16,8 +16,9 @@ from evoken.models.batches import in_batches
 
 def arithmetic(spec: ModelSpec) -> torch.autocast:
     """The context in which a model of this spec computes."""
+    half = torch.float16 if spec.precision == "float16" else torch.bfloat16
     kind = torch.device(spec.device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=spec.precision == "bfloat16")
+    return torch.autocast(kind, half, enabled=spec.precision != "float32")
 
 
 class TextEncoder:

@@ -1,0 +1,127 @@
+"""The denoiser on the runtime of a spec: exported once, kept, compared with torch."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from evoken import __version__
+from evoken.errors import EvokenError, ModelError
+from evoken.models.base import ModelSpec
+from evoken.models.memory import out_of_memory
+from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
+from evoken.models.runtimes.entry import (
+    Check,
+    cache_root,
+    fingerprint,
+    read_entry,
+    write_entry,
+)
+from evoken.models.runtimes.requirements import EXTRAS
+from evoken.models.text import arithmetic
+
+Denoiser = Callable[..., Tensor]
+EXPORTED = {"onnx": onnx_runtime, "openvino": openvino_runtime}
+
+# The largest difference from torch in float32 that still is a matter of rounding, in shares of the
+# outputs' root mean square. Found on four denoisers, trained and random: at most 1e-5 in float32,
+# 0.2 with int8 weights, in float32 and in bfloat16.
+ALLOWED = {"torch-int8": 0.6, "onnx": 1e-3, "openvino": 1e-3}
+
+
+def on_runtime(
+    spec: ModelSpec, module: nn.Module, example: Sequence[Tensor], root: Path | None = None
+) -> tuple[Denoiser, Check | None]:
+    """The module as a function of tensors on the spec's runtime, and how near it comes to torch.
+
+    The function takes any number of rows and returns the same bits for a row whatever their number,
+    as long as it is a multiple of ``evoken.models.batches.UNIT``. With a runtime other than torch
+    the module's own float32 weights are given up.
+
+    Args:
+        module: a function of tensors with one row per item, in float32.
+        example: its inputs; sizes other than the number of rows are fixed by them.
+        root: folder of exported denoisers, by default ``cache_root()``.
+
+    Returns:
+        The function, and the comparison if it was made now: None in torch itself, and where the
+        cache knows of one.
+
+    Raises:
+        ModelError: the runtime cannot run the module, or its outputs are not torch's.
+        SettingError: the cache cannot be written.
+    """
+    if spec.runtime == "torch":
+        return module, None
+    name = f"{spec.runtime}-{spec.precision}-{fingerprint(module, example, _versions(spec))}"
+    folder = (root or cache_root()) / name
+    made: list[Denoiser] = []
+
+    def fill(partial: Path) -> Check:
+        with torch.no_grad():
+            expected = module(*example)
+        made.append(_open(spec, module, example, partial, new=True))
+        return compare(spec, made[0], example, expected)
+
+    try:
+        if read_entry(folder) is not None:
+            return _open(spec, module, example, folder), None
+        check = write_entry(folder, fill)
+    except EvokenError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ModelError(f"a denoiser that {spec.runtime} can run", reason,
+                         "Use --runtime torch.") from error  # fmt: skip
+    return made[0], check
+
+
+def compare(
+    spec: ModelSpec, function: Denoiser, example: Sequence[Tensor], expected: Tensor
+) -> Check:
+    """The difference from what torch gave in float32.
+
+    Raises:
+        ModelError: it is more than rounding explains.
+    """
+    with torch.no_grad(), arithmetic(spec):
+        found = function(*example).float()
+    largest = float((found - expected).abs().max())
+    check = Check(spec.runtime, largest, float(expected.square().mean().sqrt()))
+    share = ALLOWED[spec.runtime]
+    if not largest <= share * check.rms:  # NaN is not
+        raise ModelError(f"outputs within {share * check.rms:.2g} of torch's", str(check),
+                         "Use --runtime torch, or --precision float32.")  # fmt: skip
+    return check
+
+
+def _open(
+    spec: ModelSpec, module: nn.Module, example: Sequence[Tensor], folder: Path, new: bool = False
+) -> Denoiser:
+    """The function of an entry's files, which are written first where it is new."""
+    if spec.runtime == "torch-int8":
+        return int8.to_int8(module)
+    runtime = EXPORTED[spec.runtime]
+    if new:
+        runtime.export(module, example, folder)
+    run = runtime.load(folder)
+    module.to("meta")  # one copy of the weights is enough
+    sizes = [x.shape[1:] for x in example]
+
+    def checked(*inputs: Tensor) -> Tensor:
+        if (given := [x.shape[1:] for x in inputs]) != sizes:
+            raise ModelError(f"rows of sizes {[*map(tuple, sizes)]}, as exported",
+                             f"{[*map(tuple, given)]}", "Load the model anew.")  # fmt: skip
+        return run(*inputs)
+
+    return checked
+
+
+def _versions(spec: ModelSpec) -> list[str]:
+    """What an export depends on besides the module."""
+    packages = ("torch", "diffusers", *EXTRAS[spec.runtime][1])
+    return [__version__, *(f"{p} {version(p)}" for p in packages)]

@@ -1,0 +1,70 @@
+"""Which runtimes, precisions and devices go together, and what has to be installed for them."""
+
+from importlib.util import find_spec
+
+import torch
+
+from evoken.checks import one_of
+from evoken.errors import SettingError
+from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
+
+# Of every runtime but torch itself: its extra of this package, and the modules that come with it.
+EXTRAS = {
+    "torch-int8": ("int8", ("torchao",)),
+    "onnx": ("onnx", ("onnx", "onnxruntime")),
+    "openvino": ("openvino", ("openvino",)),
+}
+POSSIBLE = {
+    "torch": PRECISIONS,
+    "torch-int8": ("float32", "bfloat16"),
+    "onnx": ("float32",),
+    "openvino": ("float32",),
+}
+ON_CPU_ONLY = ("onnx", "openvino")
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Raise ``SettingError`` unless a model of this spec could run here."""
+    one_of("runtime", spec.runtime, RUNTIMES)
+    one_of("precision", spec.precision, PRECISIONS)
+    if spec.precision not in POSSIBLE[spec.runtime]:
+        raise SettingError(f"a precision of {', '.join(POSSIBLE[spec.runtime])} in {spec.runtime}",
+                           spec.precision, "Change --precision or --runtime.")  # fmt: skip
+    if spec.batch < 0:
+        raise SettingError("a batch of at least 1, or 0 to size it by memory", str(spec.batch),
+                           "Use 0 or 16 or more.")  # fmt: skip
+    _check_device(spec)
+    if spec.runtime in EXTRAS:
+        extra, modules = EXTRAS[spec.runtime]
+        if missing := [m for m in modules if find_spec(m) is None]:
+            raise SettingError(f"{' and '.join(missing)} for the runtime {spec.runtime}",
+                               "no such package",
+                               f'Type: pip install "evoken[{extra}]"')  # fmt: skip
+
+
+def _check_device(spec: ModelSpec) -> None:
+    try:
+        kind = torch.device(spec.device).type
+    except RuntimeError as error:
+        raise SettingError("a device of torch, such as cpu, cuda or mps", repr(spec.device),
+                           "Change --device.") from error  # fmt: skip
+    if kind != "cpu" and spec.runtime in ON_CPU_ONLY:
+        raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
+                           "Use --device cpu or --runtime torch.")  # fmt: skip
+    if kind == "cpu" and spec.precision == "float16" and not _computes_in_float16():
+        raise SettingError("float32 or bfloat16 on this CPU",
+                           "float16, which it can only imitate, at a twentieth of the speed",
+                           "Use --precision bfloat16.")  # fmt: skip
+    here = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not here.get(kind, False):
+        found = ", ".join(name for name, there in here.items() if there)
+        raise SettingError(f"a device that torch finds here: {found}", repr(spec.device),
+                           "Change --device, or install torch for it.")  # fmt: skip
+
+
+def _computes_in_float16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())

@@ -1,0 +1,376 @@
+"""The denoiser on every runtime: one battery, the cache of exports, memory, and the forecast."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
+
+from evoken.cli import app
+from evoken.errors import ModelError, SettingError
+from evoken.forecast import forecast
+from evoken.models import batches, memory
+from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
+from evoken.models.batches import MOST, UNIT, in_batches
+from evoken.models.clip import Clip
+from evoken.models.embedded import LatentModels, load_model, load_pipeline, start
+from evoken.models.runtimes import requirements
+from evoken.models.runtimes.choose import on_runtime
+from evoken.models.runtimes.entry import cache_root, read_entry
+from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
+from evoken.models.stable_diffusion import StableDiffusion
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.settings import preset
+
+ELSEWHERE = tuple(EXTRAS)
+COMBINATIONS = [(r, p) for r in ELSEWHERE for p in POSSIBLE[r]]
+# Largest difference from torch in float32, in shares of the outputs' root mean square.
+TOLERANCE = {"torch-int8": 0.3, "onnx": 1e-4, "openvino": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(autouse=True)
+def _a_cache_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVOKEN_CACHE", str(root))
+
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+def inputs(model: LatentModels, rows: int) -> Inputs:
+    prompts = ["a photo of a cat", "the blue bird", "a dog"]
+    hidden = model.condition(prompts)[torch.arange(rows) % len(prompts)]
+    return model.noise(range(rows)), torch.linspace(0.02, 0.98, rows), hidden
+
+
+@pytest.mark.parametrize("name", ["model", "flow"])
+@pytest.mark.parametrize(("runtime", "precision"), COMBINATIONS)
+def test_every_runtime_is_near_torch_and_the_batch_changes_no_bit(
+    tiny_folder: Path, name: str, runtime: str, precision: str
+) -> None:
+    path = str(tiny_folder / name)
+    there = load_pipeline(path, ModelSpec("tiny", precision, 64, runtime=runtime))
+    torchs = load_pipeline(path, ModelSpec("tiny"))
+    given_ = inputs(torchs, 37)
+    expected = torchs.denoise(*given_)
+    found = there.denoise(*given_)
+    rms = float(expected.square().mean().sqrt())
+    assert float((found - expected).abs().max()) < TOLERANCE[runtime] * rms
+    assert there.calls == 37
+    for batch in (1, 16, 0):
+        there.spec = dataclasses.replace(there.spec, batch=batch)
+        assert torch.equal(there.denoise(*given_), found)
+        assert torch.equal(there.denoise(*(x[:5] for x in given_)), found[:5])
+
+
+def test_a_condition_for_many_rows_is_rounded_as_if_written_out() -> None:
+    model = load_model(ModelSpec("stickers-flow"))
+    latents, t, hidden = (
+        model.noise(range(64)),
+        torch.linspace(0, 1, 64),
+        model.condition(["a cat"]),
+    )
+    spread = hidden.expand(64, -1, -1)
+    found = model.denoise(latents, t, spread)
+    assert torch.equal(model.denoise(latents, t, spread.contiguous()), found)
+    assert torch.equal(model.denoise(latents[:21], t[:21], spread[:21]), found[:21])
+
+
+@pytest.mark.parametrize("runtime", ELSEWHERE)
+def test_a_runtime_is_compared_with_torch_once(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    monkeypatch.setenv("EVOKEN_CACHE", str(tmp_path / "cache"))
+    spec = ModelSpec("tiny", runtime=runtime)
+    first, second = (load_pipeline(str(tiny_folder / "model"), spec) for _ in range(2))
+    check = start(first)
+    assert check is not None and 0 < check.largest < check.rms
+    assert runtime in str(check) and first.calls == 0
+    assert start(second) is None
+    given_ = inputs(first, 16)
+    assert torch.equal(first.denoise(*given_), second.denoise(*given_))
+    (entry,) = (tmp_path / "cache").iterdir()
+    assert read_entry(entry) == check
+
+
+def tiny_module(seed: int = 0) -> nn.Module:
+    layers = nn.Sequential(nn.Conv2d(2, 6, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(6, 2, 1))
+    generator = torch.Generator().manual_seed(seed)
+    for value in layers.parameters():
+        value.requires_grad_(False).copy_(torch.randn(value.shape, generator=generator))
+    return layers
+
+
+EXAMPLE = (torch.linspace(-1, 1, 16 * 2 * 64).view(16, 2, 8, 8),)
+
+
+@pytest.mark.parametrize("runtime", ELSEWHERE)
+def test_other_weights_are_another_export(tmp_path: Path, runtime: str) -> None:
+    spec = ModelSpec(runtime=runtime)
+    for seed in (0, 1, 0):
+        expected = tiny_module(seed)(*EXAMPLE)
+        run, _ = on_runtime(spec, tiny_module(seed), EXAMPLE, tmp_path)
+        torch.testing.assert_close(run(*EXAMPLE), expected, rtol=0.1, atol=0.1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_damaged_export_is_made_anew(root: Path, runtime: str, data: st.DataObject) -> None:
+    spec, folder = ModelSpec(runtime=runtime), root / "damaged"
+    expected = on_runtime(spec, tiny_module(), EXAMPLE, folder)[0](*EXAMPLE)
+    (entry,) = folder.glob(f"{runtime}-*")
+    file = data.draw(st.sampled_from(sorted(entry.iterdir())))
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 2))  # a last line's end may go unnoticed
+    if data.draw(st.booleans()):
+        del content[place:]
+    else:
+        content[place] ^= 0xFF
+    file.write_bytes(bytes(content))
+    again, check = on_runtime(spec, tiny_module(), EXAMPLE, folder)
+    assert check is not None
+    assert torch.equal(again(*EXAMPLE), expected)
+    assert on_runtime(spec, tiny_module(), EXAMPLE, folder)[1] is None
+
+
+class Cancelling(nn.Module):
+    """What int8 weights cannot hold: one huge weight that meets only zeros, beside small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4, bias=False)
+        self.layer.weight.requires_grad_(False).fill_(0.01)[:, 0] = 1e4
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x * torch.tensor([0.0, 1, 1, 1]))
+        return out
+
+
+def test_outputs_that_are_not_torchs_are_refused_and_not_kept(tmp_path: Path) -> None:
+    spec = ModelSpec(runtime="torch-int8")
+    with pytest.raises(ModelError, match=r"expected outputs within .* Use --runtime torch"):
+        on_runtime(spec, Cancelling(), (torch.ones(16, 4),), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvals(x).real
+
+
+def test_a_denoiser_that_cannot_be_exported_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a denoiser that onnx can run"):
+        on_runtime(ModelSpec(runtime="onnx"), Untraceable(), (torch.ones(16, 4, 4),), tmp_path)
+
+
+def test_rows_of_another_size_are_refused(tmp_path: Path) -> None:
+    run, _ = on_runtime(ModelSpec(runtime="onnx"), tiny_module(), EXAMPLE, tmp_path)
+    with pytest.raises(ModelError, match="as exported"):
+        run(torch.zeros(16, 2, 4, 4))
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="EVOKEN_CACHE"):
+        on_runtime(ModelSpec(runtime="onnx"), tiny_module(), EXAMPLE, tmp_path / "file")
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert cache_root() != Path("/elsewhere/evoken")  # EVOKEN_CACHE comes first
+    monkeypatch.delenv("EVOKEN_CACHE")
+    assert cache_root() == Path("/elsewhere/evoken")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / ".cache" / "evoken"
+
+
+def test_int8_weights_take_a_quarter_of_the_memory(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(2, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 2, 3))
+    module.requires_grad_(False)
+
+    def held() -> int:
+        values = (*module.parameters(), *module.buffers())
+        return sum(v.numel() * v.element_size() for v in values)
+
+    before = held()
+    on_runtime(ModelSpec(runtime="torch-int8"), module, EXAMPLE, tmp_path)
+    assert held() < 0.27 * before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: str) -> None:
+    spec = ModelSpec(precision=precision, runtime=runtime)
+    imitated = precision == "float16" and not requirements._computes_in_float16()
+    if precision not in POSSIBLE[runtime] or imitated:
+        with pytest.raises(SettingError, match=precision):
+            check_spec(spec)
+    else:
+        check_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runtime": "tensorrt"}, "a runtime of torch, torch-int8, onnx, openvino"),
+        ({"device": "toaster"}, "a device of torch"),
+        ({"device": "meta"}, "a device that torch finds here: cpu"),
+        ({"device": "cuda", "runtime": "onnx"}, "the device cpu with the runtime onnx"),
+        ({"batch": -1}, "a batch of at least 1, or 0"),
+    ],
+)
+def test_impossible_specs_are_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        load_model(dataclasses.replace(ModelSpec(), **changes))
+
+
+@pytest.mark.parametrize("runtime", ELSEWHERE)
+def test_a_missing_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    with pytest.raises(SettingError, match=rf'pip install "evoken\[{EXTRAS[runtime][0]}\]"'):
+        load_model(ModelSpec(runtime=runtime))
+
+
+class Small:
+    """A function of rows on a machine that holds so many of them; the errors are real messages."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        self.most, self.error, self.asked = most, error, list[int]()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.asked.append(len(x))
+        if len(x) > self.most:
+            raise self.error
+        return x.square()
+
+
+ERRORS = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    MemoryError(),
+    RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer"),
+    RuntimeError("Exception from src/inference: std::bad_alloc"),
+)
+
+
+@given(
+    rows=st.integers(1, 200),
+    batch=st.integers(0, 150),
+    most=st.integers(UNIT, 100),
+    error=st.sampled_from(ERRORS),
+)
+def test_a_batch_that_does_not_fit_is_halved(
+    rows: int, batch: int, most: int, error: Exception
+) -> None:
+    batches._fitting.clear()
+    function, x = Small(most, error), torch.linspace(0, 1, rows)[:, None]
+    assert torch.equal(in_batches(function, batch, x), x.square())
+    assert all(n % UNIT == 0 for n in function.asked)
+    failed = [n for n in function.asked if n > most]
+    assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(failed))
+    again = Small(most, error)
+    in_batches(again, batch, x)
+    assert all(n <= most for n in again.asked)  # remembered
+
+
+def test_a_machine_that_does_not_hold_the_least_batch_is_told() -> None:
+    batches._fitting.clear()
+    function = Small(UNIT - 1, MemoryError())
+    with pytest.raises(ModelError, match="memory for 16 row"):
+        in_batches(function, 0, torch.zeros(40, 1))
+
+
+def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+    function = Small(0, ValueError("shapes do not fit"))
+    with pytest.raises(ValueError, match="shapes"):
+        in_batches(function, 64, torch.zeros(40, 3))
+
+
+def test_the_batch_is_sized_by_what_a_small_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches._fitting.clear()
+    row = 2_000_000  # bytes that each row takes for a while
+
+    def function(x: Tensor) -> Tensor:
+        return torch.ones(len(x), row // 4).sum(1, keepdim=True) + x
+
+    x = torch.zeros(200, 1)
+    monkeypatch.setattr(batches, "available", lambda device: int(4.5 * UNIT * row))
+    in_batches(function, 0, x)
+    assert batches._fitting.popitem()[1] == 2 * UNIT  # half of what is free
+    monkeypatch.setattr(batches, "available", lambda device: 10**12)
+    in_batches(function, 0, x)
+    assert batches._fitting.popitem()[1] == MOST
+
+
+def test_growth_of_memory_is_measured() -> None:
+    cpu = torch.device("cpu")
+    total, grown = memory.measured(lambda: torch.ones(25_000_000).sum(), cpu)
+    assert float(total) == 25_000_000
+    assert 0.9e8 < grown < 1.5e8
+    assert memory.peak(cpu) > grown
+    assert 0 < memory.available(cpu) < 1e15
+
+
+def learner(model: StableDiffusion, images: Tensor, clip: Clip, **changes: object) -> Learner:
+    chosen = {"popsize": 5, "draws": 4, "validation_draws": 8, "calls": 128} | changes
+    return Learner(preset("default", placeholder="<disc>", **chosen), model, images, clip)
+
+
+def test_a_forecast_disturbs_nothing(model: StableDiffusion, images: Tensor, clip: Clip) -> None:
+    plain, asked = (learner(model, images, clip) for _ in range(2))
+    calls = model.calls
+    found = forecast(asked)
+    assert model.calls == calls
+    assert 0 < found.minutes < 10 and 0.1 < found.gigabytes < 100
+    for _ in range(3):
+        one, other = (dataclasses.replace(x.step(), seconds=0) for x in (plain, asked))
+        assert one == other
+    assert math.isclose(forecast(learner(model, images, clip, minutes=1e-9)).minutes, 0, abs_tol=9)
+
+
+@pytest.fixture
+def evoken(
+    tiny_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    monkeypatch.chdir(photos.parent)
+    small = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
+    model = ("--model", str(tiny_folder / "model"), "--clip", str(tiny_folder / "clip"))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["learn", str(photos), *model, *small, *arguments])
+
+    return run
+
+
+def test_learning_says_what_it_takes_and_how_near_a_new_export_is(
+    evoken: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVOKEN_CACHE", str(tmp_path / "cache"))
+    result = evoken("--runtime", "onnx", "--output", "run", "--preview-every", "0")
+    assert result.exit_code == 0, result.output
+    assert "onnx differs from torch by at most" in result.output
+    assert "with at most 128 calls: about 0." in result.output
+    assert "GB of memory." in result.output
+    assert '"runtime": "onnx"' in Path("run/config.json").read_text()
+
+
+def test_a_runtime_that_is_none_is_told(evoken: Callable[..., Result]) -> None:
+    result = evoken("--runtime", "tensorrt")
+    assert result.exit_code == 2
+    assert "error: expected a runtime of" in result.output
