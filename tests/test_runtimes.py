@@ -126,16 +126,19 @@ def test_other_weights_are_another_export(tmp_path: Path, runtime: str) -> None:
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
+@given(which=st.integers(0, 99), share=st.floats(0, 1), cut=st.booleans())
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_a_damaged_export_is_made_anew(root: Path, runtime: str, data: st.DataObject) -> None:
+def test_a_damaged_export_is_made_anew(
+    root: Path, runtime: str, which: int, share: float, cut: bool
+) -> None:
     spec, folder = ModelSpec(runtime=runtime), root / "damaged"
     expected = on_runtime(spec, tiny_module(), EXAMPLE, folder)[0](*EXAMPLE)
     (entry,) = folder.glob(f"{runtime}-*")
-    file = data.draw(st.sampled_from(sorted(entry.iterdir())))
+    files = sorted(entry.iterdir())
+    file = files[which % len(files)]
     content = bytearray(file.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 2))  # a last line's end may go unnoticed
-    if data.draw(st.booleans()):
+    place = int(share * (len(content) - 2))  # that a last line's end is missing may go unnoticed
+    if cut:
         del content[place:]
     else:
         content[place] ^= 0xFF
@@ -284,9 +287,10 @@ def test_a_batch_that_does_not_fit_is_halved(
     assert all(n % UNIT == 0 for n in function.asked)
     failed = [n for n in function.asked if n > most]
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(failed))
-    again = Small(most, error)
-    in_batches(again, batch, x)
-    assert all(n <= most for n in again.asked)  # remembered
+    if failed:  # remembered
+        again = Small(most, error)
+        in_batches(again, batch, x)
+        assert all(n <= most for n in again.asked)
 
 
 def test_a_machine_that_does_not_hold_the_least_batch_is_told() -> None:
