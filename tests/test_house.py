@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports only from those above it.
 LAYERS = (
-    ("evoken.errors", "evoken.arrays"),
+    ("evoken.errors", "evoken.arrays", "evoken.models.notices"),
     ("evoken.seeds", "evoken.files", "evoken.page", "evoken.checks"),
     ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge"),
     ("evoken.models.base", "evoken.models.batches"),
@@ -23,11 +23,12 @@ LAYERS = (
     ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
     ("evoken.flowopt.inversion", "evoken.flowopt.optimize", "evoken.flowopt.step_size"),
     (
+        "evoken.textual_inversion.chunks",
         "evoken.textual_inversion.initialization",
         "evoken.textual_inversion.subspace",
-        "evoken.textual_inversion.objective",
         "evoken.textual_inversion.embedding",
     ),
+    ("evoken.textual_inversion.objective",),
     ("evoken.search.base", "evoken.textual_inversion.settings"),
     (
         "evoken.search.cma",
@@ -35,7 +36,9 @@ LAYERS = (
         "evoken.search.gauss_newton",
         "evoken.search.random_search",
     ),
-    ("evoken.textual_inversion.learn",),
+    ("evoken.textual_inversion.recipe",),
+    ("evoken.evaluate",),
+    ("evoken.distributed", "evoken.textual_inversion.learn"),
     ("evoken.metrics", "evoken.run", "evoken.flowopt.settings"),
     ("evoken.flowopt.edit",),
     ("evoken.flowopt.folder", "evoken.flowopt.tasks"),

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from evoken.models.clip import Clip
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
-from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, Objective, draw
+from evoken.textual_inversion.chunks import Objective
+from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, draw
 from tests import tiny
 
 

@@ -28,13 +28,14 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
 
     Raises:
         ModelError: it cannot be found or is of another family.
-        SettingError: the precision or the batch is not possible.
+        SettingError: the precision, the batch or the device is not possible.
     """
     if spec.precision not in PRECISIONS:
         raise SettingError(f"a precision of {', '.join(PRECISIONS)}", repr(spec.precision),
                            "Use one of these.")  # fmt: skip
     if spec.batch < 1:
         raise SettingError("a batch of at least 1", str(spec.batch), "Use 16 or more.")
+    _check_device(spec.device)
     if spec.name in EMBEDDED:
         # stickers-flow was trained to do without the zeros in T5's place.
         return load_pipeline(str(STICKERS / spec.name), spec, t5_tokens=0)
@@ -44,6 +45,15 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
         raise ModelError(f"{', '.join(EMBEDDED)}, a folder, or a hub id",
                          f"{spec.name!r}, which is none", "Check the name.")  # fmt: skip
     return load_pipeline(str(folder) if folder.is_dir() else spec.name, spec)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        raise SettingError("a device that this machine has",
+                           f"{device!r} ({str(error).splitlines()[0]})",
+                           "Change --device.") from error  # fmt: skip
 
 
 def load_pipeline(path: str, spec: ModelSpec, t5_tokens: int = 256) -> LatentModels:
