@@ -1,14 +1,17 @@
-"""Forward passes in batches: neither their size nor the number of cores changes a bit."""
+"""Forward passes in batches whose size changes no bit of the result."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 # Kernels may round differently for other batch shapes; in multiples of this they were found not to.
 UNIT = 16
+
+_cores: ContextVar[int] = ContextVar("cores", default=1)  # that batches may share
 
 
 def padded(rows: Tensor) -> Tensor:
@@ -21,19 +24,17 @@ def padded(rows: Tensor) -> Tensor:
 def in_batches(function: Callable[..., Tensor], batch: int, *inputs: Tensor) -> Tensor:
     """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of UNIT).
 
-    On a CPU, kernels round differently for other numbers of threads. So every batch has one thread,
-    and as many batches as there are cores run side by side, together no larger than ``batch``
-    where UNIT allows. ``function`` must bear being called by several threads at once.
+    Within ``one_thread_each``, several threads call ``function`` at once, with batches that are
+    together no larger than ``batch`` where UNIT allows.
     """
-    cores = torch.get_num_threads() if inputs[0].device.type == "cpu" else 1
+    cores = _cores.get() if inputs[0].device.type == "cpu" else 1
     share = max(UNIT, batch // cores // UNIT * UNIT) if cores > 1 else batch
     pieces = [x.split(share) for x in inputs]
     count = min(cores, max(1, batch // share), len(pieces[0]))
-    with one_thread():
-        if count == 1:
-            return torch.cat([_call(function, *rows) for rows in zip(*pieces, strict=True)])
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(_as_here(function), *pieces)))
+    if count == 1:
+        return torch.cat([_call(function, *rows) for rows in zip(*pieces, strict=True)])
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat(list(pool.map(_as_here(function), *pieces)))
 
 
 def _call(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
@@ -53,11 +54,17 @@ def _as_here(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within the block, operations of this thread use one core, and so round alike everywhere."""
+def one_thread_each() -> Iterator[None]:
+    """Within the block, every operation has one thread; the cores share the work by batches.
+
+    Kernels split their work by threads, and round differently for other numbers of them. So what
+    has to be the same bits on any number of cores is computed here.
+    """
     before = torch.get_num_threads()
+    token = _cores.set(before)
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _cores.reset(token)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.models.base import Model
-from evoken.models.batches import UNIT, one_thread
+from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
 from evoken.seeds import derive, numpy_generator, torch_generator
 from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective, ranges
@@ -83,6 +83,7 @@ class DenoisingLoss(Objective):
     over the variance are those of generalised least squares (Aitken 1936).
     """
 
+    @one_thread_each()
     def __init__(
         self,
         model: Model,
@@ -124,8 +125,7 @@ class DenoisingLoss(Objective):
         """
         draws = self._validation
         residuals = self._predict(self.model.condition([""]), draws, 1)[0]
-        with one_thread():
-            errors = residuals.double().square().mean((1, 2, 3))
+        errors = residuals.double().square().mean((1, 2, 3))
         degree = min(3, len(draws.t) - 1)
         return np.polyfit(draws.t.double().numpy(), errors.log().numpy(), degree)
 
@@ -145,6 +145,7 @@ class DenoisingLoss(Objective):
         # One word is one row per draw: a chunk fills a batch of the smallest size.
         return [Chunk(0, "validation", *share) for share in ranges(len(self._validation.t), UNIT)]
 
+    @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         before = self.model.calls
         if chunk.purpose == "validation":
@@ -172,13 +173,12 @@ class DenoisingLoss(Objective):
     def _compare(self, vectors: Vectors, draws: Draws, gram: bool = False) -> Evaluation:
         """Mean losses and inner products over these draws."""
         residuals = self.residuals(vectors, draws)
-        with one_thread():  # sums depend on how many threads share them
-            flat = (residuals.double() * self._scales(draws.t)).flatten(1)
-            losses = flat.square().mean(1)
-            if not gram:
-                return Evaluation(losses.numpy())
-            relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
-            return Evaluation(losses.numpy(), (relative @ relative.T / flat.shape[1]).numpy())
+        flat = (residuals.double() * self._scales(draws.t)).flatten(1)
+        losses = flat.square().mean(1)
+        if not gram:
+            return Evaluation(losses.numpy())
+        relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
+        return Evaluation(losses.numpy(), (relative @ relative.T / flat.shape[1]).numpy())
 
     def _scales(self, t: NoiseLevels) -> Tensor:
         """Draw x 1 x 1 x 1: the roots of the draws' weights."""
@@ -218,6 +218,7 @@ class ImageSimilarity(Objective):
     the second implementation of the same concept. Every evaluation is a whole generation.
     """
 
+    @one_thread_each()
     def __init__(
         self,
         model: Model,
@@ -244,6 +245,7 @@ class ImageSimilarity(Objective):
     def split_validation(self) -> list[Chunk]:
         return [Chunk(0, "validation", 0, 1)]
 
+    @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """The candidates' own losses; the others' shares are zero."""
         before, losses = self.model.calls, np.zeros(len(vectors))
@@ -262,5 +264,4 @@ class ImageSimilarity(Objective):
             hidden.repeat_interleave(pictures, 0), seeds * len(vectors), self.steps, self.guidance
         )
         features = self.clip.image_features(images.cpu()).double().split(pictures)
-        with one_thread():
-            return 1 - torch.stack([(f @ self._features.double().T).mean() for f in features])
+        return 1 - torch.stack([(f @ self._features.double().T).mean() for f in features])
