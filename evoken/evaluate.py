@@ -124,6 +124,11 @@ class Pool(ABC, Generic[Worker]):
         """The vectors as they travel, once for all chunks."""
         return vectors.cpu().numpy()
 
+    @property
+    def ready(self) -> int:
+        """Workers that have loaded their model and have nothing to do."""
+        return len(self._idle)
+
     def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
         try:
             return self._evaluate(vectors, chunks)
