@@ -9,7 +9,8 @@ on any number of cores; ``stickers`` on one worker and on two shows what two rea
 import argparse
 import statistics
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
 
 WORKERS = (1, 2, 4, 8)
+WARM = 2  # generations that are not measured
 WIDTH = 256  # of a token embedding, as on ``stickers``
 
 
@@ -88,23 +90,25 @@ def latents() -> Latents:
     return torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def measure(
-    build: Build, settings: LearnSettings, model: Model, images: Images, count: int, repeats: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each generation, and the driver's own among them, when all workers are there."""
+@contextmanager
+def learning(
+    build: Build, settings: LearnSettings, model: Model, images: Images, count: int
+) -> Iterator[Learner]:
+    """A learner whose workers are all there, past its first generations."""
     with closing(Processes(build, count)) as workers:
         learner = Learner(settings, model, images, None, workers)
         while workers.ready < count:
             workers(learner.vectors[None], learner.objective.split_validation())
-        learner.step()
-        learner.step()
-        seconds, own = [], []
-        for _ in range(repeats):
-            wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(WARM):
             learner.step()
-            seconds.append(time.perf_counter() - wall)
-            own.append(time.process_time() - cpu)
-    return seconds, own
+        yield learner
+
+
+def timed(learner: Learner) -> tuple[float, float]:
+    """Seconds of a generation, and the driver's own among them."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    learner.step()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def synthetic(repeats: int, seconds: float) -> dict[str, object]:
@@ -115,9 +119,11 @@ def synthetic(repeats: int, seconds: float) -> dict[str, object]:
     )  # fmt: skip
     model = sleeper(0.0)
     found: dict[str, object] = {}
-    alone: list[float] = []
+    alone: tuple[float, ...] = ()
     for count in WORKERS:
-        wall, own = measure(Sleeping(settings, seconds), settings, model, latents(), count, repeats)
+        build = Sleeping(settings, seconds)
+        with learning(build, settings, model, latents(), count) as learner:
+            wall, own = zip(*(timed(learner) for _ in range(repeats)), strict=True)
         alone = alone or wall
         shares = [statistics.median(alone) / (count * w) for w in wall]
         print(f"{count} workers: {statistics.median(wall):.3f} s a generation, "
@@ -143,13 +149,23 @@ def search(repeats: int, width: int = 768) -> dict[str, object]:
 
 
 def real(repeats: int) -> dict[str, object]:
-    """``stickers`` on one worker and on two, one thread each."""
+    """``stickers`` on one worker and on two, one thread each. They take turns, since other work on
+    the machine comes and goes.
+    """
     spec = ModelSpec()
     model = load_model(spec)
     images = load_images(figures.FILE.parent.parent / "examples" / "teapot", model.size).images
     settings = preset("default", placeholder="<x>", initialization="random")
     recipe = Recipe(settings, spec, "", images.numpy().astype(np.float32))
-    one, two = (measure(recipe, settings, model, images, n, repeats)[0] for n in (1, 2))
+    one: list[float] = []
+    two: list[float] = []
+    with (
+        learning(recipe, settings, model, images, 1) as first,
+        learning(recipe, settings, model, images, 2) as second,
+    ):
+        for _ in range(repeats):
+            one.append(timed(first)[0])
+            two.append(timed(second)[0])
     gains = [a / b for a, b in zip(one, two, strict=True)]
     return {
         "scale.stickers_seconds_1_worker": figures.spread(one),

@@ -47,8 +47,9 @@ class RayWorkers(Pool[Any]):
         self._owned = not self._ray.is_initialized()
         if self._owned:
             _connect(self._ray, address, count)
-        self._count, self._device = count, device
-        self._resource = "GPU" if device.startswith("cuda") else "CPU"
+        gpus = device.startswith("cuda")
+        self._count, self._resource = count, "GPU" if gpus else "CPU"
+        self._device = "cuda" if gpus else device  # Ray shows every actor its own GPU alone
         self._actor = self._ray.remote(_Actor)
         self._places: dict[Any, Any] = {}  # of each worker: its machine, None for any
         self._answer_of: dict[Any, Any] = {}  # reference of a coming answer: its worker
@@ -104,6 +105,7 @@ class RayWorkers(Pool[Any]):
                                   "Install one evoken on all machines.") from error  # fmt: skip
             except errors.RayError as error:
                 answer = Died(str(error).strip().splitlines()[0])
+                self._ray.kill(worker)  # it may only be out of reach
                 del self._places[worker]
             yield worker, answer
 

@@ -1,6 +1,7 @@
 """--workers and --ray: the same word bit for bit, and clear words where they cannot be had."""
 
 import json
+import sys
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ from typer.testing import CliRunner, Result
 
 from evoken.cli import app
 from evoken.run import Run
+from tests.conftest import make_photos
 
-SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "20", "--preview-every", "0")
+SMALL = (
+    "--popsize", "5", "--draws", "4", "--validation-draws", "20", "--preview-every", "0",
+    "--calls", "130",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -19,42 +24,46 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def given(tiny_folder: Path, photos: Path) -> tuple[object, ...]:
-    model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
-    return ("learn", photos, *model, *SMALL)
-
-
 def evoken(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def learned(folder: str) -> tuple[bytes, list[dict[str, Any]]]:
-    lines = Path(folder, "records.jsonl").read_text().splitlines()
+@pytest.fixture(scope="module")
+def given(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """``evoken learn`` and what it needs."""
+    photos = make_photos(tmp_path_factory.mktemp("photos") / "disc")
+    model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
+    return ("learn", photos, *model, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def serial(given: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without workers."""
+    folder = tmp_path_factory.mktemp("serial") / "run"
+    assert evoken(*given, "--output", folder).exit_code == 0
+    return folder
+
+
+def learned(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
+    lines = (folder / "records.jsonl").read_text().splitlines()
     records = [json.loads(line) | {"seconds": 0} for line in lines]
-    return Path(folder, "learned_embeds.safetensors").read_bytes(), records
+    return (folder / "learned_embeds.safetensors").read_bytes(), records
 
 
-def test_workers_learn_the_serial_word_and_can_go_on_with_it(given: tuple[object, ...]) -> None:
-    calls = ("--calls", 160)
-    for folder, more in (("serial", ()), ("spread", ("--workers", 2))):
-        result = evoken(*given, *calls, "--output", folder, *more)
-        assert result.exit_code == 0, result.output
-    assert learned("spread") == learned("serial")
-    assert Run.open(Path("spread")).config == Run.open(Path("serial")).config
-    records = Path("spread/records.jsonl")
-    records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
-    assert evoken("learn", "--resume", "spread").exit_code == 0
-    assert learned("spread") == learned("serial")
+@pytest.mark.parametrize("more", [("--workers", 2), ("--ray", "local", "--workers", 2)])
+def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
+    given: tuple[object, ...], serial: Path, more: tuple[object, ...]
+) -> None:
+    spread = Path("spread")
+    result = evoken(*given, "--output", spread, *more)
+    assert result.exit_code == 0, result.output
+    assert learned(spread) == learned(serial)
+    assert Run.open(spread).config == Run.open(serial).config
     assert not active_children()
-
-
-def test_ray_learns_the_serial_word(given: tuple[object, ...]) -> None:
-    calls = ("--calls", 120, "--objective", "denoising")
-    for folder, more in (("serial", ()), ("spread", ("--ray", "local", "--workers", 2))):
-        result = evoken(*given, *calls, "--output", folder, *more)
-        assert result.exit_code == 0, result.output
-    assert learned("spread") == learned("serial")
+    records = spread / "records.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
+    assert evoken("learn", "--resume", spread).exit_code == 0
+    assert learned(spread) == learned(serial)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +83,19 @@ def test_ray_learns_the_serial_word(given: tuple[object, ...]) -> None:
 def test_workers_that_cannot_be_had_are_one_clear_sentence(
     given: tuple[object, ...], arguments: tuple[object, ...], words: tuple[str, ...]
 ) -> None:
-    result = evoken(*given, "--calls", 160, *arguments)
+    result = evoken(*given, *arguments)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: expected ")
     assert result.stderr.count("\n") == 1
     assert all(word in result.stderr for word in words)
     assert not Path("runs").exists()
     assert not active_children()
+
+
+def test_ray_that_is_not_installed(
+    given: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = evoken(*given, "--ray", "local")
+    assert result.exit_code == 2 and "pip install 'evoken[ray]'" in result.stderr
+    assert not Path("runs").exists()
