@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --editable ".[int8,onnx,openvino]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --editable ".[int8,onnx,openvino,ray]"
 	@touch $@
 
 # The font and the names that the sticker world is drawn from: unpacked here, not installed. Where

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,14 @@ from evoken.cli_common import (
     ModelConfig,
     ModelName,
     Precision,
+    Ray,
     RuntimeName,
     Seed,
     Size,
     WordPath,
+    Workers,
     errors,
+    evaluators,
     load_clip_if_any,
     load_word_and_spec,
     quiet,
@@ -30,11 +34,13 @@ from evoken.cli_common import (
 from evoken.errors import SettingError
 
 if TYPE_CHECKING:
+    from evoken.evaluate import Evaluator
     from evoken.models.base import Model
     from evoken.models.clip import Clip
     from evoken.run import Run
     from evoken.textual_inversion.embedding import Word
     from evoken.textual_inversion.learn import Learner
+    from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import LearnSettings
 
 app = typer.Typer(
@@ -82,6 +88,7 @@ def learn(
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Random draws per generation.")] = None,
     sentences: Annotated[int | None, typer.Option(help="Sentences among the draws.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Draws that a worker takes at a time.")] = None,
     t_low: Annotated[float | None, typer.Option(help="Lowest noise level, 0 to 1.")] = None,
     t_high: Annotated[float | None, typer.Option(help="Highest noise level, 0 to 1.")] = None,
     weighting: Annotated[
@@ -105,13 +112,15 @@ def learn(
     encoders: Encoders = "",
     model_config: ModelConfig = "",
     runtime: RuntimeName = "torch",
+    workers: Workers = None,
+    ray: Ray = None,
 ) -> None:
     """Learn a word from three to five images of one thing or one style."""
     given = {
         "kind": kind, "vectors": vectors, "temperature": temperature, "subspace": subspace,
         "axes": axes, "objective": objective, "search": search, "popsize": popsize, "sigma": sigma,
         "draws": draws, "sentences": sentences, "t_low": t_low, "t_high": t_high, "calls": calls,
-        "weighting": weighting,
+        "weighting": weighting, "chunk": chunk,
         "validation_draws": validation_draws, "minutes": minutes, "preview_every": preview_every,
         "start": start, "initialization": initialization or ("word" if start else None),
         "mistakes": tuple(mistake) if mistake else None,
@@ -127,14 +136,25 @@ def learn(
         begun = folder and (folder[0] / "config.json").exists()
         return f"Go on with: evoken learn --resume {folder[0]}" if begun else "Nothing was begun."
 
-    with errors(advice):
+    with errors(advice), evaluators(workers, ray) as start_workers:
         if resume is not None:
             folder.append(resume)
-            _learn(*_reopen(resume, images))
+            _learn(*_reopen(resume, images, start_workers))
         else:
             source, name = _concept(images)
             folder.append(output or Path("runs") / name)
-            _learn(*_create(folder[0], source, word or f"<{name}>", preset, changes, spec, clip))
+            _learn(
+                *_create(
+                    folder[0],
+                    source,
+                    word or f"<{name}>",
+                    preset,
+                    changes,
+                    spec,
+                    clip,
+                    start_workers,
+                )
+            )
 
 
 def _concept(images: Path | None) -> tuple[Path, str]:
@@ -145,19 +165,29 @@ def _concept(images: Path | None) -> tuple[Path, str]:
     return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
 
 
-def _reopen(path: Path, images: Path | None = None) -> tuple[Run, Learner]:
+def _nowhere_else(_: Recipe) -> None:
+    """Everything is computed in this process."""
+
+
+def _reopen(
+    path: Path,
+    images: Path | None = None,
+    start_workers: Callable[[Recipe], Evaluator | None] = _nowhere_else,
+) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
+    from evoken.textual_inversion.recipe import Recipe
 
     if images is not None:
         raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
     model = start_model(run.spec)
-    clip = _clip(run.settings, run.clip)
-    return run, Learner(run.settings, model, run.images(model.size), clip)
+    clip, found = _clip(run.settings, run.clip), run.images(model.size)
+    evaluator = start_workers(Recipe(run.settings, model.spec, run.clip, found.numpy()))
+    return run, Learner(run.settings, model, found, clip, evaluator)
 
 
 def _create(
@@ -168,6 +198,7 @@ def _create(
     changes: dict[str, Any],
     spec_values: dict[str, Any],
     clip: str,
+    start_workers: Callable[[Recipe], Evaluator | None],
 ) -> tuple[Run, Learner]:
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
@@ -176,6 +207,7 @@ def _create(
     from evoken.models.embedded import default_clip
     from evoken.run import Run
     from evoken.textual_inversion.learn import Learner
+    from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import preset
 
     spec = ModelSpec(**spec_values)
@@ -187,7 +219,8 @@ def _create(
     if not 3 <= len(found.names) <= 5:
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
     clip_name = clip or default_clip(spec.name)
-    learner = Learner(settings, model, found.images, _clip(settings, clip_name))
+    evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
+    learner = Learner(settings, model, found.images, _clip(settings, clip_name), evaluator)
     return Run.create(path, settings, model.spec, clip_name, found), learner
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evoken.errors import EvokenError
+from evoken.models.notices import quiet as quiet
 
 if TYPE_CHECKING:
+    from evoken.evaluate import Evaluator
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
     from evoken.models.embedded import LatentModels
     from evoken.textual_inversion.embedding import Word
+    from evoken.textual_inversion.recipe import Recipe
 
 ModelName = Annotated[
     str,
@@ -42,6 +45,14 @@ RuntimeName = Annotated[
     typer.Option("--runtime", help="Of the denoiser: torch, torch-int8, onnx or openvino."),
 ]
 Seed = Annotated[int, typer.Option(help="Of every random number.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that share the work; with --ray, actors. Changes no result."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Work on Ray: local, auto or HOST:PORT of a cluster."),
+]
 WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
 
 
@@ -56,24 +67,6 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
         raise typer.Exit(130) from None
-
-
-def quiet() -> None:
-    """No progress bars or notices of the libraries on our terminal."""
-    import os
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
-    from evoken.models.runtimes import quiet as libraries
-
-    with libraries.quiet():  # diffusers brings in torchao, which says what it was not built for
-        import diffusers.utils.logging
-        import transformers.utils.logging
-
-        import evoken.models.embedded  # noqa: F401
-
-    for logging in (diffusers.utils.logging, transformers.utils.logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def spec_of(
@@ -128,3 +121,24 @@ def load_clip_if_any(name: str, needed: bool) -> Clip | None:
             raise
         typer.echo(f"Note: no CLIP scores ({error})")
         return None
+
+
+@contextmanager
+def evaluators(
+    workers: int | None, ray: str | None
+) -> Iterator[Callable[[Recipe], Evaluator | None]]:
+    """How to start the workers that were asked for, None for none; at the end they are ended."""
+    with ExitStack() as stack:
+
+        def start(recipe: Recipe) -> Evaluator | None:
+            from evoken.distributed import RayWorkers
+            from evoken.evaluate import Processes
+
+            device = recipe.spec.device
+            if ray is not None:
+                return stack.enter_context(closing(RayWorkers(recipe, ray, workers, device)))
+            if workers is not None:
+                return stack.enter_context(closing(Processes(recipe, workers, device)))
+            return None
+
+        yield start

@@ -37,3 +37,7 @@ class SettingError(EvokenError):
 
 class SearchError(EvokenError):
     """A search that cannot go on, because every candidate failed."""
+
+
+class WorkerError(EvokenError):
+    """Workers that cannot be had, or that died or failed again and again."""

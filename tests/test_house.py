@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports only from those above it.
 LAYERS = (
-    ("evoken.errors", "evoken.arrays"),
+    ("evoken.errors", "evoken.arrays", "evoken.models.runtimes.quiet"),
     ("evoken.seeds", "evoken.files", "evoken.page", "evoken.checks"),
     ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge", "evoken.models.memory"),
     ("evoken.models.base", "evoken.models.batches"),
-    ("evoken.models.runtimes.entry", "evoken.models.runtimes.quiet"),
+    ("evoken.models.runtimes.entry",),
     (
         "evoken.models.runtimes.requirements",
         "evoken.models.runtimes.int8",
@@ -35,6 +35,7 @@ LAYERS = (
     ),
     ("evoken.models.loading",),
     ("evoken.models.embedded",),
+    ("evoken.models.notices",),
     ("evoken.flowopt.sampler",),
     ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
     ("evoken.flowopt.inversion", "evoken.flowopt.optimize", "evoken.flowopt.step_size"),
@@ -42,11 +43,12 @@ LAYERS = (
     ("evoken.textual_inversion.embedding_files",),
     (
         "evoken.textual_inversion.convert",
+        "evoken.textual_inversion.chunks",
         "evoken.textual_inversion.initialization",
         "evoken.textual_inversion.subspace",
-        "evoken.textual_inversion.objective",
         "evoken.textual_inversion.embedding",
     ),
+    ("evoken.textual_inversion.objective",),
     ("evoken.search.base", "evoken.textual_inversion.settings"),
     (
         "evoken.search.cma",
@@ -54,7 +56,9 @@ LAYERS = (
         "evoken.search.gauss_newton",
         "evoken.search.random_search",
     ),
-    ("evoken.textual_inversion.learn",),
+    ("evoken.textual_inversion.recipe",),
+    ("evoken.evaluate",),
+    ("evoken.distributed", "evoken.textual_inversion.learn"),
     ("evoken.metrics", "evoken.run", "evoken.flowopt.settings", "evoken.flowopt.compare"),
     ("evoken.flowopt.edit", "evoken.retrieval"),
     ("evoken.flowopt.folder", "evoken.flowopt.tasks"),

@@ -3,9 +3,11 @@ own pipeline.
 """
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from safetensors.torch import save_file
 
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
+from evoken.models.batches import in_batches, one_thread_each
 from evoken.models.clip import Clip
 from evoken.models.embedded import LatentModels, load_model, load_pipeline
 from evoken.models.flow import FlowModel
@@ -355,3 +358,34 @@ def test_clip_features_are_those_of_transformers(clip: Clip, images: torch.Tenso
 def test_a_clip_that_does_not_exist() -> None:
     with pytest.raises(ModelError, match="--clip"):
         Clip.load("/no/such/clip")
+
+
+def test_views_with_gaps_take_the_same_path_as_copies() -> None:
+    rows = torch.randn(32, 5, 3)[:, :-1]
+    seen: list[bool] = []
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.is_contiguous())
+        return x
+
+    assert torch.equal(in_batches(function, 16, rows), rows)
+    assert seen == [True, True]
+
+
+def test_cores_share_the_batches_one_thread_each() -> None:
+    rows, threads = torch.arange(64.0), set()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        assert len(x) == 16 and torch.get_num_threads() == 1 and not torch.is_grad_enabled()
+        threads.add(get_ident())
+        time.sleep(0.01)
+        return 2 * x
+
+    torch.set_num_threads(3)
+    try:
+        with torch.no_grad(), one_thread_each():
+            assert torch.equal(in_batches(function, 64, rows), 2 * rows)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert len(threads) == 3 and get_ident() not in threads

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from evoken.models.clip import Clip
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
-from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, Objective, draw
+from evoken.textual_inversion.chunks import Objective, ranges
+from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, draw
 from tests import tiny
 
 
@@ -145,3 +146,44 @@ def test_similarity_falls_with_likeness(
     least = float(1 - (features @ features.T).mean())
     assert (objective.evaluate(words(3), 1).losses >= least - 0.2).all()
     assert (objective.evaluate(words(3), 1).losses <= 2).all()
+
+
+@pytest.mark.parametrize("cores", [2, 3, 5])
+def test_no_objective_rounds_differently_on_more_cores(objective: Objective, cores: int) -> None:
+    population = words(40)
+    alone, validated = objective.evaluate(population, 1, True), objective.validate(population[0])
+    torch.set_num_threads(cores)
+    try:
+        shared = objective.evaluate(population, 1, True)
+        assert objective.validate(population[0]) == validated
+    finally:
+        torch.set_num_threads(1)
+    np.testing.assert_array_equal(shared.losses, alone.losses)
+    if alone.gram is not None:
+        np.testing.assert_array_equal(shared.gram, alone.gram)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 9))
+def test_chunks_hold_every_draw_once_with_its_own_sentence(
+    count: int, sentences: int, size: int
+) -> None:
+    drawn = draw(3, 1, "draws", count, torch.zeros(3, 1, 2, 2), OBJECT_TEMPLATES, (0, 1), sentences)
+    parts = [drawn.some(*share) for share in ranges(count, size)]
+    assert torch.equal(torch.cat([p.noise for p in parts]), drawn.noise)
+    assert torch.equal(torch.cat([p.t for p in parts]), drawn.t)
+    assert torch.equal(torch.cat([p.image for p in parts]), drawn.image)
+    texts = [p.sentences[i] for p in parts for i in p.sentence.tolist()]
+    assert texts == [drawn.sentences[i] for i in drawn.sentence.tolist()]
+    assert all(set(p.sentence.tolist()) == set(range(len(p.sentences))) for p in parts)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 6])
+def test_the_chunk_changes_the_last_digits_alone(
+    model: StableDiffusion, images: torch.Tensor, chunk: int
+) -> None:
+    whole = denoising(model, images, chunk=100).evaluate(words(4), 2, gram=True)
+    split = denoising(model, images, chunk=chunk).evaluate(words(4), 2, gram=True)
+    assert split.calls == whole.calls == 4 * 6
+    np.testing.assert_allclose(split.losses, whole.losses, rtol=1e-6)
+    np.testing.assert_allclose(split.gram, whole.gram, rtol=1e-4, atol=1e-9)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from evoken.search.cma import CMAES
 from evoken.search.gauss_newton import GaussNewton, trust_region_step
 from evoken.search.random_search import RandomSearch
 from evoken.search.zero_order import ZeroOrderAdam
-from evoken.textual_inversion.objective import Evaluation
+from evoken.textual_inversion.chunks import Evaluation
 
 DIMENSION, POPSIZE, GENERATIONS = 12, 13, 60
 

@@ -1,6 +1,10 @@
 """Forward passes in batches whose size changes no bit of the result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +21,8 @@ SHARE = 0.5  # of the free memory that such a batch may take
 # fit once is not tried again in this process.
 _fitting: dict[tuple[object, ...], int] = {}
 
+_cores: ContextVar[int] = ContextVar("cores", default=1)  # that batches may share
+
 
 def padded(rows: Tensor, unit: int = UNIT) -> Tensor:
     """The batch filled up to a multiple of ``unit`` by repeating its last row; contiguous, because
@@ -28,13 +34,19 @@ def padded(rows: Tensor, unit: int = UNIT) -> Tensor:
 
 
 def in_batches(
-    function: Callable[..., Tensor], batch: int, *inputs: Tensor, unit: int = UNIT
+    function: Callable[..., Tensor],
+    batch: int,
+    *inputs: Tensor,
+    unit: int = UNIT,
+    threads: bool = True,
 ) -> Tensor:
     """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of ``unit``).
 
     Args:
         batch: 0 means as many as memory holds, found by measuring the first ``unit`` rows. Where
             memory runs out the batch is halved, and stays so for these rows.
+        threads: within ``one_thread_each``, several threads may call ``function`` at once, each
+            with its part of the batch.
 
     Raises:
         ModelError: memory does not hold ``unit`` rows.
@@ -43,17 +55,66 @@ def in_batches(
     _fitting.setdefault(key, -(-batch // unit) * unit)
     count, parts = len(inputs[0]), list[Tensor]()
     done = 0
-    while done < count:
-        limit = _fitting[key] or unit
-        rows = [padded(x[done : done + limit], unit) for x in inputs]
-        to_measure = not _fitting[key] and count - done > unit
-        found = _attempt(function, rows, key if to_measure else None)
-        if isinstance(found, str):
-            _fitting[key] = _halved(len(rows[0]), unit, found)
-            continue
-        parts.append(found[: count - done])
-        done += limit
+    with _threads(_cores.get() if threads and inputs[0].device.type == "cpu" else 1) as shared:
+        while done < count:
+            limit = _fitting[key] or unit
+            rows = [padded(x[done : done + limit], unit) for x in inputs]
+            to_measure = not _fitting[key] and count - done > unit
+            work = partial(shared, function, unit)
+            found = _attempt(work, rows, key if to_measure else None)
+            if isinstance(found, str):
+                _fitting[key] = _halved(len(rows[0]), unit, found)
+                continue
+            parts.append(found[: count - done])
+            done += limit
     return torch.cat(parts)
+
+
+@contextmanager
+def _threads(cores: int) -> Iterator[Callable[..., Tensor]]:
+    """A way to call a function of rows: in parts on as many threads, each a multiple of the unit,
+    which no result depends on.
+    """
+    if cores == 1:
+        yield lambda function, _, *rows: function(*rows)
+        return
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+
+        def shared(function: Callable[..., Tensor], unit: int, *rows: Tensor) -> Tensor:
+            share = max(1, len(rows[0]) // unit // cores)
+            pieces = [x.split(share * unit) for x in rows]
+            return torch.cat(list(pool.map(_as_here(function), *pieces)))
+
+        yield shared
+
+
+def _as_here(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """For other threads: autocast and no_grad belong to the thread that set them."""
+    dtype, half = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
+    grad = torch.is_grad_enabled()
+
+    def call(*rows: Tensor) -> Tensor:
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=half):
+            return function(*rows)
+
+    return call
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Within the block, every operation has one thread; the cores share the work by batches.
+
+    Kernels split their work by threads, and round differently for other numbers of them. So what
+    has to be the same bits on any number of cores is computed here.
+    """
+    before = torch.get_num_threads()
+    token = _cores.set(before)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _cores.reset(token)
 
 
 def _attempt(

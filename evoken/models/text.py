@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -154,13 +155,14 @@ class T5Encoder(TextEncoder):
 
 @contextmanager
 def substituted_embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
-    """Within the block, the embedding layer returns ``embedded`` instead of looking ids up. This is
-    how vectors become arguments of encoders that take ids only.
+    """Within the block, the embedding layer returns ``embedded`` to this thread instead of looking
+    ids up. This is how vectors become arguments of encoders that take ids only.
     """
     if embedded is None:
         yield
         return
-    hook = table.register_forward_hook(lambda *_: embedded)
+    here = get_ident()
+    hook = table.register_forward_hook(lambda *_: embedded if get_ident() == here else None)
     try:
         yield
     finally:

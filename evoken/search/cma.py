@@ -7,7 +7,7 @@ import numpy as np
 from evoken.arrays import Coords
 from evoken.search.base import without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.objective import Evaluation
+from evoken.textual_inversion.chunks import Evaluation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that there is no matplotlib for its plots

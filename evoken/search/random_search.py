@@ -5,7 +5,7 @@ import numpy as np
 from evoken.arrays import Coords
 from evoken.search.base import without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.objective import Evaluation
+from evoken.textual_inversion.chunks import Evaluation
 
 
 class RandomSearch:

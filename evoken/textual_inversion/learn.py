@@ -12,22 +12,18 @@ import torch
 
 from evoken.arrays import Coords, Images, Vectors
 from evoken.errors import SearchError, SettingError, WordError
+from evoken.evaluate import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from evoken.search.base import Search
 from evoken.search.cma import CMAES
 from evoken.search.gauss_newton import GaussNewton
 from evoken.search.random_search import RandomSearch
 from evoken.search.zero_order import ZeroOrderAdam
 from evoken.seeds import torch_generator
+from evoken.textual_inversion.chunks import Evaluation
 from evoken.textual_inversion.initialization import initial_vectors
-from evoken.textual_inversion.objective import (
-    DenoisingLoss,
-    Evaluation,
-    ImageSimilarity,
-    Objective,
-)
+from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
 
@@ -91,12 +87,18 @@ class Learner:
     """
 
     def __init__(
-        self, settings: LearnSettings, model: Model, images: Images, clip: Clip | None
+        self,
+        settings: LearnSettings,
+        model: Model,
+        images: Images,
+        clip: Clip | None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         """
         Args:
             images: N x 3 x S x S, S the model's size.
             clip: for initialisations and objectives that need one.
+            evaluator: where candidates are evaluated; by default here. Changes no result.
 
         Raises:
             WordError: the placeholder cannot be used with this model.
@@ -105,7 +107,8 @@ class Learner:
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
         before, started = model.calls, time.monotonic()
-        self.objective = _objective(settings, model, images, clip)
+        self.objective = build_objective(settings, model, images, clip)
+        self.evaluator = evaluator or Serial(self.objective)
         self.calls = self._setup_calls = model.calls - before
         self.subspace = _subspace(settings, model, images, clip)
         self.cost = self._calls_per_generation()
@@ -165,28 +168,29 @@ class Learner:
             SearchError: every candidate failed.
         """
         started = time.monotonic()
-        before = self.model.calls
         evaluation = Evaluation(np.zeros(0))
         if self.generation >= 0:
             vectors = self.subspace.vectors(self.search.ask())
             wants_gram = self.search.wants_gram
-            evaluation = self.objective.evaluate(vectors, self.generation + 1, wants_gram)
+            chunks = self.objective.split(len(vectors), self.generation + 1, wants_gram)
+            evaluation = self.evaluator(vectors, chunks)
             self.search.tell(evaluation)
-        center = self.subspace.vectors(self._result()[None])[0]
-        validation = self.objective.validate(center)
+        center = self.subspace.vectors(self._result()[None])
+        validated = self.evaluator(center, self.objective.split_validation())
+        validation = float(validated.losses[0])
         if not math.isfinite(validation):
             raise SearchError("a finite validation loss", str(validation),
                               "Use float32 precision and a smaller --sigma.")  # fmt: skip
         gram = evaluation.gram
         record = Record(
             self.generation + 1,
-            self.calls + self.model.calls - before,
+            self.calls + evaluation.calls + validated.calls,
             self.seconds + time.monotonic() - started,
             _to_row(evaluation.losses),
             None if gram is None else tuple(_to_row(row) for row in gram),
             validation,
             self.search.sigma,
-            float(center.norm(dim=1).mean()),
+            float(center.norm(dim=2).mean()),
         )
         self._note(record)
         return record
@@ -214,6 +218,7 @@ def learn(
     images: Images,
     clip: Clip | None = None,
     records: Sequence[Record] = (),
+    evaluator: Evaluator | None = None,
 ) -> Iterator[tuple[Learner, Record]]:
     """Learn a word; yields after every generation.
 
@@ -222,10 +227,11 @@ def learn(
         model: any ``evoken.models.base.Model``.
         images: N x 3 x S x S in [-1, 1].
         records: of an interrupted run with the same settings and images, to go on from.
+        evaluator: where candidates are evaluated, such as ``Processes``; changes no result.
 
     Source: Fei et al. 2023, section 3.
     """
-    learner = Learner(settings, model, images, clip)
+    learner = Learner(settings, model, images, clip, evaluator)
     learner.replay(records)
     while not learner.finished:
         record = learner.step()
@@ -240,25 +246,6 @@ def check_placeholder(placeholder: str, model: Model) -> None:
     if model.has_token(placeholder):
         raise WordError("a placeholder that is new to the model",
                         f"{placeholder!r}, of its vocabulary", "Change --word.")  # fmt: skip
-
-
-def templates(kind: str) -> tuple[str, ...]:
-    """The sentences of a kind of concept."""
-    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
-
-
-def _objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:
-    if s.objective == "similarity":
-        if clip is None:
-            raise SettingError(
-                "a CLIP model for the objective 'similarity'", "none", "Give --clip."
-            )
-        return ImageSimilarity(model, images, s.placeholder, templates(s.kind), s.seed, clip)
-    return DenoisingLoss(
-        model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
-        (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
-        s.weighting,
-    )  # fmt: skip
 
 
 def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:

@@ -5,23 +5,24 @@ sentences, noise levels and noise. Without that, differences of losses are mostl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evoken.arrays import Hidden, Images, Latents, Losses, NoiseLevels, Vectors
+from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.models.base import Model
+from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
 from evoken.seeds import derive, numpy_generator, torch_generator
+from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective, ranges
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers shared by all candidates of a generation; n draws.
+    """The random numbers shared by all candidates of a generation; n draws, ordered by sentence.
 
     Attributes:
         image: n indices of images.
@@ -37,30 +38,12 @@ class Draws:
     t: NoiseLevels
     noise: Latents
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one generation's forward passes tell.
-
-    Attributes:
-        losses: candidate.
-        gram: candidate x candidate inner products, mean over draws and components, of the residuals
-            r_0, r_1 - r_0, r_2 - r_0, ...; ``None`` where the objective is no sum of squares or the
-            search did not ask. With finite differences along k directions it holds J'J and J'r.
-    """
-
-    losses: Losses
-    gram: NDArray[np.float64] | None = None
-
-
-class Objective(Protocol):
-    """A loss for each candidate of a population."""
-
-    def evaluate(self, vectors: Vectors, generation: int, gram: bool = False) -> Evaluation:
-        """Losses of candidate x vector x width on the draws of a generation."""
-
-    def validate(self, vectors: Vectors) -> float:
-        """Loss of one word, vector x width, on fixed draws that no candidate is fitted to."""
+    def some(self, start: int, stop: int) -> "Draws":
+        """Draws ``start`` to ``stop``, and only the sentences that occur in them."""
+        used, sentence = self.sentence[start:stop].unique(return_inverse=True)
+        sentences = tuple(self.sentences[i] for i in used.tolist())
+        part = slice(start, stop)
+        return Draws(self.image[part], sentence, sentences, self.t[part], self.noise[part])
 
 
 def draw(
@@ -74,7 +57,7 @@ def draw(
     sentences: int,
 ) -> Draws:
     """Draw n = ``count``: noise levels stratified over the range, images in equal shares, a few
-    sentences (each costs a pass of the text encoder per candidate).
+    sentences (each costs a pass of the text encoder per candidate; a chunk should need few).
     """
     rng = numpy_generator(seed, generation, purpose)
     low, high = t_range
@@ -83,13 +66,14 @@ def draw(
     image = torch.from_numpy(rng.permutation(np.arange(count) % len(latents)))
     few = min(sentences, count, len(templates))
     chosen = rng.choice(len(templates), few, replace=False)
-    sentence = torch.from_numpy(rng.permutation(np.arange(count) % few))
+    sentence, order = torch.from_numpy(rng.permutation(np.arange(count) % few)).sort(stable=True)
     shape = (count, *latents.shape[1:])
     noise = torch.randn(shape, generator=torch_generator(seed, generation, f"{purpose} noise"))
-    return Draws(image, sentence, tuple(templates[i] for i in chosen), t, noise)
+    sentences_drawn = tuple(templates[i] for i in chosen)
+    return Draws(image[order], sentence, sentences_drawn, t[order], noise[order])
 
 
-class DenoisingLoss:
+class DenoisingLoss(Objective):
     """Mean squared error of the prediction at noised latents of the images.
 
     Source: Fei et al. 2023, Eq. 1. Differs: t from a range instead of (0, 1), where the words
@@ -99,6 +83,7 @@ class DenoisingLoss:
     over the variance are those of generalised least squares (Aitken 1936).
     """
 
+    @one_thread_each()
     def __init__(
         self,
         model: Model,
@@ -112,6 +97,7 @@ class DenoisingLoss:
         validation_draws: int = 64,
         shared_draws: bool = True,
         weighting: str = "uniform",
+        chunk: int = 2,
     ) -> None:
         """
         Args:
@@ -123,12 +109,14 @@ class DenoisingLoss:
             shared_draws: the same random numbers for all candidates.
             weighting: "uniform" (Eq. 1), or "relative": each draw's error is divided by what the
                 model errs at its noise level without a prompt.
+            chunk: draws of a generation per chunk.
         """
         self.model, self.placeholder, self.templates = model, placeholder, templates
         self.latents = model.encode(images)
         self.seed, self.draws, self.sentences, self.t_range = seed, draws, sentences, t_range
-        self.shared_draws, self.weighting = shared_draws, weighting
+        self.shared_draws, self.weighting, self.chunk = shared_draws, weighting, chunk
         self._validation = self._draw(0, "validation", validation_draws)
+        self._drawn = (-1, self._validation)  # generation and draws of the last chunk
         self._log_error = self._fit_log_error() if weighting == "relative" else np.zeros(1)
 
     def _fit_log_error(self) -> NDArray[np.float64]:
@@ -136,9 +124,8 @@ class DenoisingLoss:
         draws.
         """
         draws = self._validation
-        errors = (
-            self._predict(self.model.condition([""]), draws, 1)[0].double().square().mean((1, 2, 3))
-        )
+        residuals = self._predict(self.model.condition([""]), draws, 1)[0]
+        errors = residuals.double().square().mean((1, 2, 3))
         degree = min(3, len(draws.t) - 1)
         return np.polyfit(draws.t.double().numpy(), errors.log().numpy(), degree)
 
@@ -149,29 +136,53 @@ class DenoisingLoss:
         return draw(self.seed, generation, purpose, count, self.latents, self.templates,
                     self.t_range, self.sentences)  # fmt: skip
 
-    def evaluate(self, vectors: Vectors, generation: int, gram: bool = False) -> Evaluation:
-        if self.shared_draws:
-            residuals = self._weighted(vectors, self._draw(generation, "draws", self.draws))
+    def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
+        shared = self.shared_draws
+        shares = ranges(self.draws, self.chunk) if shared else ranges(candidates, 1)
+        return [Chunk(generation, "draws", start, stop, gram) for start, stop in shares]
+
+    def split_validation(self) -> list[Chunk]:
+        # One word is one row per draw: a chunk fills a batch of the smallest size.
+        return [Chunk(0, "validation", *share) for share in ranges(len(self._validation.t), UNIT)]
+
+    @one_thread_each()
+    def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
+        before = self.model.calls
+        if chunk.purpose == "validation":
+            found = self._compare(vectors, self._validation.some(chunk.start, chunk.stop))
+            found = _share(found, chunk.stop - chunk.start, len(self._validation.t))
+        elif self.shared_draws:
+            if self._drawn[0] != chunk.generation:
+                drawn = self._draw(chunk.generation, "draws", self.draws)
+                self._drawn = (chunk.generation, drawn)
+            draws = self._drawn[1].some(chunk.start, chunk.stop)
+            found = self._compare(vectors, draws, chunk.gram)
+            found = _share(found, chunk.stop - chunk.start, self.draws)
         else:
-            own = [self._draw(generation, f"draws {i}", self.draws) for i in range(len(vectors))]
-            residuals = torch.cat(
-                [self._weighted(v[None], d) for v, d in zip(vectors, own, strict=True)]
-            )
-        flat = residuals.flatten(1)
+            found = self._alone(vectors, chunk)
+        return replace(found, calls=self.model.calls - before)
+
+    def _alone(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
+        """Candidates on draws of their own; the others' shares are zero."""
+        losses = np.zeros(len(vectors))
+        for i in range(chunk.start, chunk.stop):
+            own = self._draw(chunk.generation, f"draws {i}", self.draws)
+            losses[i] = self._compare(vectors[i : i + 1], own).losses[0]
+        return Evaluation(losses)
+
+    def _compare(self, vectors: Vectors, draws: Draws, gram: bool = False) -> Evaluation:
+        """Mean losses and inner products over these draws."""
+        residuals = self.residuals(vectors, draws)
+        flat = (residuals.double() * self._scales(draws.t)).flatten(1)
         losses = flat.square().mean(1)
-        products = None
-        if gram:
-            relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
-            products = (relative @ relative.T / flat.shape[1]).numpy()
-        return Evaluation(losses.numpy(), products)
+        if not gram:
+            return Evaluation(losses.numpy())
+        relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
+        return Evaluation(losses.numpy(), (relative @ relative.T / flat.shape[1]).numpy())
 
-    def validate(self, vectors: Vectors) -> float:
-        return float(self._weighted(vectors[None], self._validation).square().mean())
-
-    def _weighted(self, vectors: Vectors, draws: Draws) -> Tensor:
-        """The residuals in double precision, times the roots of their draws' weights."""
-        scales = self._weights(draws.t).sqrt()[:, None, None, None]
-        return self.residuals(vectors, draws).double() * scales
+    def _scales(self, t: NoiseLevels) -> Tensor:
+        """Draw x 1 x 1 x 1: the roots of the draws' weights."""
+        return self._weights(t).sqrt()[:, None, None, None]
 
     def residuals(self, vectors: Vectors, draws: Draws) -> Tensor:
         """Candidate x draw x C x h x w: prediction - target, the vector behind the loss."""
@@ -194,13 +205,20 @@ class DenoisingLoss:
         return (predicted.unflatten(0, (candidates, count)) - target).cpu()
 
 
-class ImageSimilarity:
+def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:
+    """What a mean over ``count`` draws contributes to the mean over all."""
+    share = count / all_draws
+    return Evaluation(found.losses * share, None if found.gram is None else found.gram * share)
+
+
+class ImageSimilarity(Objective):
     """One minus the mean CLIP similarity between fully generated pictures and the images.
 
     Source: the stored summary of the paper, which names this objective instead of Eq. 1; kept as
     the second implementation of the same concept. Every evaluation is a whole generation.
     """
 
+    @one_thread_each()
     def __init__(
         self,
         model: Model,
@@ -220,11 +238,22 @@ class ImageSimilarity:
         self.validation_pictures = validation_pictures
         self._features = clip.image_features(images)
 
-    def evaluate(self, vectors: Vectors, generation: int, gram: bool = False) -> Evaluation:
-        return Evaluation(self._losses(vectors, generation, "draws", self.pictures).numpy())
+    def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
+        size = max(1, UNIT // self.pictures)
+        return [Chunk(generation, "draws", *share) for share in ranges(candidates, size)]
 
-    def validate(self, vectors: Vectors) -> float:
-        return float(self._losses(vectors[None], 0, "validation", self.validation_pictures)[0])
+    def split_validation(self) -> list[Chunk]:
+        return [Chunk(0, "validation", 0, 1)]
+
+    @one_thread_each()
+    def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
+        """The candidates' own losses; the others' shares are zero."""
+        before, losses = self.model.calls, np.zeros(len(vectors))
+        pictures = self.pictures if chunk.purpose == "draws" else self.validation_pictures
+        part = slice(chunk.start, chunk.stop)
+        found = self._losses(vectors[part], chunk.generation, chunk.purpose, pictures)
+        losses[part] = found.numpy()
+        return Evaluation(losses, calls=self.model.calls - before)
 
     def _losses(self, vectors: Vectors, generation: int, purpose: str, pictures: int) -> Tensor:
         rng = numpy_generator(self.seed, generation, purpose)

@@ -40,6 +40,7 @@ class LearnSettings:
         search, popsize, sigma: the optimizer, candidates per generation, and how far from the
             centre the first lie, in units of the vocabulary's spread.
         draws, sentences: random draws per generation and different sentences among them.
+        chunk: draws per chunk of a generation, the share of work that one worker does at a time.
         t_low, t_high: range of noise levels.
         weighting: of draws: "relative" to the common error at their noise level, or "uniform".
         validation_draws: fixed draws on which the result is chosen.
@@ -64,6 +65,7 @@ class LearnSettings:
     sigma: float = 0.3
     draws: int = 16
     sentences: int = 4
+    chunk: int = 2
     t_low: float = 0.2
     t_high: float = 0.9
     weighting: str = "relative"
@@ -88,6 +90,7 @@ class LearnSettings:
         at_least("popsize", self.popsize, 4)
         at_least("draws", self.draws, 1)
         at_least("sentences", self.sentences, 1)
+        at_least("chunk", self.chunk, 1)
         at_least("validation-draws", self.validation_draws, 1)
         at_least("calls", self.calls, 1)
         at_least("preview-every", self.preview_every, 0)

@@ -1,0 +1,61 @@
+"""The objective of a run, and all that another process needs to build it again."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evoken.arrays import Images
+from evoken.errors import SettingError
+from evoken.models.base import Model, ModelSpec
+from evoken.models.clip import Clip
+from evoken.models.embedded import load_clip, load_model
+from evoken.models.notices import quiet
+from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
+from evoken.textual_inversion.chunks import Objective
+from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
+from evoken.textual_inversion.settings import LearnSettings
+
+
+def templates(kind: str) -> tuple[str, ...]:
+    """The sentences of a kind of concept."""
+    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
+
+
+def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:
+    """The objective of these settings; raises ``SettingError`` if it needs a CLIP and has none."""
+    if s.objective == "similarity":
+        if clip is None:
+            raise SettingError(
+                "a CLIP model for the objective 'similarity'", "none", "Give --clip."
+            )
+        return ImageSimilarity(model, images, s.placeholder, templates(s.kind), s.seed, clip)
+    return DenoisingLoss(
+        model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
+        (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
+        s.weighting, s.chunk,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker builds its objective from. It travels once, and weights never do: every worker
+    loads them itself.
+
+    Attributes:
+        clip: the name of the CLIP model.
+        images: N x 3 x S x S in [-1, 1], float32.
+    """
+
+    settings: LearnSettings
+    spec: ModelSpec
+    clip: str
+    images: NDArray[np.float32]
+
+    def __call__(self, device: str) -> Objective:
+        """The objective, its model on ``device``."""
+        quiet()
+        model = load_model(replace(self.spec, device=device))
+        clip = load_clip(self.clip) if self.settings.objective == "similarity" else None
+        return build_objective(self.settings, model, torch.from_numpy(self.images.copy()), clip)

@@ -1,0 +1,101 @@
+"""--workers and --ray: the same word bit for bit, and clear words where they cannot be had."""
+
+import json
+import sys
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from evoken.cli import app
+from evoken.run import Run
+from tests.conftest import make_photos
+
+SMALL = (
+    "--popsize", "5", "--draws", "4", "--validation-draws", "20", "--preview-every", "0",
+    "--calls", "130",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def evoken(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def given(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """``evoken learn`` and what it needs."""
+    photos = make_photos(tmp_path_factory.mktemp("photos") / "disc")
+    model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
+    return ("learn", photos, *model, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def serial(given: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without workers."""
+    folder = tmp_path_factory.mktemp("serial") / "run"
+    assert evoken(*given, "--output", folder).exit_code == 0
+    return folder
+
+
+def learned(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    records = [json.loads(line) | {"seconds": 0} for line in lines]
+    return (folder / "learned_embeds.safetensors").read_bytes(), records
+
+
+@pytest.mark.parametrize("more", [("--workers", 2), ("--ray", "local", "--workers", 2)])
+def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
+    given: tuple[object, ...], serial: Path, more: tuple[object, ...]
+) -> None:
+    spread = Path("spread")
+    result = evoken(*given, "--output", spread, *more)
+    assert result.exit_code == 0, result.output
+    assert learned(spread) == learned(serial)
+    assert Run.open(spread).config == Run.open(serial).config
+    assert not active_children()
+    records = spread / "records.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
+    assert evoken("learn", "--resume", spread).exit_code == 0
+    assert learned(spread) == learned(serial)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workers", 0), ("workers of at least 1", "0")),
+        (("--workers", -2), ("workers of at least 1", "-2")),
+        (("--ray", "local", "--workers", 0), ("workers of at least 1",)),
+        (("--ray", "localhost:1"), ("'localhost:1'", "--ray")),
+        (("--ray", "nowhere"), ("'nowhere'", "--ray")),
+        (("--ray", "auto"), ("'auto'", "ray start")),
+        (("--device", "cuda", "--workers", 2), ("'cuda'", "--device")),
+        (("--device", "abacus"), ("'abacus'", "--device")),
+        (("--chunk", 0), ("chunk of at least 1",)),
+    ],
+)
+def test_workers_that_cannot_be_had_are_one_clear_sentence(
+    given: tuple[object, ...], arguments: tuple[object, ...], words: tuple[str, ...]
+) -> None:
+    result = evoken(*given, *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: expected ")
+    assert result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in words)
+    assert not Path("runs").exists()
+    assert not active_children()
+
+
+def test_ray_that_is_not_installed(
+    given: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = evoken(*given, "--ray", "local")
+    assert result.exit_code == 2 and "pip install 'evoken[ray]'" in result.stderr
+    assert not Path("runs").exists()
