@@ -25,8 +25,8 @@ from evoken.flowopt.step_size import estimate_step_size
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import load_model
 
-SHARES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
-ITERATIONS = 40
+SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
+ITERATIONS = 20
 STEPS = 10
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-COLOURS = ("#d9480f", "#1971c2", "#2f9e44", "#9c36b5", "#868e96")
+COLOURS = ("#d9480f", "#f59f00", "#1971c2", "#2f9e44", "#9c36b5", "#868e96")
 PANEL, GAP, MARGIN = 210, 40, 50
 ROWS = {"clip": "CLIP agreement", "shown": "share that shows the target"}
 
