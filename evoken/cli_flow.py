@@ -154,6 +154,7 @@ def pick(
 ) -> None:
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
     with errors():
+        quiet()
         from evoken.flowopt.folder import FlowRun
 
         for file in FlowRun.open(path).pick(number):

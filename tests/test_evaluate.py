@@ -111,6 +111,7 @@ def test_a_process_killed_from_outside_is_replaced() -> None:
         victim = active_children()[0]
         assert victim.pid is not None
         os.kill(victim.pid, signal.SIGKILL)
+        victim.join(30)
         assert equal(evaluated(workers), expected())
         assert victim not in active_children()
     assert not active_children()

@@ -34,15 +34,14 @@ def shape(text: str) -> list[str]:
 
 def sessions() -> list[tuple[str, str]]:
     """Each command after a ``$``, with the output that the README shows for it."""
-    (block,) = blocks("console")
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    parts = [p for b in blocks("console") for p in re.split(r"^\$ ", b, flags=re.MULTILINE)[1:]]
     return [(command, output) for command, _, output in (p.partition("\n") for p in parts)]
 
 
 def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    assert len(sessions()) >= 3
+    assert len(sessions()) >= 6
     for command, output in sessions():
         program, *arguments = shlex.split(command)
         assert program == "evoken"
