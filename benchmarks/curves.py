@@ -6,31 +6,38 @@ from typing import Any
 
 COLOURS = ("#d9480f", "#f59f00", "#1971c2", "#2f9e44", "#9c36b5", "#868e96")
 PANEL, GAP, MARGIN = 210, 40, 50
-ROWS = {"clip": "CLIP agreement", "shown": "share that shows the target"}
+ROWS = (  # what is on the two axes
+    ("rmse", "clip", "RMSE", "CLIP agreement"),
+    ("rmse", "shown", "RMSE", "share that shows the target"),
+    ("kept", "shown", "RMSE of what should stay", "share that shows the target"),
+)
 
 
 def curve_sheet(
     rows: Sequence[dict[str, Any]], editors: Sequence[str], kinds: Sequence[str]
 ) -> str:
-    """``rows`` have kind, editor, rmse, clip and shown; points are joined in their order."""
+    """``rows`` have a kind, an editor and what is on the axes; points are joined in their order."""
     width = MARGIN + len(kinds) * (PANEL + GAP)
-    height = 30 + len(ROWS) * (PANEL + GAP) + 20
+    height = 30 + len(ROWS) * (PANEL + GAP) + 40
     parts = []
     for i, kind in enumerate(kinds):
-        for j, (value, label) in enumerate(ROWS.items()):
-            here = [r for r in rows if r["kind"] == kind]
+        for j, (across, _, _, label) in enumerate(ROWS):
+            here = [r for r in rows if r["kind"] == kind and r[across] == r[across]]  # no NaN
             x, y = MARGIN + i * (PANEL + GAP), 40 + j * (PANEL + GAP)
-            parts.append(f'<g transform="translate({x} {y})">{_panel(here, editors, value)}')
-            title = f"{kind} edits" if j == 0 else ""
-            parts.append(f'<text x="{PANEL / 2}" y="-10" text-anchor="middle">{title}</text></g>')
+            if here:
+                panel = _panel(here, editors, ROWS[j])
+                parts.append(f'<g transform="translate({x} {y})">{panel}</g>')
+            if j == 0:
+                at = f'x="{x + PANEL / 2}" y="{y - 10}"'
+                parts.append(f'<text {at} text-anchor="middle">{kind} edits</text>')
             if i == 0:
                 at = f"translate(14 {y + PANEL / 2}) rotate(-90)"
                 parts.append(f'<text transform="{at}" text-anchor="middle">{label}</text>')
     for k, editor in enumerate(editors):
-        x = MARGIN + k * (width - MARGIN) / len(editors)
+        x, y = MARGIN + k % 3 * (width - MARGIN) / 3, height - 32 + k // 3 * 20
         parts.append(
-            f'<circle cx="{x}" cy="{height - 12}" r="4" fill="{COLOURS[k]}"/>'
-            f'<text x="{x + 9}" y="{height - 8}">{escape(editor)}</text>'
+            f'<circle cx="{x}" cy="{y}" r="4" fill="{COLOURS[k]}"/>'
+            f'<text x="{x + 9}" y="{y + 4}">{escape(editor)}</text>'
         )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
@@ -39,14 +46,17 @@ def curve_sheet(
     )
 
 
-def _panel(rows: Sequence[dict[str, Any]], editors: Sequence[str], value: str) -> str:
-    """One measure over the distance to the source."""
-    xs, ys = [r["rmse"] for r in rows], [r[value] for r in rows]
+def _panel(
+    rows: Sequence[dict[str, Any]], editors: Sequence[str], axes: tuple[str, str, str, str]
+) -> str:
+    """One measure over a distance to the source."""
+    across, up, name, _ = axes
+    xs, ys = [r[across] for r in rows], [r[up] for r in rows]
     (left, right), (low, high) = _range(xs), _range(ys)
     parts = [f'<rect width="{PANEL}" height="{PANEL}" fill="none" stroke="#ced4da"/>']
     for editor in editors:
         points = [
-            (PANEL * (r["rmse"] - left) / (right - left), PANEL * (high - r[value]) / (high - low))
+            (PANEL * (r[across] - left) / (right - left), PANEL * (high - r[up]) / (high - low))
             for r in rows
             if r["editor"] == editor
         ]
@@ -55,7 +65,8 @@ def _panel(rows: Sequence[dict[str, Any]], editors: Sequence[str], value: str) -
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
     parts.append(
-        f'<text x="0" y="{PANEL + 14}" fill="#495057">RMSE {left:.0f}</text>'
+        f'<text x="0" y="{PANEL + 14}" fill="#495057">{left:.0f}</text>'
+        f'<text x="{PANEL / 2}" y="{PANEL + 14}" text-anchor="middle" fill="#495057">{name}</text>'
         f'<text x="{PANEL}" y="{PANEL + 14}" text-anchor="end" fill="#495057">{right:.0f}</text>'
         f'<text x="-4" y="{PANEL}" text-anchor="end" fill="#495057">{low:.2f}</text>'
         f'<text x="-4" y="10" text-anchor="end" fill="#495057">{high:.2f}</text>'
