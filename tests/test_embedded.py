@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +30,6 @@ from stickers.export import costs, unpack
 from stickers.vocabulary import MAX_TOKENS
 
 PHOTOS = Path(__file__).parent.parent.parent / "shared" / "photos"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def two_threads() -> Iterator[None]:
-    """These models are large enough to gain from a second core."""
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
