@@ -194,8 +194,8 @@ def main() -> None:
     options = parser.parse_args()
     count = options.edits // len(KINDS)
     for kind in KINDS:
-        measure(kind, count, options.seed, results())
-    rows = [r for r in results() if (r["count"], r["seed"]) == (count, options.seed)]
+        measure(kind, count, options.seed, figures.results(RESULTS))
+    rows = [r for r in figures.results(RESULTS) if (r["count"], r["seed"]) == (count, options.seed)]
     found: dict[str, object] = {"flowopt.edits": len(KINDS) * count}
     for editor in (e for e in EDITORS if "ours" not in e):
         for value in ("clip", "shown"):
@@ -204,12 +204,6 @@ def main() -> None:
                 found[f"flowopt.edit_ahead.{key}.{value}"] = figures.spread(differences)
     figures.update(found)
     write_text(SHEET, curve_sheet(rows, list(EDITORS), KINDS))
-
-
-def results() -> list[dict[str, Any]]:
-    """All points that have been measured."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,12 @@ def read() -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
+def results(path: Path) -> list[dict[str, Any]]:
+    """The lines of a benchmark's file of results, as they came; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 def update(found: dict[str, Any]) -> None:
     """Print the figures and put them among the others."""
     for name, value in found.items():

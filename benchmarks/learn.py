@@ -196,8 +196,7 @@ def weights() -> str:
 
 def done() -> dict[tuple[str, str, int], dict[str, Any]]:
     """The results on these weights, by method, concept and seed."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = figures.results(RESULTS)
     return {(r["method"], r["noun"], r["seed"]): r for r in rows if r["weights"] == weights()}
 
 

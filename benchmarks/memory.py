@@ -8,9 +8,6 @@ model was loaded. Results are kept in benchmarks/memory.jsonl; figures are made 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,8 +89,7 @@ def measure(way: str, latents: int) -> dict[str, object]:
 
 def rows(latents: int) -> list[dict[str, Any]]:
     """Results so far for latents of a size."""
-    found = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return [r for r in found if r["latents"] == latents]
+    return [r for r in figures.results(RESULTS) if r["latents"] == latents]
 
 
 def report(latents: int) -> None:
@@ -123,13 +119,7 @@ def main() -> None:
         print(json.dumps(measure(options.only, options.latents)))
         return
     for way in filter(None, options.ways.split(",")):
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.memory", "--only", way,
-             "--latents", str(options.latents)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
-        )  # fmt: skip
-        with RESULTS.open("ab") as results:
-            results.write(done.stdout.splitlines()[-1] + b"\n")
+        sd15.measure_apart("benchmarks.memory", way, RESULTS, latents=options.latents)
     if {r["way"] for r in rows(options.latents)} == set(WAYS):
         report(options.latents)
 

@@ -10,7 +10,10 @@ the smallest batch that the program makes.
 import argparse
 import os
 import resource
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import torch
 from diffusers import (
@@ -98,6 +101,19 @@ def one_thread() -> None:
     """Measure per core: on a machine that others use as well, that is what can be measured."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+def measure_apart(module: str, way: str, results: Path, **options: int) -> None:
+    """Run ``python -m module --only way`` on one thread in a process of its own, and keep the last
+    line that it prints.
+    """
+    numbers = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--only", way, *numbers],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    with results.open("ab") as file:
+        file.write(done.stdout.splitlines()[-1] + b"\n")
 
 
 def main() -> None:

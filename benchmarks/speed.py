@@ -9,9 +9,7 @@ products. Results are kept in benchmarks/speed.jsonl as they come; figures are m
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -125,7 +123,7 @@ def measure(way: str, latents: int, repeats: int) -> dict[str, Any]:
 
 
 def report() -> None:
-    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    rows = figures.results(RESULTS)
     found: dict[str, Any] = {}
     for latents in sorted({r["latents"] for r in rows}):
         here = {r["way"]: r for r in rows if r["latents"] == latents}
@@ -159,13 +157,8 @@ def main() -> None:
         print(json.dumps(measure(options.only, options.latents, options.repeats)))
         return
     for way in filter(None, options.ways.split(",")):
-        sizes = ("--latents", str(options.latents), "--repeats", str(options.repeats))
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.speed", "--only", way, *sizes],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
-        )  # fmt: skip
-        with RESULTS.open("ab") as results:
-            results.write(done.stdout.splitlines()[-1] + b"\n")
+        sd15.measure_apart("benchmarks.speed", way, RESULTS, latents=options.latents,
+                           repeats=options.repeats)  # fmt: skip
     report()
 
 

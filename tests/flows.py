@@ -17,7 +17,6 @@ from diffusers import (
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
-    FluxTransformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     QwenImagePipeline,
@@ -77,11 +76,7 @@ def stable_diffusion_3() -> Case:
 
 def flux() -> Case:
     torch.manual_seed(3)
-    transformer = FluxTransformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=20, pooled_projection_dim=12,
-        guidance_embeds=True, axes_dims_rope=(4, 4, 8),
-    ).eval()  # fmt: skip
+    transformer = tiny.flux_transformer(guidance=True, pooled=12)
     pipe = FluxPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
     return case(
         pipe,

@@ -233,6 +233,21 @@ def xl_pipeline(prediction: str = "epsilon", zeros: bool = True) -> StableDiffus
     )
 
 
+def flux_transformer(guidance: bool, pooled: int) -> FluxTransformer2DModel:
+    """The denoiser of FLUX.1; ``pooled`` is the width of CLIP's pooled prompt."""
+    return FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=20,
+        pooled_projection_dim=pooled,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
+
+
 def flux_pipeline(guidance: bool = True) -> FluxPipeline:
     """A pipeline with the classes and configuration keys of FLUX.1 [dev], or [schnell]."""
     words = tokenizer()
@@ -254,17 +269,7 @@ def flux_pipeline(guidance: bool = True) -> FluxPipeline:
         tokenizer=words,
         text_encoder_2=encoder,
         tokenizer_2=t5_words,
-        transformer=FluxTransformer2DModel(
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=20,
-            pooled_projection_dim=WIDTH,
-            guidance_embeds=guidance,
-            axes_dims_rope=(4, 4, 8),
-        ).eval(),
+        transformer=flux_transformer(guidance, WIDTH),
     )
 
 
