@@ -88,7 +88,7 @@ class RayWorkers(Pool[Any]):
         self._answer_of[worker.start.remote()] = worker
 
     def _pack(self, vectors: Vectors) -> Any:
-        return self._ray.put(vectors.cpu().numpy())
+        return self._ray.put(vectors.numpy())
 
     def _give(self, worker: Any, vectors: Any, chunk: Chunk) -> None:
         self._answer_of[worker.part.remote(vectors, chunk)] = worker

@@ -122,7 +122,7 @@ class Pool(ABC, Generic[Worker]):
 
     def _pack(self, vectors: Vectors) -> Any:
         """The vectors as they travel, once for all chunks."""
-        return vectors.cpu().numpy()
+        return vectors.numpy()
 
     @property
     def ready(self) -> int:

@@ -123,7 +123,7 @@ def to_tensor(image: Image.Image) -> Images:
 def to_pictures(images: Images) -> list[Image.Image]:
     """N x 3 x H x W in [-1, 1] to RGB pictures."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(p.permute(1, 2, 0).cpu().numpy()) for p in pixels]
+    return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
 
 
 def png(picture: Image.Image) -> bytes:

@@ -27,7 +27,7 @@ class Agreement:
 
     def __call__(self, images: Images) -> Tensor:
         """N numbers, at most 1."""
-        return (self._clip.image_features(images) * self._texts).sum(1).double().cpu()
+        return (self._clip.image_features(images) * self._texts).sum(1).double()
 
 
 def last_counted(agreements: Sequence[float], patience: int) -> int | None:
@@ -64,7 +64,7 @@ def suggested(
 def measures(sources: Images, images: Images) -> tuple[Tensor, Tensor, Tensor]:
     """RMSE (pixel range 0 to 255), PSNR in dB and SSIM of every picture."""
     square = (images - sources).double().flatten(1).square().mean(1) * 127.5**2
-    pairs = zip(images.cpu().numpy(), sources.cpu().numpy(), strict=True)
+    pairs = zip(images.numpy(), sources.numpy(), strict=True)
     ssim = torch.tensor([_ssim(a, b) for a, b in pairs])
     return square.sqrt(), 10 * torch.log10(255**2 / square.clamp(min=1e-9)), ssim
 

@@ -56,7 +56,7 @@ class TextEncoders:
         places = [{word: i for i, word in enumerate(v.words)} for v in found]
         shared = tuple(w for w in found[0].words if all(w in place for place in places))
         vectors = [
-            v.vectors[torch.tensor([place[w] for w in shared], device=v.vectors.device)]
+            v.vectors[torch.tensor([place[w] for w in shared])]
             for v, place in zip(found, places, strict=True)
         ]
         return Vocabulary(

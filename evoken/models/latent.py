@@ -148,7 +148,7 @@ class LatentModel(ABC):
             lambda x: self.vae.decode(x).sample,
             latents / self.vae.config.scaling_factor + self._shift,
         )
-        return found.clamp(-1, 1)
+        return found.clamp(-1, 1).cpu()
 
     def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
         """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen

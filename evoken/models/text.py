@@ -51,8 +51,7 @@ class TextEncoder:
         tokens = self.tokenizer.get_vocab().items()
         found = {word: i for token, i in tokens if (word := self._whole_word(token))}
         words = tuple(sorted(w for w in found if len(w) > 2 and w.isalpha()))
-        ids = torch.tensor([found[w] for w in words], device=self.table.weight.device)
-        return Vocabulary(words, self.table.weight[ids].detach().clone(), (self.width,))
+        return Vocabulary(words, self._rows([found[w] for w in words]), (self.width,))
 
     def _whole_word(self, token: str) -> str:
         """The word that a token is, or "" if it is only a part of words."""
@@ -63,7 +62,11 @@ class TextEncoder:
         ids = self._ids(phrase)
         if not ids:
             raise WordError("a word or phrase to start from", repr(phrase), "Give a word.")
-        return self.table.weight[torch.tensor(ids, device=self.table.weight.device)].detach()
+        return self._rows(ids)
+
+    def _rows(self, ids: list[int]) -> Vectors:
+        """Token x width, on the processor, where words are searched."""
+        return self.table.weight[torch.tensor(ids)].detach().cpu()
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token."""

@@ -86,7 +86,7 @@ def nearest_words(
     vectors: Vectors, vocabulary: Vocabulary, count: int = 5
 ) -> list[list[tuple[str, float]]]:
     """For each vector, the words with the highest cosine to it, and the cosine."""
-    cosines = F.normalize(vectors, dim=1) @ F.normalize(vocabulary.vectors.cpu(), dim=1).T
+    cosines = F.normalize(vectors, dim=1) @ F.normalize(vocabulary.vectors, dim=1).T
     best = cosines.topk(min(count, len(vocabulary.words)))
     return [
         [(vocabulary.words[i], value) for i, value in zip(ids, values, strict=True)]

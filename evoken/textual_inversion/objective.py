@@ -195,8 +195,9 @@ class DenoisingLoss(Objective):
         """Residuals of candidate * draw conditions, or of one condition for everything."""
         count = len(draws.t)
         clean = self.latents[draws.image]
-        noisy = self.model.process.add_noise(clean, draws.noise, draws.t)
-        target = self.model.process.target(clean, draws.noise, draws.t)
+        noise = draws.noise.to(clean.device)
+        noisy = self.model.process.add_noise(clean, noise, draws.t)
+        target = self.model.process.target(clean, noise, draws.t)
         predicted = self.model.denoise(
             noisy.repeat(candidates, 1, 1, 1),
             draws.t.repeat(candidates),
@@ -263,5 +264,5 @@ class ImageSimilarity(Objective):
         images = self.model.generate(
             hidden.repeat_interleave(pictures, 0), seeds * len(vectors), self.steps, self.guidance
         )
-        features = self.clip.image_features(images.cpu()).double().split(pictures)
+        features = self.clip.image_features(images).double().split(pictures)
         return 1 - torch.stack([(f @ self._features.double().T).mean() for f in features])

@@ -147,4 +147,4 @@ def build_subspace(
             blocks.append(normal_basis(part, share, generator))
         else:
             blocks.append(identity_basis(part))
-    return Subspace(origin.cpu(), torch.block_diag(*blocks).cpu())
+    return Subspace(origin, torch.block_diag(*blocks))

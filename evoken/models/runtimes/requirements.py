@@ -55,14 +55,11 @@ def _check_device(spec: ModelSpec) -> None:
         raise SettingError("float32 or bfloat16 on this CPU",
                            "float16, which it can only imitate, at a twentieth of the speed",
                            "Use --precision bfloat16.")  # fmt: skip
-    here = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(kind, False):
-        found = ", ".join(name for name, there in here.items() if there)
-        raise SettingError(f"a device that torch finds here: {found}", repr(spec.device),
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    here = ["cpu", *([accelerator.type] if accelerator else [])]
+    if kind not in here:
+        raise SettingError(f"a device that torch finds here: {', '.join(here)}",
+                           repr(spec.device),
                            "Change --device, or install torch for it.")  # fmt: skip
 
 

@@ -1,0 +1,109 @@
+"""A device that computes on the processor but, as accelerators do, refuses tensors that are not on
+it. What runs on it mixes no devices, which machines without an accelerator would never notice.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
+
+NAME = "elsewhere"
+DEVICE = torch.device("cpu")  # until the first use of ``elsewhere``
+LIBRARY = torch.library.Library("aten", "IMPL")
+aten = torch.ops.aten
+# Accelerators take indices from the processor, and copy between devices.
+CROSSING = (aten.index.Tensor, aten.index_put_.default, aten.copy_.default, aten._to_copy.default)
+
+
+class Backend(_DummyBackendModule):
+    """What torch asks a kind of device for."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+
+class Away(Tensor):
+    """A tensor that says it is elsewhere; ``value`` is on the processor."""
+
+    value: Tensor
+
+    @staticmethod
+    def __new__(cls, value: Tensor) -> "Away":
+        made: Away = Tensor._make_wrapper_subclass(
+            cls, value.shape, strides=value.stride(), storage_offset=value.storage_offset(),
+            dtype=value.dtype, device=DEVICE, requires_grad=value.requires_grad,
+        )  # fmt: skip
+        made.value = value
+        return made
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        return dispatch(function, arguments, options or {})
+
+
+class Dispatch(TorchDispatchMode):
+    """Sends what makes tensors elsewhere there."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        return dispatch(function, arguments, options or {})
+
+
+def dispatch(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    """Compute on the processor; the result is where the arguments are, or where it was wanted."""
+    tensors = [x for x in tree_flatten((arguments, options))[0] if isinstance(x, Tensor)]
+    away = [x for x in tensors if isinstance(x, Away)]
+    stranger = any(not isinstance(x, Away) and x.ndim for x in tensors)
+    if away and stranger and function not in CROSSING:
+        raise RuntimeError(f"{function}: all tensors have to be on the same device")
+    wanted = options.get("device")
+    if wanted is not None:
+        options = options | {"device": torch.device("cpu")}
+        there = torch.device(wanted).type == NAME
+    else:
+        there = bool(away)
+        if function is aten.copy_.default:
+            there = isinstance(arguments[0], Away)
+    arguments, options = tree_map(
+        lambda x: x.value if isinstance(x, Away) else x, (arguments, options)
+    )
+    found = function(*arguments, **options)
+    if not there:
+        return found
+    # In-place functions return what they were given.
+    known = {id(x.value): x for x in away}
+    return tree_map(lambda x: known.get(id(x), Away(x)) if isinstance(x, Tensor) else x, found)
+
+
+def _empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> Away:
+    return Away(torch.empty_strided(size, stride, dtype=dtype))
+
+
+def _copy_from(source: Tensor, target: Away, _: bool = False) -> Away:
+    target.value.copy_(source)
+    return target
+
+
+@contextmanager
+def elsewhere() -> Iterator[str]:
+    """Within the block, the name of a device that mixes with no other."""
+    global DEVICE
+    if DEVICE.type == "cpu":
+        _setup_privateuseone_for_python_backend(NAME, Backend())
+        DEVICE = torch.device(NAME, 0)
+        # What ``torch.tensor(..., device=)`` does is hidden from modes.
+        LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
+        LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")
+    with Dispatch():
+        yield NAME

@@ -1,0 +1,92 @@
+"""Every family on a device that mixes with no other: the same word, the same noise and the same
+pictures as on the processor.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import evoken
+from evoken.errors import SettingError
+from evoken.models.base import ModelSpec
+from evoken.models.clip import Clip
+from evoken.models.embedded import LatentModels, load_pipeline
+from evoken.models.runtimes.requirements import check_spec
+from tests.elsewhere import elsewhere
+
+FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
+SEARCHES = {"denoising": "gauss-newton", "similarity": "cma"}  # by objective
+WORD = "<disc>"
+SPEC = ModelSpec("tiny", batch=16, size=16)
+
+
+@pytest.fixture
+def device() -> Iterator[str]:
+    with elsewhere() as name:
+        yield name
+
+
+@pytest.fixture(params=FAMILIES)
+def both(request: pytest.FixtureRequest, tiny_folder: Path, device: str) -> list[LatentModels]:
+    """A model on the processor and the same elsewhere."""
+    return [
+        load_pipeline(str(tiny_folder / request.param), replace(SPEC, device=d))
+        for d in ("cpu", device)
+    ]
+
+
+def assert_same(found: list[Tensor]) -> None:
+    here, there = found
+    assert there.device.type == "cpu"
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+
+
+def learned(model: LatentModels, images: Tensor, clip: Clip, objective: str) -> Tensor:
+    """A word after one generation."""
+    settings = evoken.preset(
+        "default", placeholder=WORD, objective=objective, search=SEARCHES[objective],
+        popsize=4, draws=4, sentences=2, validation_draws=4, calls=500,
+    )  # fmt: skip
+    learner, _ = next(evoken.learn(settings, model, images, clip))
+    return learner.vectors
+
+
+@pytest.mark.parametrize("objective", SEARCHES)
+def test_words_are_learned_there(
+    both: list[LatentModels], images: Tensor, clip: Clip, objective: str
+) -> None:
+    assert_same([learned(model, images, clip, objective) for model in both])
+
+
+def test_words_are_drawn_there(both: list[LatentModels], clip: Clip) -> None:
+    vectors = both[0].embed("cat")[:1]
+    pictures = [evoken.pictures_of(m, f"a {WORD}", WORD, vectors, 2, 0, steps=2) for m in both]
+    assert_same(pictures)
+    assert clip.image_features(pictures[1]).isfinite().all()
+
+
+def test_pictures_are_edited_there(both: list[LatentModels], images: Tensor, clip: Clip) -> None:
+    few = evoken.flow_preset("edit", steps=3, last=2, iterations=2, fresh=0.5)
+    found = []
+    for model in both:
+        prompts = ["a cat"] * len(images), ["a red dog"] * len(images)
+        *_, last = evoken.edit(few, model, images, *prompts, clip)
+        found.append(last.images)
+    assert_same(found)
+
+
+def test_only_devices_that_are_there_are_taken(device: str) -> None:
+    check_spec(ModelSpec(device=device))
+    with pytest.raises(SettingError, match=f"cpu, {device}; got 'xpu'"):
+        check_spec(ModelSpec(device="xpu"))
+
+
+def test_the_device_mixes_with_no_other(device: str) -> None:
+    there = torch.ones(2, device=device)
+    assert (there + torch.tensor(1.0)).cpu().tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match="same device"):
+        there + torch.ones(2)
