@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Latents and hidden states are on the model's device, everything else on the processor.
+# Hidden states are on the model's device, everything else is on the processor.
 Images = Tensor  # float32, N x 3 x H x W, in [-1, 1]
 Latents = Tensor  # float32, N x C x h x w, scaled for the denoiser
 NoiseLevels = Tensor  # float32, N, in [0, 1]: 0 = data, 1 = noise

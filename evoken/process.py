@@ -15,8 +15,8 @@ from evoken.errors import ModelError
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
-    """One number per row, shaped to be multiplied with latents, and where they are."""
-    return values.view(-1, *[1] * (like.ndim - 1)).to(like.device)
+    """One number per row, shaped to be multiplied with its latents."""
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 class Process(Protocol):

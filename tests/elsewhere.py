@@ -1,5 +1,5 @@
 """A device that computes on the processor but, as accelerators do, refuses tensors that are not on
-it. What runs on it mixes no devices, which machines without an accelerator would never notice.
+it, and float64. What runs on it does not do what a machine without an accelerator never notices.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from torch.utils.backend_registration import (
 )
 
 NAME = "elsewhere"
+REFUSED: set[torch.dtype] = set()
 DEVICE = torch.device("cpu")  # until the first use of ``elsewhere``
 LIBRARY = torch.library.Library("aten", "IMPL")
 aten = torch.ops.aten
@@ -79,6 +80,8 @@ def dispatch(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
         lambda x: x.value if isinstance(x, Away) else x, (arguments, options)
     )
     found = function(*arguments, **options)
+    if there and REFUSED & {x.dtype for x in tree_flatten(found)[0] if isinstance(x, Tensor)}:
+        raise TypeError(f"{function}: this device has no float64, as Apple's have none")
     if not there:
         return found
     # In-place functions return what they were given.
@@ -96,9 +99,10 @@ def _copy_from(source: Tensor, target: Away, _: bool = False) -> Away:
 
 
 @contextmanager
-def elsewhere() -> Iterator[str]:
-    """Within the block, the name of a device that mixes with no other."""
-    global DEVICE
+def elsewhere(float64: bool = False) -> Iterator[str]:
+    """Within the block, the name of a device that mixes with no other, with or without float64."""
+    global DEVICE, REFUSED
+    REFUSED = set() if float64 else {torch.float64}
     if DEVICE.type == "cpu":
         _setup_privateuseone_for_python_backend(NAME, Backend())
         DEVICE = torch.device(NAME, 0)

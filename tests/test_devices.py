@@ -12,10 +12,15 @@ from torch import Tensor
 
 import evoken
 from evoken.errors import SettingError
+from evoken.flowopt.inversion import implicit
+from evoken.flowopt.optimize import flow_opt
+from evoken.flowopt.pipeline import PipelineSampler
+from evoken.flowopt.rules import RULES
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import LatentModels, load_pipeline
 from evoken.models.runtimes.requirements import check_spec
+from tests import tiny
 from tests.elsewhere import elsewhere
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
@@ -31,12 +36,12 @@ def device() -> Iterator[str]:
 
 
 @pytest.fixture(params=FAMILIES)
-def both(request: pytest.FixtureRequest, tiny_folder: Path, device: str) -> list[LatentModels]:
+def both(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[list[LatentModels]]:
     """A model on the processor and the same elsewhere."""
-    return [
-        load_pipeline(str(tiny_folder / request.param), replace(SPEC, device=d))
-        for d in ("cpu", device)
-    ]
+    family = str(tiny_folder / request.param)
+    # The positions of FLUX are float64 in diffusers, on all devices but Apple's.
+    with elsewhere(float64=request.param in ("flux", "schnell")) as device:
+        yield [load_pipeline(family, replace(SPEC, device=d)) for d in ("cpu", device)]
 
 
 def assert_same(found: list[Tensor]) -> None:
@@ -90,3 +95,16 @@ def test_the_device_mixes_with_no_other(device: str) -> None:
     assert (there + torch.tensor(1.0)).cpu().tolist() == [2, 2]
     with pytest.raises(RuntimeError, match="same device"):
         there + torch.ones(2)
+
+
+def test_pipelines_of_diffusers_run_there(device: str) -> None:
+    pipeline = tiny.flow_pipeline()
+    conditioning = {"prompt": ["a cat", "a dog"], "guidance_scale": 2.0}
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for place in ("cpu", device):
+        f = PipelineSampler(pipeline.to(place), conditioning, latents, 3)
+        start = implicit(f, latents, conditioning, most=2)
+        *_, last = flow_opt(f, latents, start, conditioning, RULES["anderson"](0.5), 2)
+        found.append(last.result)
+    assert_same(found)

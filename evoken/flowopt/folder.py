@@ -186,4 +186,4 @@ def _listed(values: Tensor | None) -> list[float] | None:
 
 
 def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.contiguous().cpu() for name, value in tensors.items()}
+    return {name: value.contiguous() for name, value in tensors.items()}

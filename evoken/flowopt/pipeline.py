@@ -98,14 +98,14 @@ class PipelineSampler:
     ) -> Latents:
         with _scheduler(self.pipeline, scheduler), self._counting():
             out = self.pipeline(
-                latents=latents,
+                latents=latents.to(self.pipeline._execution_device),
                 sigmas=list(sigmas),
                 num_inference_steps=len(sigmas),
                 output_type="latent",
                 return_dict=False,
                 **conditioning,
             )[0]
-        return out.float()
+        return out.float().cpu()
 
     @contextmanager
     def _counting(self) -> Iterator[None]:

@@ -143,6 +143,6 @@ def _halved(rows: int, unit: int, reason: str) -> int:
     if rows <= unit:
         raise ModelError(f"memory for {unit} row(s) of this model at a time", f"less ({reason})",
                          "Use --runtime torch-int8, or a smaller model.")  # fmt: skip
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
     return rows // 2 // unit * unit

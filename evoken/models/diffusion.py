@@ -44,7 +44,7 @@ class DiffusionModel(LatentModel):
     ) -> Images:
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler.set_timesteps(steps)
         latents = self.noise(seeds) * scheduler.init_noise_sigma
         levels = len(self.process.alphas_cumprod)
         for timestep in scheduler.timesteps:

@@ -92,12 +92,12 @@ class Flux(FlowModel):
         config = self.denoiser.config
         inputs = [
             latents,
-            self.process.timestep(t).to(self.device),
+            self.process.timestep(t),
             hidden[:, :-1, : config.joint_attention_dim],
             hidden[:, -1, : config.pooled_projection_dim],
         ]
         if config.guidance_embeds:
-            inputs.append(torch.full((len(latents),), guidance, device=self.device))
+            inputs.append(torch.full((len(latents),), guidance))
         return self._denoise(*inputs)
 
 

@@ -136,10 +136,8 @@ class LatentModel(ABC):
     @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
-        found = self._pictures(
-            lambda x: self.vae.encode(x).latent_dist.mode(), images.to(self.device)
-        )
-        return (found.clone() - self._shift) * self.vae.config.scaling_factor
+        found = self._pictures(lambda x: self.vae.encode(x).latent_dist.mode(), images)
+        return (found - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
@@ -148,25 +146,31 @@ class LatentModel(ABC):
             lambda x: self.vae.decode(x).sample,
             latents / self.vae.config.scaling_factor + self._shift,
         )
-        return found.clamp(-1, 1).cpu()
+        return found.clamp(-1, 1)
 
     def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
         """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
         would be the most memory that a run ever needs.
         """
+        rows = rows.to(self.device)
         if self.size >= LARGE:
-            return in_batches(function, 1, rows, unit=1)
-        return in_batches(function, self.spec.batch, rows)
+            return in_batches(function, 1, rows, unit=1).cpu()
+        return in_batches(function, self.spec.batch, rows).cpu()
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
         shape = (1, self.vae.config.latent_channels, self._side, self._side)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        return torch.cat(rows).to(self.device)
+        return torch.cat(rows)
 
     @torch.no_grad()
     def _denoise(self, *inputs: Tensor) -> Latents:
-        """The denoiser in batches, every item counted as a call."""
+        """The denoiser in batches, every item counted as a call.
+
+        Only here and in ``_pictures`` latents are on the device. What is done to them elsewhere
+        costs nothing, gives the same bits for every device, and may be in float64.
+        """
+        inputs = tuple(x.to(self.device) for x in inputs)
         if self._running is None:
             self._running, self.check = on_runtime(
                 self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
@@ -176,4 +180,4 @@ class LatentModel(ABC):
         threads = self.spec.runtime.startswith("torch")
         with arithmetic(self.spec):
             found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
-        return found.float()
+        return found.float().cpu()

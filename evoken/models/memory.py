@@ -28,11 +28,11 @@ def out_of_memory(error: Exception) -> bool:
 
 def available(device: torch.device) -> int:
     """Bytes that can still be used."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "cpu":
+        return min(_free_in_machine(), _free_in_container())
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return min(_free_in_machine(), _free_in_container())
+    return torch.accelerator.get_memory_info(device)[0]
 
 
 def _free_in_machine() -> int:
@@ -55,10 +55,10 @@ def peak(device: torch.device) -> int:
     """The most bytes held at once since ``measured`` last began: of the process on the CPU, of
     tensors on an accelerator.
     """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()  # freed blocks are kept: as good as a peak
+    if device.type != "cpu":
+        return torch.accelerator.max_memory_allocated(device)
     try:
         return _kilobytes(PROCESS / "status", "VmHWM")
     except OSError:
@@ -73,11 +73,11 @@ def measured(function: Callable[[], Value], device: torch.device) -> tuple[Value
 
     Where the system cannot tell (macOS), growth below an earlier peak counts as none.
     """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    elif device.type == "cpu" and _reset_peak():
+    if device.type == "cpu" and _reset_peak():
         before = _kilobytes(PROCESS / "status", "VmRSS")
+    elif device.type not in ("cpu", "mps"):
+        torch.accelerator.reset_peak_memory_stats(device)
+        before = torch.accelerator.memory_allocated(device)
     else:
         before = peak(device)
     value = function()

@@ -69,10 +69,10 @@ class StableDiffusionXL(DiffusionModel):
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon or v, see ``process``) for each item of the batch."""
         size = [self.size, self.size, 0, 0, self.size, self.size]  # original, crop, target
-        time_ids = torch.tensor(size, dtype=torch.float32, device=self.device)
+        time_ids = torch.tensor(size, dtype=torch.float32)
         return self._denoise(
             latents,
-            self.process.timestep(t).to(self.device),
+            self.process.timestep(t),
             hidden[:, :-1],
             hidden[:, -1, : self._pooled],
             time_ids.expand(len(latents), -1),

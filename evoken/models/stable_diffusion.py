@@ -45,4 +45,4 @@ class StableDiffusion(DiffusionModel):
 
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon or v, see ``process``) for each item of the batch."""
-        return self._denoise(latents, self.process.timestep(t).to(self.device), hidden)
+        return self._denoise(latents, self.process.timestep(t), hidden)

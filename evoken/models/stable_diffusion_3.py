@@ -82,5 +82,4 @@ class StableDiffusion3(FlowModel):
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The velocity for each item of the batch."""
         pooled = hidden[:, -1, : self.denoiser.config.pooled_projection_dim]
-        timestep = self.process.timestep(t).to(self.device)
-        return self._denoise(latents, timestep, hidden[:, :-1], pooled)
+        return self._denoise(latents, self.process.timestep(t), hidden[:, :-1], pooled)

@@ -195,15 +195,14 @@ class DenoisingLoss(Objective):
         """Residuals of candidate * draw conditions, or of one condition for everything."""
         count = len(draws.t)
         clean = self.latents[draws.image]
-        noise = draws.noise.to(clean.device)
-        noisy = self.model.process.add_noise(clean, noise, draws.t)
-        target = self.model.process.target(clean, noise, draws.t)
+        noisy = self.model.process.add_noise(clean, draws.noise, draws.t)
+        target = self.model.process.target(clean, draws.noise, draws.t)
         predicted = self.model.denoise(
             noisy.repeat(candidates, 1, 1, 1),
             draws.t.repeat(candidates),
             hidden.expand(candidates * count, -1, -1),
         )
-        return (predicted.unflatten(0, (candidates, count)) - target).cpu()
+        return predicted.unflatten(0, (candidates, count)) - target
 
 
 def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:
