@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -320,6 +321,20 @@ def test_the_batch_is_sized_by_what_a_small_one_takes(monkeypatch: pytest.Monkey
     monkeypatch.setattr(batches, "available", lambda device: 10**12)
     in_batches(function, 0, x)
     assert batches._fitting.popitem()[1] == MOST
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's tables")
+def test_freed_memory_is_given_back() -> None:
+    def resident() -> int:
+        return memory._kilobytes(memory.PROCESS / "status", "VmRSS")
+
+    before = resident()
+    tensors = [torch.ones(20_000) for _ in range(4_000)]  # 80 kB each: the heap's, not the system's
+    assert resident() > before + 250e6
+    kept = tensors[::40]  # what stays lies between what goes, as when weights are replaced
+    del tensors
+    memory.give_back()
+    assert resident() < before + 50e6 and len(kept) == 100
 
 
 def test_growth_of_memory_is_measured() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evoken.errors import ModelError
-from evoken.models.memory import available, measured, out_of_memory
+from evoken.models.memory import available, give_back, measured, out_of_memory
 
 # Kernels may round differently for other batch shapes; in multiples of this they were found not to.
 UNIT = 16
@@ -143,6 +143,5 @@ def _halved(rows: int, unit: int, reason: str) -> int:
     if rows <= unit:
         raise ModelError(f"memory for {unit} row(s) of this model at a time", f"less ({reason})",
                          "Use --runtime torch-int8, or a smaller model.")  # fmt: skip
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+    give_back()
     return rows // 2 // unit * unit

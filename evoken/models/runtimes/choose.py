@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evoken import __version__
 from evoken.errors import EvokenError, ModelError
 from evoken.models.base import ModelSpec
-from evoken.models.memory import out_of_memory
+from evoken.models.memory import give_back, out_of_memory
 from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
 from evoken.models.runtimes.entry import (
     Check,
@@ -67,8 +67,11 @@ def on_runtime(
 
     try:
         if read_entry(folder) is not None:
-            return _open(spec, module, example, folder), None
-        check = write_entry(folder, fill)
+            made.append(_open(spec, module, example, folder))
+            check = None
+        else:
+            check = write_entry(folder, fill)
+        give_back()
     except EvokenError:
         raise
     except Exception as error:
