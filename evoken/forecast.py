@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from evoken.models.memory import peak
+from evoken.models.runtimes.requirements import imitates
 from evoken.prompts import EDITING_PROMPTS
 from evoken.textual_inversion.learn import Learner
 from evoken.workflow import PREVIEWS
@@ -21,13 +22,15 @@ class Forecast:
     minutes: until the run's report is written.
     gigabytes: the most memory that was held in the measurement: of the process on a CPU, of
         tensors on an accelerator.
+    advice: what would make it faster.
     """
 
     minutes: float
     gigabytes: float
+    advice: str = ""
 
     def __str__(self) -> str:
-        return f"about {self.minutes:.1f} min, {self.gigabytes:.1f} GB of memory"
+        return f"about {self.minutes:.1f} min, {self.gigabytes:.1f} GB of memory{self.advice}"
 
 
 def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
@@ -55,7 +58,9 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
     minutes += _pictures(learner) * CALLS_PER_PICTURE * each / 60
-    return Forecast(minutes, peak(torch.device(model.spec.device)) / 1e9)
+    spec = model.spec
+    advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
+    return Forecast(minutes, peak(torch.device(spec.device)) / 1e9, advice)
 
 
 def _candidates(rows: int, draws: int, popsize: int) -> int:

@@ -173,6 +173,26 @@ def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str,
     assert torch.equal(small.denoise(latents, t, hidden), large.denoise(latents, t, hidden))
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision_keeps_half_of_the_weights_and_the_same_bits(
+    tiny_folder: Path, name: str
+) -> None:
+    """Of float32 weights that are rounded at every use, as autocast does it."""
+    whole, half = (
+        load_pipeline(str(tiny_folder / name), replace(SPEC, precision=p))
+        for p in ("float32", "bfloat16")
+    )
+    kept = {p.dtype for p in half.denoiser.parameters() if p.ndim > 1}
+    assert torch.bfloat16 in kept
+    words, latents, t = vectors(2, width=half.width), half.noise(range(2)), torch.tensor([0.2, 0.7])
+    hidden = half.condition(["a <disc>"], "<disc>", words)
+    found = half.denoise(latents, t, hidden)
+    for part in (whole, *whole.texts.encoders.values()):
+        part.spec = half.spec
+    assert torch.equal(whole.condition(["a <disc>"], "<disc>", words), hidden)
+    assert torch.equal(whole.denoise(latents, t, hidden), found)
+
+
 def test_calls_count_batch_items(family: LatentModels) -> None:
     before = family.calls
     hidden = family.condition(["a cat"]).expand(5, -1, -1)

@@ -219,7 +219,7 @@ def test_int8_weights_take_a_quarter_of_the_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: str) -> None:
     spec = ModelSpec(precision=precision, runtime=runtime)
-    imitated = precision == "float16" and not requirements._computes_in_float16()
+    imitated = precision == "float16" and requirements.imitates(ModelSpec(precision=precision))
     if precision not in POSSIBLE[runtime] or imitated:
         with pytest.raises(SettingError, match=precision):
             check_spec(spec)

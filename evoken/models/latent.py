@@ -16,7 +16,7 @@ from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.entry import Check
-from evoken.models.text import arithmetic
+from evoken.models.text import arithmetic, keep_in_precision
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 
@@ -53,6 +53,8 @@ class LatentModel(ABC):
         self.spec = replace(spec, encoders=",".join(texts.carriers))
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
+        if spec.runtime == "torch":  # others begin with float32, and keep what is theirs
+            keep_in_precision(denoiser, spec)
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
         if getattr(vae.config, "latents_mean", None) is not None:

@@ -22,11 +22,23 @@ def arithmetic(spec: ModelSpec) -> torch.autocast:
     return torch.autocast(kind, half, enabled=spec.precision != "float32")
 
 
+def keep_in_precision(module: nn.Module, spec: ModelSpec) -> None:
+    """Keep the weights of linear layers and convolutions in the spec's precision: half the memory,
+    and the same bits, for ``arithmetic`` would round them so whenever they are used.
+    """
+    if spec.precision == "float32":
+        return
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            layer.to(arithmetic(spec).fast_dtype)
+
+
 class TextEncoder:
     """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer."""
 
     def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
+        keep_in_precision(self.encoder, spec)
         self.encoder.to(spec.device).eval().requires_grad_(False)
         self.table: nn.Embedding = encoder.get_input_embeddings()
         self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
@@ -147,6 +159,7 @@ class T5Encoder(TextEncoder):
             room: tokens of every prompt, end and padding included.
         """
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
+        keep_in_precision(self.encoder, spec)
         self.encoder.to(spec.device).eval().requires_grad_(False)
         # get_input_embeddings() is another layer of the same weights, and is not called.
         self.table = encoder.encoder.embed_tokens

@@ -51,7 +51,7 @@ def _check_device(spec: ModelSpec) -> None:
     if kind != "cpu" and spec.runtime in ON_CPU_ONLY:
         raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
                            "Use --device cpu or --runtime torch.")  # fmt: skip
-    if kind == "cpu" and spec.precision == "float16" and not _computes_in_float16():
+    if spec.precision == "float16" and imitates(spec):
         raise SettingError("float32 or bfloat16 on this CPU",
                            "float16, which it can only imitate, at a twentieth of the speed",
                            "Use --precision bfloat16.")  # fmt: skip
@@ -63,5 +63,15 @@ def _check_device(spec: ModelSpec) -> None:
                            "Change --device, or install torch for it.")  # fmt: skip
 
 
-def _computes_in_float16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+def imitates(spec: ModelSpec) -> bool:
+    """Whether the CPU of this spec has no instructions for its precision, and would take about
+    twenty times as long as in float32.
+    """
+    if torch.device(spec.device).type != "cpu":
+        return False
+    known = {
+        "float32": True,
+        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported(),
+    }
+    return not known[spec.precision]
