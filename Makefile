@@ -32,6 +32,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --editable ".[int8,onnx,openvino,ray]"
+	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
 	@touch $@
 
 # The font and the names that the sticker world is drawn from: unpacked here, not installed. Where

@@ -185,7 +185,7 @@ def _reopen(
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
     model = start_model(run.spec)
-    clip, found = _clip(run.settings, run.clip), run.images(model.size)
+    clip, found = _clip(run.settings, run.clip, run.spec.device), run.images(model.size)
     evaluator = start_workers(Recipe(run.settings, model.spec, run.clip, found.numpy()))
     return run, Learner(run.settings, model, found, clip, evaluator)
 
@@ -220,14 +220,16 @@ def _create(
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
     clip_name = clip or default_clip(spec.name)
     evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
-    learner = Learner(settings, model, found.images, _clip(settings, clip_name), evaluator)
+    learner = Learner(
+        settings, model, found.images, _clip(settings, clip_name, spec.device), evaluator
+    )
     return Run.create(path, settings, model.spec, clip_name, found), learner
 
 
-def _clip(settings: LearnSettings, name: str) -> Clip | None:
+def _clip(settings: LearnSettings, name: str, device: str) -> Clip | None:
     """The run's CLIP model."""
     needed = settings.initialization in ("attention", "nearest")
-    return load_clip_if_any(name, needed or settings.objective == "similarity")
+    return load_clip_if_any(name, needed or settings.objective == "similarity", device)
 
 
 def _learn(run: Run, learner: Learner) -> None:

@@ -109,13 +109,13 @@ def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None
     return load_word(path), Run.open(path).spec if in_run else None
 
 
-def load_clip_if_any(name: str, needed: bool) -> Clip | None:
+def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:
     """A CLIP model, or a note that there is none where the command can do without."""
     from evoken.errors import ModelError
     from evoken.models.embedded import load_clip
 
     try:
-        return load_clip(name)
+        return load_clip(name, device)
     except ModelError as error:
         if needed:
             raise

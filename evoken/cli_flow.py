@@ -242,7 +242,8 @@ def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
     from evoken.flowopt.folder import FlowRun
 
     run = FlowRun.open(path)
-    clip = load_clip_if_any(run.config["clip"], False) if run.config["targets"] else None
+    has_targets, device = bool(run.config["targets"]), run.spec.device
+    clip = load_clip_if_any(run.config["clip"], False, device) if has_targets else None
     return run, start_model(run.spec), clip
 
 
@@ -282,7 +283,7 @@ def _create(
     for prompt in (*task.sources, *task.targets):
         check_length(model, prompt)
     clip_name = names[1] or default_clip(model.spec.name)
-    clip = load_clip_if_any(clip_name, False) if task.targets else None
+    clip = load_clip_if_any(clip_name, False, model.spec.device) if task.targets else None
     return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
 
 

@@ -18,17 +18,17 @@ BATCH = 256
 
 
 class Clip:
-    """A frozen CLIP; all features have unit length."""
+    """A frozen CLIP; all features have unit length and are on the processor, wherever it is."""
 
     def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
 
     @classmethod
-    def load(cls, name: str) -> "Clip":
+    def load(cls, name: str, device: str = "cpu") -> "Clip":
         """From a folder or hub id; raises ``ModelError`` if it cannot be had."""
         try:
             model = CLIPModel.from_pretrained(name, use_safetensors=True)
-            return cls(model.float(), CLIPTokenizer.from_pretrained(name))
+            return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({reason})",
@@ -55,8 +55,8 @@ class Clip:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
         pixels = ((images.clamp(-1, 1) + 1) / 2 - mean) / std
-        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
-        return F.normalize(self.model.visual_projection(pooled), dim=-1)
+        pooled = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
+        return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
@@ -71,5 +71,5 @@ class Clip:
         return in_batches(self._text_part, BATCH, inputs.input_ids)
 
     def _text_part(self, ids: Tensor) -> Tensor:
-        pooled = self.model.text_model(input_ids=ids).pooler_output
-        return F.normalize(self.model.text_projection(pooled), dim=-1)
+        pooled = self.model.text_model(input_ids=ids.to(self.model.device)).pooler_output
+        return F.normalize(self.model.text_projection(pooled), dim=-1).cpu()

@@ -66,9 +66,9 @@ def default_clip(model: str) -> str:
 
 
 @cache
-def load_clip(name: str = "stickers") -> Clip:
+def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
     """The CLIP that goes with a model: the sticker CLIP, a folder, or a hub id."""
-    return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name)
+    return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
 
 
 @cache

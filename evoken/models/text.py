@@ -67,7 +67,11 @@ class TextEncoder:
 
     def _whole_word(self, token: str) -> str:
         """The word that a token is, or "" if it is only a part of words."""
-        return token.removesuffix("</w>") if token.endswith("</w>") else ""
+        if not token.endswith("</w>"):
+            return ""
+        # Tokens are written with a sign for each byte: "ÃŃa" is "ía".
+        word: str = self.tokenizer.convert_tokens_to_string([token])
+        return word.removesuffix("</w>")
 
     def embed(self, phrase: str) -> Vectors:
         """Token x width: the embeddings of the phrase's tokens."""

@@ -57,5 +57,6 @@ class Recipe:
         """The objective, its model on ``device``."""
         quiet()
         model = load_model(replace(self.spec, device=device))
-        clip = load_clip(self.clip) if self.settings.objective == "similarity" else None
+        similarity = self.settings.objective == "similarity"
+        clip = load_clip(self.clip, device) if similarity else None
         return build_objective(self.settings, model, torch.from_numpy(self.images.copy()), clip)
