@@ -1,9 +1,10 @@
-"""Stable Diffusion 1.x as one file, with the names of weights of the first release."""
+"""Stable Diffusion 1.x, 2.x and XL as one file, with the names of weights of the first releases."""
 
 import re
 from pathlib import Path
+from typing import Any
 
-from diffusers import StableDiffusionPipeline
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,6 +17,7 @@ UNET = {
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
     "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
+    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 VAE = {
     "mid_block.resnets.0": "mid.block_1", "mid_block.resnets.1": "mid.block_2",
@@ -23,6 +25,14 @@ VAE = {
     "to_v": "v", "to_out.0": "proj_out", "conv_norm_out": "norm_out",
     "downsamplers.0": "downsample", "upsamplers.0": "upsample", "conv_shortcut": "nin_shortcut",
     ".resnets.": ".block.", "down_blocks": "down",
+}  # fmt: skip
+
+OPENCLIP = {
+    "encoder.layers.": "transformer.resblocks.", "layer_norm1": "ln_1", "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+    "final_layer_norm": "ln_final", "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "text_projection.weight": "text_projection",
 }  # fmt: skip
 
 
@@ -60,7 +70,41 @@ def vae_tensor(name: str, value: Tensor, blocks: int) -> tuple[str, Tensor]:
     return renamed(name, VAE), value
 
 
-def save(pipe: StableDiffusionPipeline, file: Path) -> Path:
+def openclip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of OpenCLIP: attention's projections are one matrix, the last one stands on its side."""
+    found = {}
+    for name, value in state.items():
+        name = name.removeprefix("text_model.")
+        if "q_proj" in name:
+            three = [state[key] for key in (_other(state, name, x) for x in "qkv")]
+            joined = renamed(name, OPENCLIP).replace("self_attn.q_proj.", "attn.in_proj_")
+            found[joined] = torch.cat(three)
+        elif "k_proj" not in name and "v_proj" not in name:
+            turned = value.T if name == "text_projection.weight" else value
+            found[renamed(name, OPENCLIP)] = turned
+    return found
+
+
+def _other(state: dict[str, Tensor], name: str, letter: str) -> str:
+    name = name.replace("q_proj", f"{letter}_proj")
+    return name if name in state else f"text_model.{name}"
+
+
+def texts(pipe: Any) -> dict[str, Tensor]:
+    """The text encoders: CLIP's for Stable Diffusion 1.x, OpenCLIP's for 2.x, both for XL."""
+    clip = pipe.text_encoder.state_dict()
+    clip = {f"text_model.{name.removeprefix('text_model.')}": x for name, x in clip.items()}
+    if hasattr(pipe, "text_encoder_2"):
+        second = openclip(pipe.text_encoder_2.state_dict())
+        return {f"conditioner.embedders.0.transformer.{name}": x for name, x in clip.items()} | {
+            f"conditioner.embedders.1.model.{name}": x for name, x in second.items()
+        }
+    if pipe.scheduler.config.prediction_type == "v_prediction":
+        return {f"cond_stage_model.model.{name}": x for name, x in openclip(clip).items()}
+    return {f"cond_stage_model.transformer.{name}": x for name, x in clip.items()}
+
+
+def save(pipe: Any, file: Path) -> Path:
     """Write the file; returns it."""
     layers, blocks = pipe.unet.config.layers_per_block, len(pipe.vae.config.block_out_channels)
     found = {
@@ -70,7 +114,6 @@ def save(pipe: StableDiffusionPipeline, file: Path) -> Path:
     for name, value in pipe.vae.state_dict().items():
         ldm, changed = vae_tensor(name, value, blocks)
         found[f"first_stage_model.{ldm}"] = changed
-    for name, value in pipe.text_encoder.state_dict().items():
-        found[f"cond_stage_model.transformer.text_model.{name}"] = value
+    found |= texts(pipe)
     save_file({name: value.contiguous() for name, value in found.items()}, file)
     return file

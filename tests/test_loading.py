@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from evoken.errors import ModelError
@@ -16,24 +17,33 @@ from tests import ldm, tiny
 UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")
 
 
+PIPELINES = {"1": tiny.pipeline, "2": tiny.second_pipeline, "xl": tiny.xl_pipeline}
+
+
+def saved(pipe: DiffusionPipeline, folder: Path) -> Path:
+    """A pipeline in one file; beside it the same as a folder, ``whole``, and the folder ``config``
+    without weights.
+    """
+    pipe.save_pretrained(folder / "whole")
+    shutil.copytree(
+        folder / "whole", folder / "config", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    return ldm.save(pipe, folder / "one.safetensors")
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """Stable Diffusion in one file; beside it the same as a folder, ``whole``, and the folder
-    ``config`` without weights.
-    """
-    pipe = tiny.pipeline()
-    pipe.save_pretrained(tmp_path / "whole")
-    shutil.copytree(
-        tmp_path / "whole", tmp_path / "config", ignore=shutil.ignore_patterns("*.safetensors")
-    )
-    return ldm.save(pipe, tmp_path / "one.safetensors")
+    """See ``saved``."""
+    return saved(tiny.pipeline(), tmp_path)
 
 
 def spec(file: Path) -> ModelSpec:
     return ModelSpec(str(file), config=str(file.parent / "config"))
 
 
-def test_a_single_file_is_the_pipeline_it_was_made_from(checkpoint: Path) -> None:
+@pytest.mark.parametrize("version", PIPELINES)
+def test_a_single_file_is_the_pipeline_it_was_made_from(version: str, tmp_path: Path) -> None:
+    checkpoint = saved(PIPELINES[version](), tmp_path)
     expected = load_model(ModelSpec(str(checkpoint.parent / "whole")))
     found = load_model(spec(checkpoint))
     hidden = expected.condition(["a cat"])
