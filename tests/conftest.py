@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from evoken.models.base import ModelSpec
@@ -16,6 +17,9 @@ from stickers.glyphs import FONT
 from tests import tiny
 
 torch.set_num_threads(1)
+# How long an example takes says more about the machine than about the example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Only a machine without Debian's packages goes without the tests that draw stickers; CI never does.
 collect_ignore = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import RunError, SettingError, WordError
@@ -114,7 +114,6 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
 
 
 @given(placeholder=st.text())
-@settings(deadline=None)
 def test_file_names_suit_every_program(placeholder: str) -> None:
     stem = stem_of(placeholder)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", stem) and len(stem) <= 100

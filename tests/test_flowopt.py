@@ -273,7 +273,7 @@ def test_an_unknown_start_is_refused(family: LatentModels) -> None:
         starting_point("ddim", sampler, family.noise([0]), sampler.condition(["a cat"]))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_inversion_of_a_linear_process_is_exact(seed: int) -> None:
     sampler = linear(low=0.5, high=1.5, seed=seed % 1000)

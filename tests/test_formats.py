@@ -202,7 +202,7 @@ WHOLE = [case[1] for case in READ.values() if len(case[1]) < 20_000] + [
 
 
 @given(content=st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_do_no_harm(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:  # fmt: skip
@@ -210,7 +210,7 @@ def test_random_bytes_do_no_harm(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_does_no_harm(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     content = bytearray(data.draw(st.sampled_from(WHOLE)))
     end = data.draw(st.integers(0, len(content)))
@@ -237,7 +237,7 @@ VALUES = st.recursive(
 
 
 @given(content=VALUES, old=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_dicts_of_anything_do_no_harm(
     content: Any, old: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -252,7 +252,6 @@ TEXT = st.sampled_from(
 
 
 @given(header=st.dictionaries(HEADER, TEXT))
-@settings(deadline=None)
 def test_headers_of_anything_do_no_harm(
     header: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -22,7 +22,6 @@ def denoising(model: StableDiffusion, images: torch.Tensor, **options: object) -
     return DenoisingLoss(model, images, "<disc>", OBJECT_TEMPLATES, 7, **values)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1000))
 def test_draws_cover_levels_images_and_sentences_evenly(
     count: int, pictures: int, seed: int
@@ -163,7 +162,7 @@ def test_no_objective_rounds_differently_on_more_cores(objective: Objective, cor
         np.testing.assert_array_equal(shared.gram, alone.gram)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 9))
 def test_chunks_hold_every_draw_once_with_its_own_sentence(
     count: int, sentences: int, size: int

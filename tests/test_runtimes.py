@@ -126,7 +126,7 @@ def test_other_weights_are_another_export(tmp_path: Path, runtime: str) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(which=st.integers(0, 99), share=st.floats(0, 1), cut=st.booleans())
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_damaged_export_is_made_anew(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.arrays import Coords
@@ -175,7 +175,6 @@ def test_gauss_newton_averages_noise_away(seed: int) -> None:
     assert problem.loss(search.center) < problem.loss(search.ask()[0])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 8), st.floats(0.01, 10))
 def test_the_trust_region_step_is_the_minimiser(seed: int, rank: int, radius: float) -> None:
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from stickers.muon import Muon, is_matrix, orthogonalize
 INDEX = st.integers(0, 10**6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(INDEX, INDEX)
 def test_a_picture_is_a_function_of_seed_and_index(seed: int, index: int) -> None:
     first, again = world.sample(seed, index), world.sample(seed, index)
@@ -27,7 +27,7 @@ def test_a_picture_is_a_function_of_seed_and_index(seed: int, index: int) -> Non
     assert first.pixels.dtype == np.uint8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(INDEX)
 def test_captions_say_what_is_there(index: int) -> None:
     sample = world.sample(1, index)
@@ -107,7 +107,7 @@ def test_the_tokenizer_reads_back_what_it_wrote() -> None:
         assert tokenizer.unk_token_id not in ids[:-1]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(16, 40), st.integers(16, 40), INDEX)
 def test_muon_makes_updates_orthogonal(rows: int, columns: int, seed: int) -> None:
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))

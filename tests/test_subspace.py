@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import SettingError
@@ -77,7 +77,6 @@ def test_unit_axes_have_length_1() -> None:
     assert torch.allclose(unit_pca_basis(vocabulary(), 5).norm(dim=1), torch.ones(5))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SUBSPACES), st.integers(1, 3), st.integers(0, 2**31))
 def test_coords_and_vectors_are_affine(kind: str, vectors: int, seed: int) -> None:
     subspace = build(kind, WIDTH, vectors)
