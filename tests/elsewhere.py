@@ -25,10 +25,18 @@ CROSSING = (aten.index.Tensor, aten.index_put_.default, aten.copy_.default, aten
 
 
 class Backend(_DummyBackendModule):
-    """What torch asks a kind of device for."""
+    """What torch asks a kind of device for; it is there within ``elsewhere`` alone."""
+
+    here = False
+
+    def is_available(self) -> bool:
+        return self.here
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
+
+
+BACKEND = Backend()
 
 
 class Away(Tensor):
@@ -104,10 +112,14 @@ def elsewhere(float64: bool = False) -> Iterator[str]:
     global DEVICE, REFUSED
     REFUSED = set() if float64 else {torch.float64}
     if DEVICE.type == "cpu":
-        _setup_privateuseone_for_python_backend(NAME, Backend())
+        _setup_privateuseone_for_python_backend(NAME, BACKEND)
         DEVICE = torch.device(NAME, 0)
         # What ``torch.tensor(..., device=)`` does is hidden from modes.
         LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
         LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")
-    with Dispatch():
-        yield NAME
+    BACKEND.here = True
+    try:
+        with Dispatch():
+            yield NAME
+    finally:
+        BACKEND.here = False

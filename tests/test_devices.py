@@ -92,6 +92,13 @@ def test_only_devices_that_are_there_are_taken(device: str) -> None:
         check_spec(ModelSpec(device="xpu"))
 
 
+def test_the_device_is_gone_afterwards() -> None:
+    with elsewhere() as name:
+        check_spec(ModelSpec(device=name))
+    with pytest.raises(SettingError, match=f"got '{name}'"):
+        check_spec(ModelSpec(device=name))
+
+
 def test_the_device_mixes_with_no_other(device: str) -> None:
     there = torch.ones(2, device=device)
     assert (there + torch.tensor(1.0)).cpu().tolist() == [2, 2]

@@ -333,7 +333,7 @@ def test_freed_memory_is_given_back() -> None:
     assert resident() > before + 250e6
     kept = tensors[::40]  # what stays lies between what goes, as when weights are replaced
     del tensors
-    memory.give_back()
+    memory.give_back(torch.device("cpu"))
     assert resident() < before + 50e6 and len(kept) == 100
 
 

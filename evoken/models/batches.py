@@ -63,6 +63,7 @@ def in_batches(
             work = partial(shared, function, unit)
             found = _attempt(work, rows, key if to_measure else None)
             if isinstance(found, str):
+                give_back(inputs[0].device)
                 _fitting[key] = _halved(len(rows[0]), unit, found)
                 continue
             parts.append(found[: count - done])
@@ -143,5 +144,4 @@ def _halved(rows: int, unit: int, reason: str) -> int:
     if rows <= unit:
         raise ModelError(f"memory for {unit} row(s) of this model at a time", f"less ({reason})",
                          "Use --runtime torch-int8, or a smaller model.")  # fmt: skip
-    give_back()
     return rows // 2 // unit * unit

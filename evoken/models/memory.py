@@ -86,14 +86,14 @@ def measured(function: Callable[[], Value], device: torch.device) -> tuple[Value
     return value, max(0, peak(device) - before)
 
 
-def give_back() -> None:
-    """Return to the system what was freed. The C library of Linux keeps what lay between other
-    allocations: of weights that were made int8 one by one, half a gigabyte.
+def give_back(device: torch.device) -> None:
+    """Return to the system what was freed there. The C library of Linux keeps what lay between
+    other allocations: of weights that were made int8 one by one, half a gigabyte.
     """
     gc.collect()
-    if torch.accelerator.is_available():
+    if device.type != "cpu":
         torch.accelerator.empty_cache()
-    if sys.platform == "linux":
+    elif sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # glibc's alone
             library.malloc_trim(0)

@@ -71,7 +71,7 @@ def on_runtime(
             check = None
         else:
             check = write_entry(folder, fill)
-        give_back()
+        give_back(torch.device(spec.device))
     except EvokenError:
         raise
     except Exception as error:
