@@ -39,7 +39,7 @@ def ours(model: StableDiffusion) -> Callable[[], object]:
 
     def evaluate() -> object:
         loss = DenoisingLoss(
-            model, images, "<x>", ["a photo of a <x>"], 0, UNIT, validation_draws=UNIT
+            model, images, "<x>", ["a photo of a <x>"], 0, UNIT, validation_draws=UNIT, chunk=UNIT
         )
         return loss.evaluate(word, 1)
 
