@@ -19,12 +19,11 @@ from benchmarks.inversion import Bench
 from evoken.flowopt.inversion import uniinv
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES
-from evoken.flowopt.sampler import ModelSampler, rms
+from evoken.flowopt.sampler import ModelSampler, per_row, rms
 from evoken.flowopt.settings import flow_preset
 from evoken.flowopt.step_size import estimate_step_size
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import load_model
-from evoken.process import per_row
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
 ITERATIONS = 20

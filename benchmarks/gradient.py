@@ -12,6 +12,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from evoken.arrays import Images, Vectors
+from evoken.models.base import ModelSpec
+from evoken.models.runtimes.requirements import imitates
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.text import substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
@@ -91,8 +93,7 @@ def _loss(
     embedded = table(ids).clone()
     for row, ((_, places), owner) in enumerate(zip(rows, owners, strict=True)):
         embedded[row, places] = words[owner].to(embedded)
-    # Where the processor has no bfloat16, it is emulated, twenty times slower.
-    able = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    able = not imitates(ModelSpec(precision="bfloat16"))
     bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=able)
     with bfloat16, substituted_embeddings(table, embedded):
         hidden = model.text.encoder(ids).last_hidden_state

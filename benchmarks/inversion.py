@@ -22,11 +22,10 @@ from evoken.arrays import Latents
 from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES, StepRule
-from evoken.flowopt.sampler import ModelSampler, Prompts, rms
+from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
 from evoken.flowopt.settings import flow_preset
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import LatentModels, load_model
-from evoken.process import per_row
 from stickers import world
 from stickers.autoencoder import to_images
 

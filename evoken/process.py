@@ -14,11 +14,6 @@ from evoken.arrays import Latents, NoiseLevels
 from evoken.errors import ModelError
 
 
-def per_row(values: Tensor, like: Tensor) -> Tensor:
-    """One number per row, shaped to be multiplied with its latents."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
 class Process(Protocol):
     """A noise process.
 
@@ -74,25 +69,25 @@ class DDPM:
         levels = len(self.alphas_cumprod)
         return (t * levels).long().clamp(0, levels - 1)
 
-    def _signal_and_noise(self, t: NoiseLevels, like: Latents) -> tuple[Tensor, Tensor]:
-        signal = per_row(self.alphas_cumprod[self.timestep(t)], like)
+    def _signal_and_noise(self, t: NoiseLevels) -> tuple[Tensor, Tensor]:
+        signal = self.alphas_cumprod[self.timestep(t)][:, None, None, None]
         return signal.sqrt(), (1 - signal).sqrt()
 
     def add_noise(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
         """z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) eps."""
-        signal, sigma = self._signal_and_noise(t, latents)
+        signal, sigma = self._signal_and_noise(t)
         return signal * latents + sigma * noise
 
     def target(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
         """What a perfect denoiser returns: eps, or v = sqrt(a_t) eps - sqrt(1 - a_t) z_0."""
         if self.prediction == "epsilon":
             return noise
-        signal, sigma = self._signal_and_noise(t, latents)
+        signal, sigma = self._signal_and_noise(t)
         return signal * noise - sigma * latents
 
     def data(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
         """The estimate of z_0 that a prediction at z_t implies."""
-        signal, sigma = self._signal_and_noise(t, noisy)
+        signal, sigma = self._signal_and_noise(t)
         if self.prediction == "epsilon":
             return (noisy - sigma * predicted) / signal
         return signal * noisy - sigma * predicted
@@ -117,7 +112,7 @@ class DDPM:
         """Epsilon; from v, eps = sqrt(1 - a_t) z + sqrt(a_t) v."""
         if self.prediction == "epsilon":
             return predicted
-        signal, sigma = self._signal_and_noise(t, noisy)
+        signal, sigma = self._signal_and_noise(t)
         return sigma * noisy + signal * predicted
 
 
@@ -139,7 +134,7 @@ class RectifiedFlow:
 
     def add_noise(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
         """z_t = (1 - t) z_0 + t eps."""
-        return torch.lerp(latents, noise, per_row(t, latents))
+        return torch.lerp(latents, noise, t[:, None, None, None])
 
     def target(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
         """V = eps - z_0."""
@@ -147,7 +142,7 @@ class RectifiedFlow:
 
     def data(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
         """z_t - t v."""
-        return noisy - per_row(t, noisy) * predicted
+        return noisy - t[:, None, None, None] * predicted
 
     def level(self, t: NoiseLevels) -> Tensor:
         """S = t."""

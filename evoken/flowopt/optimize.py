@@ -10,8 +10,7 @@ from torch import Tensor
 from evoken.arrays import Latents
 from evoken.errors import SearchError
 from evoken.flowopt.rules import StepRule
-from evoken.flowopt.sampler import Sampler, rms
-from evoken.process import per_row
+from evoken.flowopt.sampler import Sampler, per_row, rms
 
 GROWTH = 1.5  # of the residual over the best so far, from which on a step counts as divergence
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evoken.arrays import Latents
 from evoken.checks import above_zero, at_least
-from evoken.process import per_row
+from evoken.flowopt.sampler import per_row
 
 TINY = 1e-20
 

@@ -122,6 +122,11 @@ class ModelSampler:
         return x
 
 
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """One number per picture, shaped to be multiplied with its latents."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
 def rms(latents: Latents) -> Tensor:
     """Root mean square of each picture's latents."""
     return latents.double().flatten(1).square().mean(1).sqrt()

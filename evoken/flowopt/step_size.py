@@ -12,8 +12,7 @@ import torch
 
 from evoken.arrays import Latents
 from evoken.flowopt.rules import BarzilaiBorwein, step_bound
-from evoken.flowopt.sampler import Sampler, rms
-from evoken.process import per_row
+from evoken.flowopt.sampler import Sampler, per_row, rms
 
 SAFETY = 0.5  # share of the estimate to use: some pair that was not met has a smaller bound
 
