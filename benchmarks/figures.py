@@ -29,11 +29,11 @@ def update(found: dict[str, Any]) -> None:
     write_json(FILE, read() | found)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     """Median and range of repeated measurements."""
     return {
-        "median": round(statistics.median(values), 4),
-        "low": round(min(values), 4),
-        "high": round(max(values), 4),
+        "median": round(statistics.median(values), digits),
+        "low": round(min(values), digits),
+        "high": round(max(values), digits),
         "n": len(values),
     }

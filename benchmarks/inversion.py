@@ -5,13 +5,16 @@
 Every method inverts fresh sticker pictures of trained and held-out objects on ``stickers-flow`` and
 regenerates them with its own sampler; the error is the root mean square in latents, whose spread
 is 1. Calls are those of the denoiser for both ways. At a budget each method has its best setting.
+Results are kept in benchmarks/inversion.jsonl as they come; what is there is not measured again.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from evoken.models.embedded import LatentModels, load_model
 from stickers import world
 from stickers.autoencoder import to_images
 
+RESULTS = Path(__file__).with_suffix(".jsonl")
 BUDGETS = (60, 120, 321)
 ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
 FRESH = 9100  # world seeds that no training used
@@ -178,12 +182,74 @@ def overhead(model: LatentModels, repeats: int = 5) -> dict[str, float]:
     return figures.spread(ratios)
 
 
+Points = list[tuple[float, float]]  # calls per picture and mean error, of settings or iterates
+
+
+def measured(method: str, pictures: int, seed: int, measure: Callable[[], Points]) -> Points:
+    """The points of a method on the pictures of a seed: those kept, or measured and kept."""
+    key = {"method": method, "pictures": pictures, "seed": seed}
+    for row in figures.results(RESULTS):
+        if row.items() >= key.items():
+            return row["points"]
+    row = key | {"points": measure()}
+    print(json.dumps(row), flush=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    return row["points"]
+
+
 def best_eta(model: LatentModels) -> float:
     """The official update's best step size, on pictures that are not measured."""
-    bench = Bench(model, 8, 98)
-    errors = {eta: bench.measure(10, official(eta, 30))[1] for eta in ETAS}
-    print("official update, error by eta:", {k: round(v, 5) for k, v in errors.items()})
-    return min(errors, key=lambda eta: errors[eta])
+
+    def errors() -> Points:
+        bench = Bench(model, 8, 98)
+        return [(eta, bench.measure(10, official(eta, 30))[1]) for eta in ETAS]
+
+    return min(measured("official eta", 8, 98, errors), key=lambda point: point[1])[0]
+
+
+def every_method(model: LatentModels, eta: float, pictures: int, seed: int) -> dict[str, Points]:
+    """Points of every method, of the default's iterates, and of the default from every start."""
+    bench = Bench(model, pictures, seed)
+    measures: dict[str, Callable[[], Points]] = {
+        name: lambda settings=settings: [bench.measure(*setting) for setting in settings]
+        for name, settings in candidates(eta).items()
+    }
+    measures["default"] = lambda: bench.iterates(4)
+    for how in STARTS:
+        measures[f"start {how}"] = lambda how=how: bench.iterates(31, how)
+    return {name: measured(name, pictures, seed, f) for name, f in measures.items()}
+
+
+def within(points: Points, budget: int) -> float:
+    """The least error for the calls of a budget."""
+    return min(error for calls, error in points if calls <= budget + 1)
+
+
+def report(seeds: list[dict[str, Points]], eta: float, pictures: int) -> None:
+    """Print and write the figures: medians over the seeds."""
+    goals = [within(points["FlowOpt, official"], 321) for points in seeds]
+    reached = [
+        min((calls for calls, error in points["default"] if error <= goal), default=float("inf"))
+        for points, goal in zip(seeds, goals, strict=True)
+    ]
+    found: dict[str, object] = {
+        "flowopt.official_eta": eta,
+        "flowopt.inversion_pictures": pictures,
+        "flowopt.inversion_seeds": len(seeds),
+        "flowopt.calls_to_official_rmse": round(statistics.median(reached), 1),
+    }
+    published = [name for name in candidates(eta) if name != "ours"]
+    names = [*published, "ours", *(f"start {how}" for how in STARTS)]
+    for budget in BUDGETS:
+        errors = {name: [within(points[name], budget) for points in seeds] for name in names}
+        for name, values in errors.items():
+            key = name.replace(", ", "-").replace(" ", "-").lower()
+            found[f"flowopt.rmse.{key}.{budget}"] = figures.spread(values, digits=9)
+        best = [min(errors[name][i] for name in published) for i in range(len(seeds))]
+        ratios = [ours / other for ours, other in zip(errors["ours"], best, strict=True)]
+        found[f"flowopt.rmse_ratio_at_{budget}_calls"] = figures.spread(ratios)
+    figures.update(found)
 
 
 def main() -> None:
@@ -193,54 +259,9 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(ModelSpec("stickers-flow"))
     eta = best_eta(model)
-    errors: dict[tuple[str, int], list[float]] = {}
-    reached: list[float] = []
-    for seed in range(options.seeds):
-        bench = Bench(model, options.pictures, seed)
-        for name, settings in candidates(eta).items():
-            found = [bench.measure(steps, method) for steps, method in settings]
-            for budget in BUDGETS:
-                fitting = [error for calls, error in found if calls <= budget + 1]
-                errors.setdefault((name, budget), []).append(min(fitting))
-            row = "  ".join(f"{calls:.0f}: {error:.6f}" for calls, error in found)
-            print(f"seed {seed}  {name:24} {row}", flush=True)
-        goal = errors["FlowOpt, official", 321][-1]
-        found = bench.iterates(4)
-        reached.append(
-            min((calls for calls, error in found if error <= goal), default=float("inf"))
-        )
-        print(f"seed {seed}  the default needs {reached[-1]:.0f} calls for {goal:.6f}", flush=True)
-        for how in STARTS:
-            points = bench.iterates(31, how)
-            for budget in BUDGETS:
-                fitting = [error for calls, error in points if calls <= budget + 1]
-                errors.setdefault((f"start {how}", budget), []).append(min(fitting))
-    report(errors, reached, eta, options.pictures)
+    seeds = [every_method(model, eta, options.pictures, seed) for seed in range(options.seeds)]
+    report(seeds, eta, options.pictures)
     figures.update({"flowopt.overhead": overhead(model)})
-
-
-def report(
-    errors: dict[tuple[str, int], list[float]], reached: list[float], eta: float, pictures: int
-) -> None:
-    """Print and write the figures."""
-    found: dict[str, object] = {
-        "flowopt.official_eta": eta,
-        "flowopt.inversion_pictures": pictures,
-        "flowopt.calls_to_official_rmse": round(statistics.median(reached), 1),
-    }
-    for (name, budget), values in errors.items():
-        key = name.replace(", ", "-").replace(" ", "-").lower()
-        found[f"flowopt.rmse.{key}.{budget}"] = {
-            k: round(v, 7) for k, v in {"median": statistics.median(values), "low": min(values),
-                                        "high": max(values), "n": len(values)}.items()
-        }  # fmt: skip
-    published = {name for name, _ in errors if not name.startswith(("ours", "start "))}
-    for budget in BUDGETS:
-        others = {k: v for k, v in errors.items() if k[1] == budget and k[0] in published}
-        ours = errors["ours", budget]
-        ratios = [o / min(v[i] for v in others.values()) for i, o in enumerate(ours)]
-        found[f"flowopt.rmse_ratio_at_{budget}_calls"] = figures.spread(ratios)
-    figures.update(found)
 
 
 if __name__ == "__main__":
