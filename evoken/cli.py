@@ -267,7 +267,7 @@ def generate(
     with errors():
         quiet()
         from evoken.files import write_bytes
-        from evoken.images import grid, png, to_pictures
+        from evoken.images import counted, grid, png, to_pictures
         from evoken.metrics import pictures_of
 
         learned, of_word = load_word_and_spec(word)
@@ -285,7 +285,7 @@ def generate(
             write_bytes(output / f"{stem}-{i:02}.png", png(picture))
         sheet = output / f"{stem}.png"
         write_bytes(sheet, png(grid(pictures, min(4, count), scale=max(1, 128 // loaded.size))))
-        typer.echo(f"{count} picture(s) in {output}; together in {sheet}")
+        typer.echo(f"{counted(count)} in {output}; together in {sheet}")
 
 
 def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:

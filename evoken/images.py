@@ -114,6 +114,11 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
 
 
+def counted(count: int) -> str:
+    """The number of pictures in words: "1 picture", "4 pictures"."""
+    return f"{count} picture" if count == 1 else f"{count} pictures"
+
+
 def to_tensor(image: Image.Image) -> Images:
     """RGB picture to 1 x 3 x H x W in [-1, 1]."""
     pixels = torch.from_numpy(np.asarray(image).copy())

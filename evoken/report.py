@@ -22,8 +22,8 @@ calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation
 {best.generation}, which is the result.</p>
 <h2>The images</h2><div class="inputs">{_inputs(run)}</div>
 <h2>Before and after</h2>
-<p>The same sentences and the same noise, with the word as it was at the start (left) and as it was
-learned (right).</p>
+<p>The same sentences and the same noise, with the word as it was at the start, then as it was
+learned.</p>
 {_samples(run, settings)}
 <h2>How it was learned</h2>
 {curve(records)}

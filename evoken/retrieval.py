@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evoken.errors import ImageError
 from evoken.files import write_json
-from evoken.images import SUFFIXES, decode, square, to_tensor
+from evoken.images import SUFFIXES, counted, decode, square, to_tensor
 from evoken.metrics import pictures_of
 from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
@@ -61,7 +61,7 @@ def query_of(run: Run, word: Word, clip: Clip, count: int, seed: int) -> tuple[T
     vectors = fitted(word, model).vectors
     pictures = pictures_of(model, prompt, word.placeholder, vectors, count, seed)
     mean = clip.image_features(pictures).mean(0, keepdim=True)
-    return F.normalize(mean, dim=-1), f"{count} picture(s) drawn for {prompt!r}"
+    return F.normalize(mean, dim=-1), f"{counted(count)} drawn for {prompt!r}"
 
 
 def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from evoken.flowopt.edit import Iterate
 from evoken.flowopt.settings import FlowSettings
 from evoken.forecast import Forecast
+from evoken.images import counted
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.workflow import Progress as LearnProgress
 
@@ -47,7 +48,7 @@ def describe(step: LearnProgress) -> str:
 def show_iterates(iterates: Iterable[Iterate], settings: FlowSettings, pictures: int) -> None:
     """Consume an inversion's or an edit's stream and show it."""
     console = Console()
-    console.print(f"{pictures} picture(s), {settings.iterations} updates.")
+    console.print(f"{counted(pictures)}, {settings.iterations} updates.")
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
     before = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -203,7 +203,7 @@ def test_the_order_is_that_of_the_cosines_whatever_stands_beside(
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("model", "CLIP's reading"), ("flow", "3 picture(s) drawn")]
+    ("name", "how"), [("model", "CLIP's reading"), ("flow", "3 pictures drawn")]
 )
 def test_retrieve_ranks_a_folder(
     learned: Callable[[str], Run], photos: Path, name: str, how: str

@@ -6,6 +6,7 @@ from typing import Any
 
 from evoken.files import write_text
 from evoken.flowopt.folder import FlowRun
+from evoken.images import counted
 from evoken.page import image, line_chart, page, table
 
 UNITS = {
@@ -40,7 +41,7 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
         parts.append(_picture(run, records, floor, i, picture["name"], best))
     parts.append(f"<h2>Settings</h2>{table(run.settings.to_dict())}")
     path = run.path / "report.html"
-    write_text(path, page(f"{doing} of {len(run.config['pictures'])} picture(s)", "".join(parts)))
+    write_text(path, page(f"{doing} of {counted(len(run.config['pictures']))}", "".join(parts)))
     return path
 
 
