@@ -139,10 +139,9 @@ def flowedit(
     return run
 
 
-FRESHER = {"fresh": 0.25, "last": 0, "iterations": 5}
 EDITORS: dict[str, Editor] = {
     "FlowOpt, ours": flowopt(flow_preset("edit")),
-    "FlowOpt, ours, fresh noise": flowopt(flow_preset("edit", **FRESHER)),
+    "FlowOpt, ours, fresh noise": flowopt(flow_preset("edit", fresh=0.5)),
     "FlowOpt, official": flowopt(flow_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
     "RF-Inversion": rf_inversion(40, 4.0, (0.1, 0.2, 0.3, 0.4)),
     "FlowEdit": flowedit(40, 1.5, 4.0, (0.55, 0.7, 0.85, 1.0)),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from evoken.evaluate import Evaluator
     from evoken.models.base import Model
     from evoken.models.clip import Clip
+    from evoken.models.embedded import LatentModels
     from evoken.run import Run
     from evoken.textual_inversion.embedding import Word
     from evoken.textual_inversion.learn import Learner
@@ -185,7 +186,7 @@ def _reopen(
                            f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
     model = start_model(run.spec)
-    clip, found = _clip(run.settings, run.clip, run.spec.device), run.images(model.size)
+    clip, found = _clip(run.settings, run.clip, model), run.images(model.size)
     evaluator = start_workers(Recipe(run.settings, model.spec, run.clip, found.numpy()))
     return run, Learner(run.settings, model, found, clip, evaluator)
 
@@ -220,16 +221,20 @@ def _create(
         typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
     clip_name = clip or default_clip(spec.name)
     evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
-    learner = Learner(
-        settings, model, found.images, _clip(settings, clip_name, spec.device), evaluator
-    )
+    learner = Learner(settings, model, found.images, _clip(settings, clip_name, model), evaluator)
     return Run.create(path, settings, model.spec, clip_name, found), learner
 
 
-def _clip(settings: LearnSettings, name: str, device: str) -> Clip | None:
-    """The run's CLIP model."""
-    needed = settings.initialization in ("attention", "nearest")
-    return load_clip_if_any(name, needed or settings.objective == "similarity", device)
+def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
+    """The run's CLIP model, which has read the vocabulary where the start needs that."""
+    from evoken.terminal import show_reading
+
+    compares = settings.initialization in ("attention", "nearest")
+    needed = compares or settings.objective == "similarity"
+    clip = load_clip_if_any(name, needed, model.spec.device)
+    if clip and compares:
+        show_reading(clip, model, settings.kind)
+    return clip
 
 
 def _learn(run: Run, learner: Learner) -> None:

@@ -10,8 +10,25 @@ from evoken.flowopt.edit import Iterate
 from evoken.flowopt.settings import FlowSettings
 from evoken.forecast import Forecast
 from evoken.images import counted
+from evoken.models.base import Model
+from evoken.models.clip import Clip
+from evoken.textual_inversion.initialization import sentences
+from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.workflow import Progress as LearnProgress
+
+
+def show_reading(clip: Clip, model: Model, kind: str) -> None:
+    """Read the model's vocabulary with CLIP and show how far that is, where it takes long."""
+    words = model.vocabulary().words
+    console = Console()
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading the vocabulary with CLIP", total=len(words), visible=False)
+        for done in read(clip, sentences(words, kind)):
+            if not bar.tasks[0].visible:
+                console.print(f"CLIP reads {len(words):,} words, once for all that are learned.")
+            bar.update(task, completed=done, visible=True)
 
 
 def show(steps: Iterable[LearnProgress], settings: LearnSettings, expected: Forecast) -> None:

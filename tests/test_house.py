@@ -39,7 +39,7 @@ LAYERS = (
     ("evoken.flowopt.sampler",),
     ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
     ("evoken.flowopt.inversion", "evoken.flowopt.optimize", "evoken.flowopt.step_size"),
-    ("evoken.textual_inversion.formats",),
+    ("evoken.textual_inversion.formats", "evoken.textual_inversion.reading"),
     ("evoken.textual_inversion.embedding_files",),
     (
         "evoken.textual_inversion.convert",

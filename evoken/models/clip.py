@@ -58,9 +58,12 @@ class Clip:
         pooled = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
 
-    @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """N x width."""
+        return self.features_of_ids(self.text_ids(texts))
+
+    def text_ids(self, texts: Sequence[str]) -> Tensor:
+        """N x tokens of the longest text."""
         inputs = self.tokenizer(
             list(texts),
             padding=True,
@@ -68,7 +71,13 @@ class Clip:
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
-        return in_batches(self._text_part, BATCH, inputs.input_ids)
+        ids: Tensor = inputs.input_ids
+        return ids
+
+    @torch.no_grad()
+    def features_of_ids(self, ids: Tensor) -> Tensor:
+        """N x width, of texts as ``text_ids`` gives them."""
+        return in_batches(self._text_part, BATCH, ids)
 
     def _text_part(self, ids: Tensor) -> Tensor:
         pooled = self.model.text_model(input_ids=ids.to(self.model.device)).pooler_output

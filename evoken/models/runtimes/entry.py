@@ -63,11 +63,11 @@ def fingerprint(module: nn.Module, inputs: Sequence[Tensor], about: Iterable[str
 
 
 def _configs(module: nn.Module) -> list[str]:
-    """Settings of diffusers' modules that neither names nor weights show, such as the number of
-    attention heads; without those that say where a model was loaded from.
+    """Settings of modules of diffusers and transformers that neither names nor weights show, such
+    as the number of attention heads; without those that say where a model was loaded from.
     """
-    parts: list[Any] = [m for m in module.modules() if hasattr(m, "config")]
-    configs = [dict(part.config) for part in parts]
+    found: list[Any] = [m.config for m in module.modules() if hasattr(m, "config")]
+    configs = [dict(c.to_dict() if hasattr(c, "to_dict") else c) for c in found]
     return [str(sorted((k, v) for k, v in c.items() if k[0] != "_")) for c in configs]
 
 

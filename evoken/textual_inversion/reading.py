@@ -1,0 +1,75 @@
+"""CLIP's reading of a whole vocabulary, which a start by Eq. 4 compares the images with.
+
+Tens of thousands of texts are minutes of a CPU's work, and the same for every word that is learned:
+they are read once for a CLIP, and kept beside the exported denoisers.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from evoken.errors import RunError, SettingError
+from evoken.files import write_bytes
+from evoken.models.clip import BATCH, Clip
+from evoken.models.runtimes.entry import cache_root, fingerprint
+
+MANY = 10_000  # texts; fewer are quick, and read anew every time
+
+
+def text_features(clip: Clip, texts: Sequence[str]) -> Tensor:
+    """N x width, as ``clip.text_features``; of many texts what was kept.
+
+    Raises:
+        SettingError: they cannot be kept.
+    """
+    if len(texts) < MANY:
+        return clip.text_features(texts)
+    ids = clip.text_ids(texts)
+    for _ in _read(clip, ids):
+        pass
+    return _kept(_file(clip, ids))
+
+
+def read(clip: Clip, texts: Sequence[str]) -> Iterator[int]:
+    """Read many texts, so that ``text_features`` has them at once; yields how many are done, and
+    nothing where nothing is to do.
+
+    Raises:
+        SettingError: they cannot be kept.
+    """
+    if len(texts) >= MANY:
+        yield from _read(clip, clip.text_ids(texts))
+
+
+def _read(clip: Clip, ids: Tensor) -> Iterator[int]:
+    file = _file(clip, ids)
+    try:
+        _kept(file)
+        return
+    except (OSError, SafetensorError, KeyError):  # not there, or not as it was written
+        pass
+    parts: list[Tensor] = []
+    for part in ids.split(BATCH):
+        parts.append(clip.features_of_ids(part))
+        yield sum(map(len, parts))
+    try:
+        write_bytes(file, save({"features": torch.cat(parts)}))
+    except RunError as error:
+        raise SettingError(f"to write the cache folder {file.parent}", str(error),
+                           "Set EVOKEN_CACHE to another folder.") from error  # fmt: skip
+
+
+def _kept(file: Path) -> Tensor:
+    return load(file.read_bytes())["features"]  # a file that is only mapped must not change
+
+
+def _file(clip: Clip, ids: Tensor) -> Path:
+    """Named by all that the features depend on."""
+    texts = hashlib.sha256(ids.numpy().data).hexdigest()
+    about = (torch.__version__, clip.model.device.type, texts)
+    return cache_root() / f"clip-{fingerprint(clip.model, [], about)}.safetensors"
