@@ -28,6 +28,7 @@ from evoken.cli_common import (
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    resume_alone,
     spec_of,
     start_model,
 )
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 @app.command()
 def learn(
+    context: typer.Context,
     images: Annotated[Path | None, typer.Argument(help="A folder of three to five images.")] = None,
     word: Annotated[
         str, typer.Option(help="The placeholder, such as '<teapot>'; by default the folder's name.")
@@ -139,8 +141,9 @@ def learn(
 
     with errors(advice), evaluators(workers, ray) as start_workers:
         if resume is not None:
+            resume_alone(context, resume, "workers", "ray")
             folder.append(resume)
-            _learn(*_reopen(resume, images, start_workers))
+            _learn(*_reopen(resume, start_workers))
         else:
             source, name = _concept(images)
             folder.append(output or Path("runs") / name)
@@ -172,7 +175,6 @@ def _nowhere_else(_: Recipe) -> None:
 
 def _reopen(
     path: Path,
-    images: Path | None = None,
     start_workers: Callable[[Recipe], Evaluator | None] = _nowhere_else,
 ) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
@@ -181,9 +183,6 @@ def _reopen(
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
 
-    if images is not None:
-        raise SettingError("--resume alone: the images are in the run folder", f"also {images}",
-                           f"Type: evoken learn --resume {path}")  # fmt: skip
     run = Run.open(path)
     model = start_model(run.spec)
     clip, found = _clip(run.settings, run.clip, model), run.images(model.size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.errors import EvokenError
+from evoken.errors import EvokenError, SettingError
 from evoken.models.notices import quiet as quiet
 
 if TYPE_CHECKING:
@@ -67,6 +67,28 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
         raise typer.Exit(130) from None
+
+
+def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
+    """Of a command's parameters only ``beside`` may be given with ``--resume``.
+
+    Raises:
+        SettingError: others were, which would change nothing: all they say is in the run folder.
+    """
+
+    def was_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("resume", *beside) and was_given(str(parameter.name))
+    ]
+    if given:
+        raise SettingError("--resume alone: pictures, model and settings are in the run folder",
+                           f"also {', '.join(given)}",
+                           f"Type: evoken {context.info_name} --resume {path}")  # fmt: skip
 
 
 def spec_of(

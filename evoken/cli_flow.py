@@ -21,6 +21,7 @@ from evoken.cli_common import (
     load_clip_if_any,
     load_word_and_spec,
     quiet,
+    resume_alone,
     spec_of,
     start_model,
 )
@@ -61,6 +62,7 @@ ClipName = Annotated[str, typer.Option("--clip", help="'stickers', a folder, or 
 
 
 def invert(
+    context: typer.Context,
     pictures: Pictures = None,
     prompt: Annotated[str, typer.Option(help="What the pictures show.")] = "",
     word: WordPath = None,
@@ -94,12 +96,12 @@ def invert(
         "precision": precision, "batch": batch, "device": device, "size": size,
         "encoders": encoders, "config": model_config, "runtime": runtime,
     }  # fmt: skip
-    _start(
-        "invert", (pictures, prompt, "", word), (model, ""), preset, changes, spec, output, resume
-    )
+    asked = (pictures, prompt, "", word)
+    _start(context, "invert", asked, (model, ""), preset, changes, spec, output, resume)
 
 
 def edit(
+    context: typer.Context,
     pictures: Pictures = None,
     source: Annotated[str, typer.Option("--from", help="What the pictures show.")] = "",
     target: Annotated[str, typer.Option("--to", help="What they should show.")] = "",
@@ -143,7 +145,7 @@ def edit(
         "encoders": encoders, "config": model_config, "runtime": runtime,
     }  # fmt: skip
     asked = (pictures, source, target, word)
-    _start("edit", asked, (model, clip), preset, changes, spec, output, resume)
+    _start(context, "edit", asked, (model, clip), preset, changes, spec, output, resume)
 
 
 def pick(
@@ -203,6 +205,7 @@ Asked = tuple[Path | None, str, str, Path | None]  # pictures, source, target, w
 
 
 def _start(
+    context: typer.Context,
     command: str,
     asked: Asked,
     names: tuple[str, str],
@@ -226,6 +229,7 @@ def _start(
     with errors(advice):
         quiet()
         if resume is not None:
+            resume_alone(context, resume)
             folder.append(resume)
             _show(*_reopen(resume))
         else:

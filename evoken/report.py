@@ -4,9 +4,11 @@ from html import escape
 from pathlib import Path
 
 from evoken.files import write_text
+from evoken.models.embedded import EMBEDDED
 from evoken.page import image, line_chart, page, table
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.run import Run
+from evoken.textual_inversion.embedding_files import read_embedding
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -77,7 +79,8 @@ def _usage(run: Run) -> str:
     text = f"<pre>{escape(cli_usage(run))}</pre>"
     if usage := diffusers_usage(run, run.settings.placeholder):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
-    return text
+    other = f"evoken convert {run.path} --to comfyui"
+    return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
 
 
 def cli_usage(run: Run) -> str:
@@ -88,14 +91,19 @@ def cli_usage(run: Run) -> str:
 
 
 def diffusers_usage(run: Run, word: str) -> str:
-    """How to use the word with diffusers; "" for a word of several text encoders, which it does not
-    load from a folder.
+    """How to use the word with diffusers; "" for a word that it does not load from a folder: of
+    several text encoders, or of a family whose header names it (see ``Model.architecture``).
     """
-    if len(run.word().encoders) > 1:
+    embedding = read_embedding(run.path)
+    if len(embedding.vectors) > 1 or embedding.about.get("architecture"):
         return ""
+    name, imports = repr(run.spec.name), "from diffusers import StableDiffusionPipeline\n"
+    if run.spec.name in EMBEDDED:
+        imports += "from evoken.models.embedded import STICKERS\n"
+        name = f"STICKERS / {name}"
     return (
-        "from diffusers import StableDiffusionPipeline\n\n"
-        f"pipe = StableDiffusionPipeline.from_pretrained({run.spec.name!r})\n"
+        f"{imports}\n"
+        f"pipe = StableDiffusionPipeline.from_pretrained({name})\n"
         f"pipe.load_textual_inversion({str(run.path)!r})\n"
         f'pipe("a photo of a {word} on the beach").images[0].save("beach.png")'
     )

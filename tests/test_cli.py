@@ -99,6 +99,19 @@ def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> 
     assert torch.equal(loaded, Run.open(done).word().vectors[0])
 
 
+def test_the_cards_code_works_as_it_stands(done: Path) -> None:
+    code, _, _ = (done / "README.md").read_text().split("```python\n")[1].partition("```")
+    exec(code, {})
+    with Image.open("beach.png") as picture:
+        assert picture.size == (16, 16)
+
+
+def test_resume_takes_nothing_that_it_would_pass_over(done: Path) -> None:
+    refused(evoken("learn", "--resume", done, "--calls", 90), "--resume alone", "--calls")
+    refused(evoken("learn", done, "--resume", done, "--device", "cpu"), "images, --device")
+    assert evoken("learn", "--resume", done, "--workers", 1).exit_code == 0
+
+
 def test_generate_draws_the_word_and_overwrites_nothing(done: Path) -> None:
     prompt = "a photo of a <disc> on the beach"
     for _ in range(2):

@@ -60,6 +60,9 @@ def test_a_word_is_learned_and_drawn(
     with safe_open("runs/disc/learned_embeds.safetensors", "pt") as word:
         names = encoders.split(",")
         assert set(word.keys()) == ({"<disc>"} if len(names) == 1 else set(names))
+    # Only of the first two generations does diffusers load a word from its folder.
+    report = Path("runs/disc/report.html").read_text()
+    assert ("load_textual_inversion" in report) == (family == "second")
     done("generate", "a <disc> on the beach", "--word", "runs/disc", *FEW)
     with Image.open("pictures/a-disc-on-the-beach-0-00.png") as picture:
         assert picture.size == (16, 16)

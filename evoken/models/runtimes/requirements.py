@@ -1,5 +1,6 @@
 """Which runtimes, precisions and devices go together, and what has to be installed for them."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
@@ -52,9 +53,10 @@ def _check_device(spec: ModelSpec) -> None:
         raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
                            "Use --device cpu or --runtime torch.")  # fmt: skip
     if spec.precision == "float16" and imitates(spec):
-        raise SettingError("float32 or bfloat16 on this CPU",
+        other = "float32" if imitates(replace(spec, precision="bfloat16")) else "bfloat16"
+        raise SettingError(f"{other} on this CPU",
                            "float16, which it can only imitate, at a twentieth of the speed",
-                           "Use --precision bfloat16.")  # fmt: skip
+                           f"Use --precision {other}.")  # fmt: skip
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     here = ["cpu", *([accelerator.type] if accelerator else [])]
     if kind not in here:
@@ -67,11 +69,11 @@ def imitates(spec: ModelSpec) -> bool:
     """Whether the CPU of this spec has no instructions for its precision, and would take about
     twenty times as long as in float32.
     """
-    if torch.device(spec.device).type != "cpu":
+    if spec.precision == "float32" or torch.device(spec.device).type != "cpu":
         return False
-    known = {
-        "float32": True,
-        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported(),
-    }
-    return not known[spec.precision]
+    if not torch.backends.mkldnn.is_available():  # as in torch for Apple's processors
+        return True
+    kernels = torch.ops.mkldnn
+    if spec.precision == "bfloat16":
+        return not kernels._is_mkldnn_bf16_supported()
+    return not kernels._is_mkldnn_fp16_supported()
