@@ -18,7 +18,6 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
-from evoken.evaluate import Build, Processes
 from evoken.images import load_images
 from evoken.models.base import Model, ModelSpec, Vocabulary
 from evoken.models.embedded import load_model
@@ -29,6 +28,7 @@ from evoken.textual_inversion.chunks import Evaluation, Objective
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
+from evoken.workers import Build, Processes
 
 WORKERS = (1, 2, 4, 8)
 WARM = 2  # generations that are not measured

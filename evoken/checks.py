@@ -1,6 +1,7 @@
 """Checks of settings, as ``SettingError`` tells them."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,9 +21,22 @@ def at_least(name: str, value: int, least: int) -> None:
 
 
 def above_zero(name: str, value: float) -> None:
-    """Raise unless ``value`` is above 0 (NaN is not)."""
-    if not value > 0:
-        raise SettingError(f"a {name} above 0", str(value), f"Change --{name}.")
+    """Raise unless ``value`` is above 0 and finite."""
+    if not 0 < value < math.inf:
+        raise SettingError(f"a finite {name} above 0", str(value), f"Change --{name}.")
+
+
+def right_types(settings: Any) -> None:
+    """Raise unless the numbers and texts of a dataclass are what its fields say; an int is a float
+    as well.
+    """
+    for field in dataclasses.fields(settings):
+        value, kind = getattr(settings, field.name), field.type
+        if kind in (int, float, str):
+            fits = (int, float) if kind is float else kind
+            if isinstance(value, bool) or not isinstance(value, fits):
+                raise SettingError(f"{field.name} as {kind.__name__}", repr(value),
+                                   "Change its value.")  # fmt: skip
 
 
 def known_fields(settings: type, names: Iterable[str]) -> None:

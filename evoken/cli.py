@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +29,7 @@ from evoken.cli_common import (
     evaluators,
     load_clip_if_any,
     load_word_and_spec,
+    new_spec,
     quiet,
     resume_alone,
     spec_of,
@@ -35,7 +38,6 @@ from evoken.cli_common import (
 from evoken.errors import SettingError
 
 if TYPE_CHECKING:
-    from evoken.evaluate import Evaluator
     from evoken.models.base import Model
     from evoken.models.clip import Clip
     from evoken.models.embedded import LatentModels
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import LearnSettings
+    from evoken.workers import Evaluator
 
 app = typer.Typer(
     help="Teach a frozen text-to-image model a new word, with forward passes only.",
@@ -108,13 +111,13 @@ def learn(
         list[str] | None, typer.Option(help="A mistake of the paper's code to put back.")
     ] = None,
     seed: Seed = 0,
-    precision: Precision = "float32",
+    precision: Precision = "",
     batch: Batch = 0,
-    device: Device = "cpu",
+    device: Device = "",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
-    runtime: RuntimeName = "torch",
+    runtime: RuntimeName = "",
     workers: Workers = None,
     ray: Ray = None,
 ) -> None:
@@ -136,29 +139,20 @@ def learn(
     folder: list[Path] = []
 
     def advice() -> str:
-        begun = folder and (folder[0] / "config.json").exists()
-        return f"Go on with: evoken learn --resume {folder[0]}" if begun else "Nothing was begun."
+        return f"Go on with: evoken learn --resume {folder[0]}" if folder else "Nothing was begun."
 
     with errors(advice), evaluators(workers, ray) as start_workers:
         if resume is not None:
             resume_alone(context, resume, "workers", "ray")
-            folder.append(resume)
-            _learn(*_reopen(resume, start_workers))
+            run, learner = _reopen(resume, start_workers)
         else:
             source, name = _concept(images)
-            folder.append(output or Path("runs") / name)
-            _learn(
-                *_create(
-                    folder[0],
-                    source,
-                    word or f"<{name}>",
-                    preset,
-                    changes,
-                    spec,
-                    clip,
-                    start_workers,
-                )
+            path, placeholder = output or Path("runs") / name, word or f"<{name}>"
+            run, learner = _create(
+                path, source, placeholder, preset, changes, spec, clip, start_workers
             )
+        folder.append(run.path)
+        _learn(run, learner)
 
 
 def _concept(images: Path | None) -> tuple[Path, str]:
@@ -203,15 +197,15 @@ def _create(
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
     from evoken.images import load_images
-    from evoken.models.base import ModelSpec
     from evoken.models.embedded import default_clip
-    from evoken.run import Run
+    from evoken.run import Run, check_new
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import preset
 
-    spec = ModelSpec(**spec_values)
+    spec = new_spec(**spec_values)
     settings = preset(preset_name, placeholder=placeholder, **changes)
+    check_new(path)
     model = start_model(spec)
     found = load_images(images, model.size)
     if found.ignored:
@@ -243,7 +237,8 @@ def _learn(run: Run, learner: Learner) -> None:
 
     records = run.records()
     expected = forecast(learner, records[-1].calls if records else 0)
-    show(learn_into(run, learner), run.settings, expected)
+    with closing(learn_into(run, learner)) as steps:
+        show(steps, run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
     typer.echo(f'Use it: evoken generate "a photo of a {word}" --word {run.path}')
@@ -259,13 +254,13 @@ def generate(
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
     seed: Seed = 0,
-    precision: Precision = "float32",
+    precision: Precision = "",
     batch: Batch = 0,
-    device: Device = "cpu",
+    device: Device = "",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
-    runtime: RuntimeName = "torch",
+    runtime: RuntimeName = "",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
     with errors():
@@ -284,7 +279,7 @@ def generate(
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
         pictures = to_pictures(images)
-        stem = _free_stem(output, prompt, seed)
+        stem = _free_stem(output, prompt, seed, count)
         for i, picture in enumerate(pictures):
             write_bytes(output / f"{stem}-{i:02}.png", png(picture))
         sheet = output / f"{stem}.png"
@@ -306,11 +301,12 @@ def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None
     return found
 
 
-def _free_stem(folder: Path, prompt: str, seed: int) -> str:
-    """A file name made of the prompt that is not taken yet."""
+def _free_stem(folder: Path, prompt: str, seed: int, count: int) -> str:
+    """A file name made of the prompt that neither a sheet nor a picture of it has yet."""
     slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
     stem, number = f"{slug}-{seed}", 1
-    while (folder / f"{stem}.png").exists():
+    ends = ("", *(f"-{i:02}" for i in range(count)))
+    while any((folder / f"{stem}{end}.png").exists() for end in ends):
         number += 1
         stem = f"{slug}-{seed}-{number}"
     return stem
@@ -333,7 +329,14 @@ def evaluate(
 
         run, learner = _reopen(path)
         run.word()
-        judge = load_judge() if run.spec.name in EMBEDDED and concept else None
+        judge = load_judge() if concept else None
+        known = judge.names[run.settings.kind] if judge and run.spec.name in EMBEDDED else ()
+        if concept and concept not in known:
+            near = get_close_matches(concept, known, 3)
+            raise SettingError(f"a{'n' if run.settings.kind == 'object' else ''} "
+                               f"{run.settings.kind} that the sticker judge knows", repr(concept),
+                               f"It is called {' or '.join(map(repr, near))}." if near
+                               else "Leave --concept out.")  # fmt: skip
         results = evaluate_run(run, learner, judge, concept, count, seed)
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():

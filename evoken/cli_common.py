@@ -13,12 +13,12 @@ from evoken.errors import EvokenError, SettingError
 from evoken.models.notices import quiet as quiet
 
 if TYPE_CHECKING:
-    from evoken.evaluate import Evaluator
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
     from evoken.models.embedded import LatentModels
     from evoken.textual_inversion.embedding import Word
     from evoken.textual_inversion.recipe import Recipe
+    from evoken.workers import Evaluator
 
 ModelName = Annotated[
     str,
@@ -35,14 +35,18 @@ Encoders = Annotated[
     typer.Option(help="Text encoders that a word lives in, such as 'clip_l,clip_g'."),
 ]
 Size = Annotated[int, typer.Option(help="Side of the pictures in pixels; 0: the model's own.")]
-Precision = Annotated[str, typer.Option(help="Of arithmetic: float32, bfloat16 or float16.")]
-Batch = Annotated[
-    int, typer.Option(help="Most latents per forward pass, for memory only; 0: what fits.")
+Precision = Annotated[
+    str, typer.Option(help="Of arithmetic: float32 (default), bfloat16 or float16.")
 ]
-Device = Annotated[str, typer.Option(help="A torch device, such as cpu, cuda or mps.")]
+Batch = Annotated[
+    int, typer.Option(help="Most latents per forward pass, rounded up to 16; 0: what fits.")
+]
+Device = Annotated[str, typer.Option(help="A torch device: cpu (default), cuda, mps or another.")]
 RuntimeName = Annotated[
     str,
-    typer.Option("--runtime", help="Of the denoiser: torch, torch-int8, onnx or openvino."),
+    typer.Option(
+        "--runtime", help="Of the denoiser: torch (default), torch-int8, onnx or openvino."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of every random number.")]
 Workers = Annotated[
@@ -110,6 +114,13 @@ def spec_of(
     return replace(spec, **{key: value for key, value in given.items() if value})
 
 
+def new_spec(**given: Any) -> ModelSpec:
+    """A model as the options say; where they say nothing, the defaults."""
+    from evoken.models.base import ModelSpec
+
+    return ModelSpec(**{name: value for name, value in given.items() if value})
+
+
 def start_model(spec: ModelSpec) -> LatentModels:
     """The model of a spec, on its runtime; says how near that is to torch when it is new."""
     from evoken.models.embedded import load_model, start
@@ -154,7 +165,7 @@ def evaluators(
 
         def start(recipe: Recipe) -> Evaluator | None:
             from evoken.distributed import RayWorkers
-            from evoken.evaluate import Processes
+            from evoken.workers import Processes
 
             device = recipe.spec.device
             if ray is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from evoken.cli_common import (
     errors,
     load_clip_if_any,
     load_word_and_spec,
+    new_spec,
     quiet,
     resume_alone,
     spec_of,
@@ -79,13 +81,13 @@ def invert(
     output: Output = None,
     resume: Resume = None,
     seed: Seed = None,
-    precision: Precision = "float32",
+    precision: Precision = "",
     batch: Batch = 0,
-    device: Device = "cpu",
+    device: Device = "",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
-    runtime: RuntimeName = "torch",
+    runtime: RuntimeName = "",
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
     changes: dict[str, Any] = {
@@ -126,13 +128,13 @@ def edit(
     output: Output = None,
     resume: Resume = None,
     seed: Seed = None,
-    precision: Precision = "float32",
+    precision: Precision = "",
     batch: Batch = 0,
-    device: Device = "cpu",
+    device: Device = "",
     size: Size = 0,
     encoders: Encoders = "",
     model_config: ModelConfig = "",
-    runtime: RuntimeName = "torch",
+    runtime: RuntimeName = "",
 ) -> None:
     """Change what a picture shows; every iterate is a finished picture to pick from."""
     changes: dict[str, Any] = {
@@ -171,12 +173,12 @@ def step_size(
     steps: Annotated[int, typer.Option(help="Steps T of the process.")] = 10,
     last: Annotated[int, typer.Option(help="Use the last n of them; 0 means all.")] = 0,
     iterations: Annotated[int, typer.Option(help="Calls of the whole process.", min=1)] = 8,
-    precision: Precision = "float32",
+    precision: Precision = "",
     batch: Batch = 0,
-    device: Device = "cpu",
+    device: Device = "",
     size: Size = 0,
     model_config: ModelConfig = "",
-    runtime: RuntimeName = "torch",
+    runtime: RuntimeName = "",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
     with errors():
@@ -184,11 +186,9 @@ def step_size(
         from evoken.flowopt.inversion import uniinv
         from evoken.flowopt.sampler import ModelSampler
         from evoken.flowopt.step_size import estimate_step_size
-        from evoken.models.base import ModelSpec
 
-        spec = ModelSpec(
-            model, precision, batch, device, size, config=model_config, runtime=runtime
-        )
+        spec = new_spec(name=model, precision=precision, batch=batch, device=device, size=size,
+                        config=model_config, runtime=runtime)  # fmt: skip
         loaded = start_model(spec)
         task, images = _task((pictures, prompt, "", None), loaded.size)
         sampler = ModelSampler(loaded, steps, last)
@@ -216,30 +216,28 @@ def _start(
     resume: Path | None,
 ) -> None:
     """Begin or go on with a run, show it, and say what to do next; Ctrl-C says how to resume."""
-    folder: list[Path] = []
+    begun: list[FlowRun] = []
 
     def advice() -> str:
-        if not folder or not (folder[0] / "config.json").exists():
+        if not begun:
             return "Nothing was begun."
-        from evoken.flowopt.folder import FlowRun
-
-        begun = FlowRun.open(folder[0]).config["command"]
-        return f"Go on with: evoken {begun} --resume {folder[0]}"
+        return f"Go on with: evoken {begun[0].config['command']} --resume {begun[0].path}"
 
     with errors(advice):
         quiet()
         if resume is not None:
             resume_alone(context, resume)
-            folder.append(resume)
-            _show(*_reopen(resume))
+            run, model, clip = _reopen(resume)
         else:
             pictures = asked[0]
             if pictures is None:
                 raise SettingError("a picture, or --resume with a run folder", "neither",
                                    'Type: evoken invert PICTURE --prompt "..."')  # fmt: skip
-            folder.append(output or Path("runs") / pictures.resolve().stem)
+            path = output or Path("runs") / pictures.resolve().stem
             given = {name: value for name, value in changes.items() if value is not None}
-            _show(*_create(command, folder[0], asked, names, preset, given, spec))
+            run, model, clip = _create(command, path, asked, names, preset, given, spec)
+        begun.append(run)
+        _show(run, model, clip)
 
 
 def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
@@ -263,29 +261,33 @@ def _create(
     """A new run folder; nothing is written before everything is checked."""
     from dataclasses import replace
 
-    from evoken.flowopt.edit import check_length
+    from evoken.flowopt.edit import check_prompts
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.embedded import default_clip
+    from evoken.run import check_new
     from evoken.textual_inversion.embedding import fitted
 
-    pictures, _, target, word = asked
+    pictures, source, target, word = asked
     edits = None
     if pictures and pictures.suffix.lower() in (".yaml", ".yml"):
+        if source or target:
+            raise SettingError("the prompts in the YAML", f"also {(source or target)!r}",
+                               "Leave the options with prompts out.")  # fmt: skip
         edits = read_yaml(pictures, invert=command == "invert")
         changes = edits.settings | changes
     elif command == "edit" and not target:
         raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
     settings = flow_preset(preset, **changes)
+    check_new(path)
     learned, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "")
     model = start_model(spec_of(learned, of_word, "stickers-flow", spec | {"name": name}))
+    fitting = fitted(learned, model) if learned else None
     task, images = edits.load(model.size) if edits else _task(asked, model.size)
-    if task.word is not None:
-        task = replace(task, word=fitted(task.word, model))
-    for prompt in (*task.sources, *task.targets):
-        check_length(model, prompt)
+    task = replace(task, word=fitting)
+    check_prompts(model, task)
     clip_name = names[1] or default_clip(model.spec.name)
     clip = load_clip_if_any(clip_name, False, model.spec.device) if task.targets else None
     return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
@@ -296,21 +298,21 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
     from evoken.flowopt.edit import Task
     from evoken.images import load_images
 
-    pictures, source, target, word = asked
+    pictures, source, target, _ = asked
     if pictures is None:
         raise SettingError("a picture", "none", "Give a file or a folder.")
     images = load_images(pictures, size)
     count = len(images.names)
-    learned, _ = load_word_and_spec(word)
     targets = (target,) * count if target else ()
-    return Task(images.images, (source,) * count, targets, learned), images
+    return Task(images.images, (source,) * count, targets), images
 
 
 def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
     from evoken.flowopt.workflow import run_into
     from evoken.terminal import show_iterates
 
-    show_iterates(run_into(run, model, clip), run.settings, len(run.config["pictures"]))
+    with closing(run_into(run, model, clip)) as iterates:
+        show_iterates(iterates, run.settings, len(run.config["pictures"]))
     typer.echo(f"Done. Look at {run.path / 'report.html'}")
     if run.config["targets"]:
         typer.echo(f"Take the suggested one with: evoken pick {run.path} (or give its number)")

@@ -15,8 +15,8 @@ import torch
 from evoken.arrays import Vectors
 from evoken.checks import at_least
 from evoken.errors import EvokenError, SettingError, WorkerError
-from evoken.evaluate import Answer, Build, Died, Pool, attempt, compute
 from evoken.textual_inversion.chunks import Chunk, Evaluation
+from evoken.workers import Answer, Build, Died, Pool, attempt, compute
 
 OBJECT_STORE = 100_000_000  # bytes; a generation is far smaller, and Ray would take a third of all
 

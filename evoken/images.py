@@ -40,10 +40,13 @@ def load_images(path: Path, size: int) -> ImageSet:
     Raises:
         ImageError: nothing there, no image among the files, or an image that cannot be used.
     """
-    if not path.exists():
-        raise ImageError("a picture or a folder of pictures", f"{path}, which does not exist",
-                         "Check the spelling of the path.")  # fmt: skip
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    try:
+        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "which does not exist" if missing else str(error.strerror)
+        raise ImageError("a picture or a folder of pictures", f"{path}, {reason}",
+                         "Check the spelling of the path.") from error  # fmt: skip
     files = [p for p in files if not p.name.startswith(".")]
     chosen = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not chosen:
@@ -52,7 +55,7 @@ def load_images(path: Path, size: int) -> ImageSet:
             f"{len(files)} files, none of them an image" if files else "an empty folder",
             "Put some pictures there; to learn a word, three to five of one thing or one style.",
         )
-    contents = [p.read_bytes() for p in chosen]
+    contents = [read(p) for p in chosen]
     tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
     return ImageSet(
         torch.cat(tensors),
@@ -60,6 +63,15 @@ def load_images(path: Path, size: int) -> ImageSet:
         tuple(hashlib.sha256(c).hexdigest() for c in contents),
         tuple(p.name for p in files if p not in chosen),
     )
+
+
+def read(path: Path) -> bytes:
+    """A file's content; raises ``ImageError`` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError("a file that can be read", f"{path} ({error.strerror})",
+                         "Check who may read it.") from error  # fmt: skip
 
 
 def decode(content: bytes, path: Path) -> Image.Image:
@@ -71,9 +83,10 @@ def decode(content: bytes, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            image: Image.Image = Image.open(io.BytesIO(content))
         _check_size(image, path)
         image.load()
+        image = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError:
         raise ImageError(f"at most {MAX_PIXELS // 10**6} megapixels", f"{path} with far more",
                          "Make it smaller first.") from None  # fmt: skip
@@ -83,7 +96,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError("a complete image", f"{path}, which is damaged ({error})",
                          "Copy the file again, or remove it.") from None  # fmt: skip
-    return _rgb(ImageOps.exif_transpose(image))
+    return _rgb(image)
 
 
 def _check_size(image: Image.Image, path: Path) -> None:

@@ -122,11 +122,9 @@ class RectifiedFlow:
 
     Attributes:
         levels: the denoiser is told t times this.
-        shift: of sampling schedules (Esser et al. 2024, Eq. 23); training and t know none.
     """
 
     levels: int = 1000
-    shift: float = 1.0
 
     def timestep(self, t: NoiseLevels) -> Tensor:
         """T in the denoiser's own numbers."""

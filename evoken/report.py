@@ -39,7 +39,7 @@ learned.</p>
 
 
 def _inputs(run: Run) -> str:
-    return "".join(image(p, p.stem) for p in sorted((run.path / "inputs").glob("*.png")))
+    return "".join(image(p, p.stem) for p in run.inputs)
 
 
 def _samples(run: Run, settings: LearnSettings) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evoken.errors import ImageError
 from evoken.files import write_json
-from evoken.images import SUFFIXES, counted, decode, square, to_tensor
+from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
 from evoken.metrics import pictures_of
 from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
@@ -78,7 +78,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
         names, tensors = [], []
         for file in files[i : i + BATCH]:
             try:
-                picture = square(decode(file.read_bytes(), file), clip.side)
+                picture = square(decode(read(file), file), clip.side)
             except ImageError:
                 ignored.append(file.name)
                 continue

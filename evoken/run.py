@@ -9,11 +9,15 @@
 Everything after the search reads only this folder.
 """
 
+import fcntl
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from evoken import __version__
 from evoken.arrays import Images, Vectors
@@ -26,6 +30,24 @@ from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 
 FORMAT = 1  # of the folder; raised when an older program could misread it
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Within the block, no other process writes to this run folder.
+
+    Raises:
+        RunError: one does.
+    """
+    with (path / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError("a run that nothing else is working on", f"{path}, which another "
+                           "process has open", "Wait for it, or end it.") from None  # fmt: skip
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
 
 
 def check_new(path: Path) -> None:
@@ -60,24 +82,46 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     return config
 
 
+def write_inputs(path: Path, images: Images) -> None:
+    """Keep pictures in a run folder as the model sees them."""
+    for i, picture in enumerate(to_pictures(images)):
+        write_bytes(input_path(path, i), png(picture))
+
+
+def read_inputs(path: Path, count: int, size: int) -> Images:
+    """The pictures of a run folder in their own order."""
+    return torch.cat([load_images(input_path(path, i), size).images for i in range(count)])
+
+
+def input_path(path: Path, number: int) -> Path:
+    """Where a picture that a run was given is kept."""
+    return path / "inputs" / f"{number:02}.png"
+
+
 def whole_lines(file: Path) -> list[str]:
-    """The lines of an append-only file. A last line that was cut off by a crash is dropped from it,
-    so that what it told is done again.
+    """The lines of an append-only file, without one that is being written or that a crash has cut
+    off: what it told is done again.
     """
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        write_bytes(file, "".join(whole).encode("utf-8"))
-    return whole
+    return [line for line in lines if line.endswith("\n")]
+
+
+def damaged(file: Path, reason: str) -> RunError:
+    """The error for a file of a run that is not as it was written."""
+    return RunError("a run folder as it was written", f"damage in {file} ({reason[:200]})",
+                    "Restore the file, or run the command again in another folder.")  # fmt: skip
 
 
 def append_line(file: Path, value: Any) -> None:
-    """Write one value as a line of JSON to the end of a file."""
+    """Write one value as a line of JSON to the end of a file, in place of a line cut off there."""
+    line = json.dumps(value, allow_nan=False) + "\n"
     try:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(value, allow_nan=False) + "\n")
+        with file.open("ab+") as lines:
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)
+            lines.write(line.encode("utf-8"))
             lines.flush()
     except OSError as error:
         raise cannot_write(file, error) from error
@@ -108,8 +152,7 @@ class Run:
             "clip": clip,
         }
         files = zip(images.names, images.hashes, strict=True)
-        for i, picture in enumerate(to_pictures(images.images)):
-            write_bytes(path / "inputs" / f"{i:02}.png", png(picture))
+        write_inputs(path, images.images)
         write_json(path / "inputs.json", [{"name": n, "sha256": h} for n, h in files])
         write_json(path / "config.json", config)  # last: with it, the folder is a run
         return cls(path, config)
@@ -140,16 +183,24 @@ class Run:
 
     def images(self, size: int) -> Images:
         """The images as the model saw them."""
-        return load_images(self.path / "inputs", size).images
+        return read_inputs(self.path, len(self.inputs), size)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files of the images."""
+        names = json.loads((self.path / "inputs.json").read_text(encoding="utf-8"))
+        return [input_path(self.path, i) for i in range(len(names))]
 
     def records(self) -> list[Record]:
-        """All whole records."""
+        """All whole records; raises ``RunError`` if they are not those of one run in order."""
         file = self.path / "records.jsonl"
         try:
-            return [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
+            found = [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError("whole records", f"damage in {file} ({error})",
-                           "Restore the file, or learn the word again.") from error  # fmt: skip
+            raise damaged(file, str(error)) from error
+        if (numbers := [r.generation for r in found]) != list(range(len(found))):
+            raise damaged(file, f"generations {numbers}")
+        return found
 
     def append(self, record: Record) -> None:
         """Write one generation's record to the end."""
@@ -161,7 +212,7 @@ class Run:
 
     def previews(self) -> Iterator[tuple[int, Path]]:
         """Generation and file of each preview, in order."""
-        for path in sorted((self.path / "previews").glob("*.png")):
+        for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
             yield int(path.stem), path
 
     def save_word(self, vectors: Vectors, model: Model) -> None:

@@ -1,6 +1,6 @@
 """What ``evoken learn`` does with a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 
 from PIL.Image import Image
@@ -13,7 +13,7 @@ from evoken.judge import Judge
 from evoken.metrics import Score, evaluate, pictures_of, reconstruction
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.report import write_card, write_report
-from evoken.run import Run
+from evoken.run import Run, held
 from evoken.textual_inversion.learn import Learner, Record
 
 PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
@@ -30,7 +30,7 @@ class Progress:
     clip_score: Score | None  # of the preview made after this generation
 
 
-def learn_into(run: Run, learner: Learner) -> Iterator[Progress]:
+def learn_into(run: Run, learner: Learner) -> Generator[Progress]:
     """Learn, or go on learning, the word of a run folder; yields after every generation.
 
     The folder holds every finished generation at any time: an interrupted run loses at most the
@@ -39,14 +39,15 @@ def learn_into(run: Run, learner: Learner) -> Iterator[Progress]:
     Args:
         learner: a fresh one, made of the run's settings and images.
     """
-    learner.replay(run.records())
-    if learner.generation >= 0:
-        _preview_if_due(run, learner)  # a crash may have come between a record and its preview
-    while not learner.finished:
-        record = learner.step()
-        run.append(record)
-        yield Progress(learner, record, _preview_if_due(run, learner))
-    finish(run, learner)
+    with held(run.path):
+        learner.replay(run.records())
+        if learner.generation >= 0:
+            _preview_if_due(run, learner)  # a crash may have come between a record and its preview
+        while not learner.finished:
+            record = learner.step()
+            run.append(record)
+            yield Progress(learner, record, _preview_if_due(run, learner))
+        finish(run, learner)
 
 
 def _preview_if_due(run: Run, learner: Learner) -> Score | None:

@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from typer.testing import CliRunner, Result
 
 from evoken import workflow
 from evoken.cli import app
+from evoken.cli_common import load_word_and_spec, spec_of
 from evoken.models.stable_diffusion import StableDiffusion
-from evoken.run import Run
+from evoken.run import Run, held
 from tests.conftest import make_photos
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
@@ -121,6 +123,46 @@ def test_generate_draws_the_word_and_overwrites_nothing(done: Path) -> None:
     assert len(sheets) == 2 * (3 + 1)
     with Image.open(next(Path("pictures").glob("*-00.png"))) as picture:
         assert picture.size == (16, 16)
+
+
+def test_generate_takes_no_name_that_a_picture_has(tiny_folder: Path) -> None:
+    Path("pictures").mkdir()
+    Path("pictures/a-cat-0-01.png").write_bytes(b"mine")
+    result = evoken("generate", "a cat", "--model", tiny_folder / "model", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert Path("pictures/a-cat-0-01.png").read_bytes() == b"mine"
+    assert len(list(Path("pictures").glob("a-cat-0-2*.png"))) == 5
+
+
+def test_generate_says_how_many_steps_make_sense(tiny_folder: Path) -> None:
+    refused(evoken("generate", "a cat", "--model", tiny_folder / "model", "--steps", 999), "500")
+    assert not Path("pictures").exists()
+
+
+def test_a_run_says_how_its_word_is_computed(done: Path) -> None:
+    _, spec = load_word_and_spec(done)
+    assert spec is not None
+    odd = replace(spec, precision="bfloat16", runtime="torch-int8", device="meta")
+    nothing = {"name": "", "precision": "", "device": "", "runtime": ""}
+    assert spec_of(None, odd, "stickers", nothing) == odd
+    assert spec_of(None, odd, "stickers", nothing | {"device": "cpu"}).device == "cpu"
+
+
+def test_two_processes_never_work_on_one_run(done: Path) -> None:
+    (done / "records.jsonl").write_text("")
+    with held(done):
+        refused(evoken("learn", "--resume", done), "another process")
+    assert evoken("learn", "--resume", done).exit_code == 0
+
+
+def test_a_run_of_two_writers_is_no_run(done: Path) -> None:
+    lines = (done / "records.jsonl").read_text()
+    (done / "records.jsonl").write_text(lines + lines)
+    refused(evoken("learn", "--resume", done), "records.jsonl", "generations")
+
+
+def test_evaluate_knows_what_the_judge_knows(done: Path) -> None:
+    refused(evoken("evaluate", done, "--concept", "teapod"), "teapod")  # no sticker model
 
 
 def test_generate_draws_an_ordinary_prompt(tiny_folder: Path) -> None:

@@ -21,6 +21,9 @@ from evoken.flowopt.folder import FlowRun
 from evoken.flowopt.settings import FLOW_PRESETS, FlowSettings, flow_preset
 from evoken.flowopt.tasks import read_yaml
 from evoken.models.stable_diffusion_3 import StableDiffusion3
+from evoken.run import read_inputs, write_inputs
+from evoken.textual_inversion.embedding import Word, save_word
+from tests import tiny
 
 Evoken = Callable[..., Result]
 SMALL = ("--steps", "4", "--iterations", "3")
@@ -79,7 +82,7 @@ def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Pa
     assert all(r["agreement"] for r in FlowRun.open(Path("runs/house")).records())
     result = evoken("pick", "runs/house", 2)
     assert result.exit_code == 0, result.output
-    picked = Path("runs/house/picked/house-2.png")
+    picked = Path("runs/house/picked/00-house-2.png")
     assert picked.read_bytes() == Path("runs/house/iterates/00-002.png").read_bytes()
     result = evoken("pick", "runs/house", 9)
     assert result.exit_code == 2 and "from 0 to 3" in result.stderr
@@ -91,7 +94,7 @@ def test_without_a_number_the_suggested_iterate_is_picked(evoken: Evoken, photo:
     (number,) = run.suggestions() or [-1]
     result = evoken("pick", "runs/house")
     assert result.exit_code == 0, result.output
-    assert [f.name for f in run.path.glob("picked/*")] == [f"house-{number}.png"]
+    assert [f.name for f in run.path.glob("picked/*")] == [f"00-house-{number}.png"]
     assert "suggested" in (run.path / "report.html").read_text()
     evoken("invert", photo, "--prompt", "a cat", *SMALL, "--output", "runs/inverted")
     result = evoken("pick", "runs/inverted")
@@ -234,6 +237,8 @@ def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -
     assert run.settings == expected
     assert len(run.records()) == 3
     assert read_yaml(official / "exp.yaml", False).model.startswith("stabilityai/")
+    picked = evoken("pick", "out", 1).stdout.split("Picked: ")[1:]
+    assert len({Path(p.strip()).read_bytes() for p in picked}) == 3  # two edits are of one file
     result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)
     assert result.exit_code == 0, result.output
     assert FlowRun.open(Path("inverted")).config["sources"] == ["a cat", "a house"]
@@ -246,6 +251,51 @@ def test_a_yaml_that_lacks_something(evoken: Evoken, official: Path, content: st
     (official / "bad.yaml").write_text(content)
     result = evoken("edit", official / "bad.yaml", "--output", "out")
     assert result.exit_code == 2 and "bad.yaml" in result.stderr and not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"target_prompts": 5}, "target_prompts"), ({"target_prompts": [1]}, "target_prompts"),
+     ({"source_prompt": None}, "entry 1"), ({"init_img": 3}, "entry 1")],
+)  # fmt: skip
+def test_a_yaml_with_values_of_another_kind(
+    evoken: Evoken, official: Path, change: dict[str, Any], word: str
+) -> None:
+    (official / "bad.yaml").write_text(yaml.safe_dump([EDITS[0] | change]))
+    result = evoken("edit", official / "bad.yaml", "--output", "out")
+    assert result.exit_code == 2 and word in result.stderr and not Path("out").exists()
+
+
+@pytest.mark.parametrize("change", [{"T_steps": "5"}, {"seed": None}, {"eta": [0.1]}])
+def test_a_yaml_with_settings_of_another_kind(
+    evoken: Evoken, official: Path, change: dict[str, Any]
+) -> None:
+    (official / "bad.yaml").write_text(yaml.safe_dump([EXPERIMENT[0] | change]))
+    result = evoken("edit", official / "bad.yaml", "--output", "out")
+    assert result.exit_code == 2 and " as " in result.stderr and not Path("out").exists()
+
+
+def test_one_target_may_stand_alone(evoken: Evoken, official: Path) -> None:
+    (official / "one.yaml").write_text(yaml.safe_dump([EDITS[0] | {"target_prompts": "a dog"}]))
+    assert read_yaml(official / "one.yaml", False).targets == ("a dog",)
+    result = evoken("edit", official / "one.yaml", "--to", "a bird", "--output", "out")
+    assert result.exit_code == 2 and "a bird" in result.stderr
+
+
+def test_a_word_serves_every_picture_of_a_yaml(evoken: Evoken, official: Path) -> None:
+    vectors = torch.randn(1, 2 * tiny.WIDTH, generator=torch.Generator().manual_seed(1))
+    word = Word("<disc>", vectors, {"clip_l": tiny.WIDTH, "clip_g": tiny.WIDTH})
+    save_word(Path("word.safetensors"), word, {})
+    asked = [EDITS[0] | {"target_prompts": ["a <disc>"]}]
+    (official / "word.yaml").write_text(yaml.safe_dump(asked))
+    for name, more in (("with", ("--word", "word.safetensors")), ("without", ())):
+        result = evoken("edit", official / "word.yaml", "--output", name, *SMALL, *more)
+        assert result.exit_code == 0, result.output
+    found = [Path(name, "iterates/00-002.png").read_bytes() for name in ("with", "without")]
+    assert found[0] != found[1]
+    nowhere = ("edit", official / "edits.yaml", "--word", "word.safetensors", "--output", "no")
+    result = evoken(*nowhere)
+    assert result.exit_code == 2 and "<disc>" in result.stderr and not Path("no").exists()
 
 
 # Bad input.
@@ -329,3 +379,40 @@ def test_settings_survive_json(name: str) -> None:
     assert FlowSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     with pytest.raises(SettingError, match="colour"):
         FlowSettings.from_dict({"colour": 1})
+
+
+def test_an_iterate_that_is_not_finite_is_told_and_passed_over(
+    evoken: Evoken, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = StableDiffusion3.denoise
+
+    def overflowing(self: StableDiffusion3, latents: torch.Tensor, *rest: Any) -> torch.Tensor:
+        found = before(self, latents, *rest)
+        return found * torch.nan if latents.abs().max() > 1e4 else found
+
+    monkeypatch.setattr(StableDiffusion3, "denoise", overflowing)
+    options = ("--rule", "fixed", "--eta", "1e9", "--output", "out", *SMALL)
+    result = evoken("invert", photo, "--prompt", "a cat", *options)
+    assert result.exit_code == 0, result.output
+    records = FlowRun.open(Path("out")).records()
+    assert records[1]["residual"] == [None] and records[1]["rmse"] == [None]
+    assert "not finite" in Path("out/report.html").read_text()
+
+
+@pytest.mark.parametrize("file", ["records.jsonl", "states/001.safetensors"])
+def test_a_damaged_folder(evoken: Evoken, photo: Path, file: str) -> None:
+    edited(evoken, photo)
+    path = Path("runs/house") / file
+    path.write_bytes(b"{}\n" + path.read_bytes()[:20] + b"\n")
+    result = evoken("edit", "--resume", "runs/house")
+    assert result.exit_code == 2 and file in result.stderr
+    path.unlink()
+    if file != "records.jsonl":
+        result = evoken("edit", "--resume", "runs/house")
+        assert result.exit_code == 2 and file in result.stderr
+
+
+def test_many_pictures_keep_their_order(tmp_path: Path) -> None:
+    images = torch.arange(103.0)[:, None, None, None].expand(-1, 3, 16, 16) / 127.5 - 1
+    write_inputs(tmp_path, images)
+    assert torch.allclose(read_inputs(tmp_path, 103, 16), images, atol=1e-3)

@@ -57,7 +57,7 @@ LAYERS = (
         "evoken.search.random_search",
     ),
     ("evoken.textual_inversion.recipe",),
-    ("evoken.evaluate",),
+    ("evoken.workers",),
     ("evoken.distributed", "evoken.textual_inversion.learn"),
     ("evoken.metrics", "evoken.run", "evoken.flowopt.settings", "evoken.flowopt.compare"),
     ("evoken.flowopt.edit", "evoken.retrieval"),

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,12 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"initialization": "x"}, {"mistakes": ("x",)}, {"vectors": 0}, {"popsize": 3},
         {"draws": 0}, {"calls": 0}, {"sigma": 0.0}, {"sigma": -1.0}, {"t_low": 0.5, "t_high": 0.5},
         {"t_high": 1.1}, {"temperature": -1.0}, {"minutes": -1.0}, {"seed": -1},
-        {"objective": "similarity", "search": "gauss-newton"},
+        {"objective": "similarity", "search": "gauss-newton"}, {"minutes": math.inf},
+        {"sigma": math.inf}, {"temperature": math.nan}, {"popsize": 4.5}, {"start": 3},
+        {"mistakes": ("unit-axes",), "subspace": "identity"},
+        {"mistakes": ("independent-draws",), "search": "gauss-newton"},
+        {"mistakes": ("no-temperature",), "initialization": "random"},
+        {"temperature": 1.0, "initialization": "random"}, {"start": "cat"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
@@ -174,7 +180,7 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_being_written_down(name: str) -> None:
-    settings = preset(name, placeholder="<disc>", mistakes=("unit-axes",))
+    settings = preset(name, placeholder="<disc>", mistakes=("unit-axes",), subspace="pca")
     assert LearnSettings.from_dict(settings.to_dict()) == settings
 
 
@@ -208,3 +214,18 @@ def test_gram_and_losses_survive_being_written_down(
     np.testing.assert_array_equal(again.losses, evaluation.losses)
     assert evaluation.gram is not None and again.gram is not None
     np.testing.assert_array_equal(again.gram, evaluation.gram)
+
+
+def test_a_budget_is_spent_also_in_few_dimensions(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    settings = small(search="gauss-newton", popsize=61, axes=4, calls=400)
+    learner, records = finished(settings, model, images, clip)
+    assert records[-1].calls == learner.total_calls > 400 - (4 + 1) * 4 - 8
+
+
+def test_a_short_budget_of_time_still_gives_a_word(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    _, records = finished(small(minutes=1e-9), model, images, clip)
+    assert [r.generation for r in records] == [0]

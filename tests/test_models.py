@@ -23,6 +23,7 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from threadpoolctl import threadpool_info
 
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
@@ -409,3 +410,27 @@ def test_cores_share_the_batches_one_thread_each() -> None:
     finally:
         torch.set_num_threads(1)
     assert len(threads) == 3 and get_ident() not in threads
+
+
+def test_blocks_of_one_thread_may_be_nested_and_hold_for_numpy_too() -> None:
+    def blas() -> set[int]:
+        return {x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"}
+
+    def noting(x: torch.Tensor) -> torch.Tensor:
+        threads.add(get_ident())
+        time.sleep(0.01)
+        return x
+
+    threads: set[int] = set()
+    torch.set_num_threads(3)
+    before = blas()
+    try:
+        with one_thread_each():
+            assert blas() == {1}
+            with one_thread_each():
+                assert torch.get_num_threads() == 1
+                in_batches(noting, 48, torch.zeros(48))
+        assert len(threads) == 3 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert blas() == before

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evoken.distributed import RayWorkers, _load_ray
-from evoken.evaluate import Serial
+from evoken.workers import Serial
 from tests.sums import Sums, sums
 
 MACHINE = {"num_cpus": 1, "object_store_memory": 80_000_000}

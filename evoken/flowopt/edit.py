@@ -128,8 +128,7 @@ def run(
     sampler = ModelSampler(model, settings.steps, settings.last)
     word = task.word
     placeholder, vectors = (word.placeholder, word.vectors) if word else ("", None)
-    for prompt in (*task.sources, *task.targets):
-        check_length(model, prompt)
+    check_prompts(model, task)
     source = sampler.condition(task.sources, settings.source_guidance, placeholder, vectors)
     target = sampler.condition(
         task.targets or task.sources, settings.guidance, placeholder, vectors
@@ -163,9 +162,18 @@ def _start(
     return start
 
 
-def check_length(model: Model, prompt: str) -> None:
-    """Raise ``WordError`` for a prompt that the text encoder would cut off."""
-    room = model.prompt_room
-    if (count := model.count_tokens(prompt)) > room:
-        raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
-                        "Shorten it.")  # fmt: skip
+def check_prompts(model: Model, task: Task) -> None:
+    """Raise ``WordError`` for a prompt that the text encoder would cut off, and for a word that
+    stands in none.
+    """
+    prompts, word, room = (*task.sources, *task.targets), task.word, model.prompt_room
+    for prompt in prompts:
+        pieces = prompt.split(word.placeholder) if word else [prompt]
+        count = sum(model.count_tokens(piece) for piece in pieces)
+        count += (len(pieces) - 1) * len(word.vectors) if word else 0
+        if count > room:
+            raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
+                            "Shorten it.")  # fmt: skip
+    if word and not any(word.placeholder in prompt for prompt in prompts):
+        raise WordError(f"a prompt with {word.placeholder}", repr(prompts[-1]),
+                        "Put the placeholder into a prompt.")  # fmt: skip

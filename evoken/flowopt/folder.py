@@ -10,10 +10,12 @@ picked/, report.html
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -24,9 +26,18 @@ from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowSettings
-from evoken.images import ImageSet, load_images, png, to_pictures
+from evoken.images import ImageSet, png, to_pictures
 from evoken.models.base import ModelSpec
-from evoken.run import FORMAT, append_line, check_new, read_config, whole_lines
+from evoken.run import (
+    FORMAT,
+    append_line,
+    check_new,
+    damaged,
+    read_config,
+    read_inputs,
+    whole_lines,
+    write_inputs,
+)
 from evoken.textual_inversion.embedding import load_word, save_word
 
 COMMANDS = ("invert", "edit")
@@ -68,8 +79,7 @@ class FlowRun:
             "sources": list(task.sources),
             "targets": list(task.targets),
         }
-        for i, picture in enumerate(to_pictures(task.images)):
-            write_bytes(path / "inputs" / f"{i:02}.png", png(picture))
+        write_inputs(path, task.images)
         if task.word:
             save_word(path / WORD, task.word, {"model": spec.name})
         write_json(path / "config.json", config)  # last: with it, the folder is a run
@@ -93,19 +103,31 @@ class FlowRun:
     def task(self, size: int) -> Task:
         """Pictures and prompts."""
         word = load_word(self.path / WORD) if (self.path / WORD).exists() else None
-        images = load_images(self.path / "inputs", size).images
+        images = read_inputs(self.path, len(self.config["pictures"]), size)
         return Task(images, tuple(self.config["sources"]), tuple(self.config["targets"]), word)
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of ``records.jsonl``, one per iterate."""
-        return [json.loads(line) for line in whole_lines(self.path / "records.jsonl")]
+        """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
+        file = self.path / "records.jsonl"
+        try:
+            found: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(file)]
+            numbers = [record["iteration"] for record in found]
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(file, str(error)) from error
+        if numbers != list(range(len(found))):
+            raise damaged(file, f"iterates {numbers}")
+        return found
 
     def earlier(self) -> list[Evaluated]:
-        """What f gave at every recorded iterate."""
+        """What f gave at every recorded iterate; raises ``RunError`` if that is not there."""
         found = []
         for record in self.records():
-            state = load_file(self._state(record["iteration"]))
-            found.append(Evaluated(state["latents"], state["result"], record["calls"]))
+            file = self._state(record["iteration"])
+            try:
+                state = load_file(file)
+                found.append(Evaluated(state["latents"], state["result"], record["calls"]))
+            except (OSError, SafetensorError, KeyError) as error:
+                raise damaged(file, str(error)) from error
         return found
 
     def _state(self, iteration: int) -> Path:
@@ -129,25 +151,26 @@ class FlowRun:
             {
                 "iteration": step.iteration,
                 "calls": step.calls,
-                "residual": [r if r < float("inf") else None for r in step.residual.tolist()],
+                "residual": _listed(step.residual),
                 "diverged": step.diverged.tolist(),
-                "rmse": iterate.rmse.tolist(),
-                "psnr": iterate.psnr.tolist(),
-                "ssim": iterate.ssim.tolist(),
+                "rmse": _listed(iterate.rmse),
+                "psnr": _listed(iterate.psnr),
+                "ssim": _listed(iterate.ssim),
                 "agreement": _listed(iterate.agreement),
                 "source_agreement": _listed(iterate.source_agreement),
             },
         )
 
     def suggestions(self) -> list[int] | None:
-        """Which iterate of each picture to take (see ``compare.suggested``); ``None`` without a
-        measure of agreement.
+        """Which iterate of each picture to take (see ``compare.suggested``); ``None`` where
+        agreement was not measured for every iterate.
         """
         records = self.records()
-        if not records or not records[0]["agreement"]:
+        if not records or not all(r["agreement"] for r in records):
             return None
         sources = records[0]["source_agreement"]
-        histories = zip(*(r["agreement"] for r in records), strict=True)
+        measured = [[-1.0 if a is None else a for a in r["agreement"]] for r in records]
+        histories = zip(*measured, strict=True)
         patience = self.settings.patience
         return [suggested(h, s, patience) for h, s in zip(histories, sources, strict=True)]
 
@@ -176,13 +199,16 @@ class FlowRun:
         source = self.picture(picture, iteration)
         if not source.exists():
             raise RunError(f"{source}", "no such file", "Run it again in another folder.")
-        target = self.path / "picked" / f"{name}-{iteration}.png"
+        target = self.path / "picked" / f"{picture:02}-{name}-{iteration}.png"
         write_bytes(target, source.read_bytes())
         return target
 
 
-def _listed(values: Tensor | None) -> list[float] | None:
-    return None if values is None else values.tolist()
+def _listed(values: Tensor | None) -> list[float | None] | None:
+    """As JSON can hold them: what is not finite is null."""
+    if values is None:
+        return None
+    return [x if math.isfinite(x) else None for x in values.tolist()]
 
 
 def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

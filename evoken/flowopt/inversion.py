@@ -47,13 +47,13 @@ def starting_point(
     if how == "euler":
         return euler(sampler, data, conditioning)
     if how == "noise":
-        return _noise(data, seeds)
+        return _noise(data, seeds, "start")
     raise SettingError(f"a start of {', '.join(STARTS)}", repr(how), "Change --start.")
 
 
-def _noise(data: Latents, seeds: Sequence[int]) -> Latents:
+def _noise(data: Latents, seeds: Sequence[int], purpose: str) -> Latents:
     shape = data.shape[1:]
-    rows = [torch.randn(shape, generator=torch_generator(s, 0, "start")) for s in seeds]
+    rows = [torch.randn(shape, generator=torch_generator(s, 0, purpose)) for s in seeds]
     return torch.stack(rows).to(data)
 
 
@@ -68,7 +68,9 @@ def with_fresh_noise(
     zero = torch.zeros_like(data)
     picture = process.add_noise(data, zero, levels)
     scale = process.add_noise(zero, torch.ones_like(data), levels)
-    noise = (1 - share) ** 0.5 * (start - picture) / scale + share**0.5 * _noise(data, seeds)
+    noise = (1 - share) ** 0.5 * (start - picture) / scale + share**0.5 * _noise(
+        data, seeds, "fresh"
+    )
     return picture + scale * noise
 
 
@@ -108,8 +110,9 @@ def implicit(
     began. That is the sampler's exact inverse, if it has one.
 
     Args:
-        tolerance: a step is solved when the x at its end would move by less (root mean square, in
-            units of the latents); per picture, so that one never waits for another.
+        tolerance: a step is solved when the x at its end would move by less (root mean square;
+            x at the end of the process is the picture's latents); per picture, so that one never
+            waits for another.
         most: calls per step.
         memory: pairs of changes of x and slope that the acceleration uses.
         carried: of them, those of the steps before: the slope's Jacobian changes slowly.
@@ -161,7 +164,7 @@ def _solve_step(
         dx, dv = known.x[active], known.slope[active]
         change = cancelled(gap, dx, step * dv - dx).view_as(here)
         end = end.index_copy(0, active, (here + change).to(end))
-        going = rms(change) > tolerance * sampler.start_scale
+        going = rms(change) > tolerance
         active, before = active[going], (here[going], slopes[going])
         if not len(active):
             break

@@ -8,6 +8,7 @@ from evoken.files import write_text
 from evoken.flowopt.folder import FlowRun
 from evoken.images import counted
 from evoken.page import image, line_chart, page, table
+from evoken.run import input_path
 
 UNITS = {
     "rmse": "RMSE to the source, 0 to 255",
@@ -56,14 +57,14 @@ def _picture(
     source, targets = run.config["sources"][i], run.config["targets"]
     asked = f"{escape(source)} → {escape(targets[i])}" if targets else escape(source)
     strip = [
-        f"<figure>{image(run.path / 'inputs' / f'{i:02}.png', 'the picture')}"
+        f"<figure>{image(input_path(run.path, i), 'the picture')}"
         "<figcaption>the picture</figcaption></figure>"
     ]
     for record in records:
         number = record["iteration"]
-        caption = f"{number}: RMSE {record['rmse'][i]:.1f}"
+        caption = f"{number}: RMSE {_shown(record['rmse'][i], 1)}"
         if record["agreement"]:
-            caption += f", CLIP {record['agreement'][i]:.3f}"
+            caption += f", CLIP {_shown(record['agreement'][i], 3)}"
         if record["diverged"][i]:
             caption += ", went back"
         if number == best:
@@ -86,3 +87,8 @@ def _picture(
         f"<h2>{escape(name)}</h2><p>{asked}</p><div class='strip'>{''.join(strip)}</div>"
         f"<div class='charts'>{''.join(charts)}</div>"
     )
+
+
+def _shown(value: float | None, digits: int) -> str:
+    """A number, or that there is none."""
+    return "not finite" if value is None else f"{value:.{digits}f}"

@@ -1,10 +1,11 @@
 """Every choice of an inversion or an edit."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values
+from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
 from evoken.flowopt.inversion import STARTS
 from evoken.flowopt.rules import RULES
@@ -43,6 +44,7 @@ class FlowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        right_types(self)
         one_of("start", self.start, STARTS)
         one_of("rule", self.rule, tuple(RULES))
         at_least("steps", self.steps, 1)
@@ -56,7 +58,7 @@ class FlowSettings:
             raise SettingError("a share of fresh noise from 0 to 1", str(self.fresh),
                                "Change --fresh.")  # fmt: skip
         for name in ("source_guidance", "guidance"):
-            if not getattr(self, name) >= 1:
+            if not 1 <= getattr(self, name) < math.inf:
                 raise SettingError("a guidance of at least 1, which means none",
                                    str(getattr(self, name)),
                                    f"Change --{name.replace('_', '-')}.")  # fmt: skip
@@ -105,7 +107,7 @@ def flow_preset(name: str, **changes: Any) -> FlowSettings:
     With other ``steps``, the preset's share of them is used unless ``last`` is given too.
     """
     chosen = preset_values(FLOW_PRESETS, name)
-    if "steps" in changes and chosen.get("last"):
+    if isinstance(changes.get("steps"), int) and chosen.get("last"):
         share = chosen["last"] / chosen["steps"]
         chosen = chosen | {"last": max(1, round(share * changes["steps"]))}
     return FlowSettings(**chosen | changes)

@@ -97,10 +97,16 @@ def read_yaml(path: Path, invert: bool) -> Edits:
             raise SettingError(f"init_img, source_prompt and target_prompts in entry {i + 1}",
                                f"no {', '.join(sorted(missing))} in {path}",
                                "Add it.")  # fmt: skip
-        wanted = [""] if invert else [str(t) for t in entry["target_prompts"]]
-        for target in wanted:
-            images.append(_find(path, str(entry["init_img"])))
-            sources.append(str(entry["source_prompt"]))
+        asked = [] if invert else entry["target_prompts"]
+        wanted = [asked] if isinstance(asked, str) else asked
+        listed = isinstance(wanted, list)
+        texts = [entry["init_img"], entry["source_prompt"], *(wanted if listed else [])]
+        if not listed or not all(isinstance(t, str) for t in texts):
+            raise SettingError(f"text in entry {i + 1} of {path}, and target_prompts as a list",
+                               repr(entry)[:200], "Put texts into quotes.")  # fmt: skip
+        for target in wanted or [""]:
+            images.append(_find(path, entry["init_img"]))
+            sources.append(entry["source_prompt"])
             targets += [] if invert else [target]
     return Edits(tuple(images), tuple(sources), tuple(targets), settings, model)
 

@@ -1,6 +1,6 @@
 """What ``evoken invert`` and ``evoken edit`` do with their folder: iterates, noise, report."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, run
@@ -8,19 +8,21 @@ from evoken.flowopt.folder import FlowRun
 from evoken.flowopt.report import write_flow_report
 from evoken.models.base import Model
 from evoken.models.clip import Clip
+from evoken.run import held
 
 
-def run_into(folder: FlowRun, model: Model, clip: Clip | None) -> Iterator[Iterate]:
+def run_into(folder: FlowRun, model: Model, clip: Clip | None) -> Generator[Iterate]:
     """Do, or go on with, what a folder's config asks for; yields every new iterate.
 
     The folder holds every finished iterate at any time: an interrupted run loses at most the one it
     was in.
     """
-    task, earlier = folder.task(model.size), folder.earlier()
-    for iterate in run(task, model, folder.settings, clip, earlier):
-        if iterate.step.iteration >= len(earlier):
-            folder.save(iterate)
-            yield iterate
-    rebuilt = model.decode(model.encode(task.images))
-    rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
-    write_flow_report(folder, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
+    with held(folder.path):
+        task, earlier = folder.task(model.size), folder.earlier()
+        for iterate in run(task, model, folder.settings, clip, earlier):
+            if iterate.step.iteration >= len(earlier):
+                folder.save(iterate)
+                yield iterate
+        rebuilt = model.decode(model.encode(task.images))
+        rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
+        write_flow_report(folder, {"rmse": rmse, "psnr": psnr, "ssim": ssim})

@@ -1,12 +1,14 @@
 """Forward passes in batches whose size changes no bit of the result."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from evoken.errors import ModelError
@@ -22,6 +24,14 @@ SHARE = 0.5  # of the free memory that such a batch may take
 _fitting: dict[tuple[object, ...], int] = {}
 
 _cores: ContextVar[int] = ContextVar("cores", default=1)  # that batches may share
+
+
+def cores() -> int:
+    """The cores of this machine, or what OMP_NUM_THREADS says: the number of threads of runtimes
+    that split their work by themselves. It is the same in a run's process and in its workers'.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1
 
 
 def padded(rows: Tensor, unit: int = UNIT) -> Tensor:
@@ -106,16 +116,24 @@ def one_thread_each() -> Iterator[None]:
     """Within the block, every operation has one thread; the cores share the work by batches.
 
     Kernels split their work by threads, and round differently for other numbers of them. So what
-    has to be the same bits on any number of cores is computed here.
+    has to be the same bits on any number of cores is computed here, numpy's linear algebra too.
+    Blocks may be nested.
     """
     before = torch.get_num_threads()
-    token = _cores.set(before)
+    token = _cores.set(max(before, _cores.get()))
     torch.set_num_threads(1)
     try:
-        yield
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
         _cores.reset(token)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The libraries that numpy computes with."""
+    return ThreadpoolController()
 
 
 def _attempt(

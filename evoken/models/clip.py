@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -29,8 +30,8 @@ class Clip:
         try:
             model = CLIPModel.from_pretrained(name, use_safetensors=True)
             return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({reason})",
                              "Give one with --clip.") from error  # fmt: skip
 

@@ -8,7 +8,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from evoken.arrays import Hidden, Images
-from evoken.errors import ModelError
+from evoken.errors import ModelError, SettingError
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.latent import LatentModel
@@ -43,10 +43,13 @@ class DiffusionModel(LatentModel):
         self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
     ) -> Images:
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
+        levels = len(self.process.alphas_cumprod)
+        if steps > levels // 2:  # nearer to one another, noise levels are as good as equal
+            raise SettingError(f"at most {levels // 2} steps of a model with {levels} noise levels",
+                               str(steps), "Lower --steps.")  # fmt: skip
         scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         scheduler.set_timesteps(steps)
         latents = self.noise(seeds) * scheduler.init_noise_sigma
-        levels = len(self.process.alphas_cumprod)
         for timestep in scheduler.timesteps:
             inputs = scheduler.scale_model_input(latents, timestep)
             t = torch.full((len(inputs),), (float(timestep) + 0.5) / levels)

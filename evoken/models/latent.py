@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import ModelError, SettingError
+from evoken.images import MIN_SIDE
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
@@ -63,8 +64,9 @@ class LatentModel(ABC):
                              "Use another model.")  # fmt: skip
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = spec.size or side * factor  # side of the images in pixels
-        if self.size < 1 or self.size % (factor * patch):
-            raise SettingError(f"a size that is a multiple of {factor * patch}", str(self.size),
+        if self.size < MIN_SIDE or self.size % (factor * patch):
+            raise SettingError(f"a size of at least {MIN_SIDE} that is a multiple of "
+                               f"{factor * patch}", str(self.size),
                                "Change --size.")  # fmt: skip
         self._side, self._patch = self.size // factor, patch
 

@@ -12,8 +12,8 @@ import torch
 
 from evoken.arrays import Coords, Images, Vectors
 from evoken.errors import SearchError, SettingError, WordError
-from evoken.evaluate import Evaluator, Serial
 from evoken.models.base import Model
+from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
 from evoken.search.base import Search
 from evoken.search.cma import CMAES
@@ -26,6 +26,7 @@ from evoken.textual_inversion.initialization import initial_vectors
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
+from evoken.workers import Evaluator, Serial
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
 
@@ -110,7 +111,8 @@ class Learner:
         self.objective = build_objective(settings, model, images, clip)
         self.evaluator = evaluator or Serial(self.objective)
         self.calls = self._setup_calls = model.calls - before
-        self.subspace = _subspace(settings, model, images, clip)
+        with one_thread_each():
+            self.subspace = _subspace(settings, model, images, clip)
         self.cost = self._calls_per_generation()
         self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
         if not self.generations:
@@ -134,7 +136,8 @@ class Learner:
         s = self.settings
         per_picture = 10 * self.model.guidance_calls
         per_candidate = s.draws if s.objective == "denoising" else 2 * per_picture
-        return s.popsize * per_candidate + self._validation_calls()
+        most = self.subspace.dimension + 1 if s.search == "gauss-newton" else s.popsize
+        return min(s.popsize, most) * per_candidate + self._validation_calls()
 
     @property
     def total_calls(self) -> int:
@@ -146,13 +149,14 @@ class Learner:
         """Whether a budget is used up."""
         s = self.settings
         late = bool(s.minutes) and self.seconds >= s.minutes * 60
-        return self.generation >= self.generations or late
+        return self.generation >= self.generations or (late and self.generation >= 0)
 
     @property
     def vectors(self) -> Vectors:
         """Vector x width: the word, at the centre that did best on the validation draws."""
         return self.subspace.vectors(self.best[None])[0]
 
+    @one_thread_each()
     def replay(self, records: Sequence[Record]) -> None:
         """Bring the state to where the records end."""
         for record in records:
@@ -161,6 +165,7 @@ class Learner:
                 self.search.tell(record.evaluation())
             self._note(record)
 
+    @one_thread_each()
     def step(self) -> Record:
         """Do one generation.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evoken.errors import RunError, SettingError
 from evoken.files import write_bytes
+from evoken.models.batches import one_thread_each
 from evoken.models.clip import BATCH, Clip
 from evoken.models.runtimes.entry import cache_root, fingerprint
 
@@ -28,7 +29,8 @@ def text_features(clip: Clip, texts: Sequence[str]) -> Tensor:
         SettingError: they cannot be kept.
     """
     if len(texts) < MANY:
-        return clip.text_features(texts)
+        with one_thread_each():
+            return clip.text_features(texts)
     ids = clip.text_ids(texts)
     for _ in _read(clip, ids):
         pass
@@ -55,7 +57,8 @@ def _read(clip: Clip, ids: Tensor) -> Iterator[int]:
         pass
     parts: list[Tensor] = []
     for part in ids.split(BATCH):
-        parts.append(clip.features_of_ids(part))
+        with one_thread_each():  # what is kept must not depend on the cores of this machine
+            parts.append(clip.features_of_ids(part))
         yield sum(map(len, parts))
     try:
         write_bytes(file, save({"features": torch.cat(parts)}))

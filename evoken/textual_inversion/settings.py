@@ -1,10 +1,11 @@
 """Every choice of a learning run, and the presets."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values
+from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
@@ -78,6 +79,7 @@ class LearnSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        right_types(self)
         one_of("kind", self.kind, KINDS)
         one_of("initialization", self.initialization, INITIALIZATIONS)
         one_of("subspace", self.subspace, SUBSPACES)
@@ -96,15 +98,31 @@ class LearnSettings:
         at_least("preview-every", self.preview_every, 0)
         at_least("seed", self.seed, 0)
         above_zero("sigma", self.sigma)
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise SettingError("a temperature above 0, or 0 for CLIP's own", str(self.temperature),
                                "Change --temperature.")  # fmt: skip
-        if self.minutes < 0:
+        if not 0 <= self.minutes < math.inf:
             raise SettingError("minutes above 0", str(self.minutes), "Change --minutes.")
         if not 0 <= self.t_low < self.t_high <= 1:
             raise SettingError("noise levels with 0 <= low < high <= 1",
                                f"{self.t_low} and {self.t_high}",
                                "Change --t-low and --t-high.")  # fmt: skip
+        for wrong, what, cure in (
+            ("independent-draws" in self.mistakes and self.search == "gauss-newton",
+             "a search other than gauss-newton with the mistake independent-draws",
+             "Add --search cma, or --preset paper."),
+            ("unit-axes" in self.mistakes and self.subspace != "pca",
+             "the subspace pca with the mistake unit-axes", "Add --subspace pca."),
+            ("no-temperature" in self.mistakes and self.initialization != "attention",
+             "the initialization attention with the mistake no-temperature", "Leave it out."),
+            (self.temperature and self.initialization != "attention",
+             "the initialization attention with a temperature", "Leave --temperature out."),
+            (self.start and self.initialization != "word",
+             "the initialization word with a start", "Leave --start or --initialization out."),
+        ):  # fmt: skip
+            if wrong:
+                raise SettingError(what, f"{self.search}, {self.subspace} and "
+                                   f"{self.initialization}", cure)  # fmt: skip
         if self.objective == "similarity" and self.search == "gauss-newton":
             raise SettingError("a search that needs losses only with the objective 'similarity'",
                                "'gauss-newton', which needs residuals",

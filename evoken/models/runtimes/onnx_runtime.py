@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from evoken.models.batches import cores
 from evoken.models.runtimes.quiet import quiet
 
 FILE = "denoiser.onnx"
@@ -30,7 +31,7 @@ def load(folder: Path) -> Callable[..., Tensor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = cores()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(
         str(folder / FILE), options, providers=["CPUExecutionProvider"]

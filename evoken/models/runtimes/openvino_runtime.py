@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from evoken.models.batches import cores
 from evoken.models.runtimes.quiet import quiet
 
 FILE = "denoiser.xml"
@@ -38,7 +39,7 @@ def load(folder: Path) -> Callable[..., Tensor]:
 
     options = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": cores(),
     }
     compiled = openvino.Core().compile_model(folder / FILE, "CPU", options)
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import EvokenError, SearchError, SettingError, WorkerError
-from evoken.evaluate import Evaluator, Processes, Serial
 from evoken.textual_inversion.chunks import Evaluation, ranges, total
+from evoken.workers import Evaluator, Processes, Serial
 from tests.sums import Sums, Troubled, sums
 
 Start = Callable[..., Any]

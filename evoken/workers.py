@@ -175,6 +175,8 @@ class Pool(ABC, Generic[Worker]):
         self._failed_starts += not started
         if self._failed_starts < TRIES:
             self._replace(worker)
+            if not self._workers:
+                raise _hopeless("none left, and no place for another", how)
         elif not self._workers:
             raise _hopeless(f"{TRIES} that died while they started", how)
 
