@@ -96,6 +96,9 @@ def report(latents: int) -> None:
     peaks = {r["way"]: r["peak"] for r in rows(latents)}
     found = {f"memory.gigabytes.{way}": round(x / 1e9, 3) for way, x in peaks.items()}
     found |= {
+        "memory.loading_gigabytes.int8": round(
+            max(r["loading"] for r in rows(latents) if r["way"] == "int8") / 1e9, 2
+        ),
         "memory.peak_vs_inference": round(peaks["ours"] / peaks["inference"], 4),
         "memory.sd15_int8_gigabytes": round(peaks["int8"] / 1e9, 3),
     }

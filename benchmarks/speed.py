@@ -139,6 +139,11 @@ def report() -> None:
                 statistics.median(speeds) * base, 4
             )
         found[f"speed.share_before_text{suffix}"] = round(before_text, 4)
+        for way in set(here) & {DEFAULT, "torch-bfloat16"}:  # at its calls, on one core
+            calls = figures.read()["learn.calls"]
+            hours = calls * statistics.median(here[way]["seconds"]) / here[way]["calls"] / 3600
+            name = "" if way == DEFAULT else f".{way}"
+            found[f"speed.sd15_hours_per_word{name}{suffix}"] = round(hours, 2)
         if not suffix:
             for name in ("calls_per_second_vs_official", "share_of_matmul_rate"):
                 found[f"speed.{name}"] = found[f"speed.{name}.{DEFAULT}"]

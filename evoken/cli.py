@@ -121,7 +121,10 @@ def learn(
     workers: Workers = None,
     ray: Ray = None,
 ) -> None:
-    """Learn a word from three to five images of one thing or one style."""
+    """Learn a word from three to five images of one thing or one style.
+
+    Options that are not given are the preset's; config.json in the run folder shows them all.
+    """
     given = {
         "kind": kind, "vectors": vectors, "temperature": temperature, "subspace": subspace,
         "axes": axes, "objective": objective, "search": search, "popsize": popsize, "sigma": sigma,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evoken.models.batches import UNIT
 from evoken.models.memory import peak
 from evoken.models.runtimes.requirements import imitates
 from evoken.prompts import EDITING_PROMPTS
@@ -13,7 +14,8 @@ from evoken.workflow import PREVIEWS
 
 ROWS = 64  # calls of the measurement, where they are quick
 SLOW = 2.0  # seconds; no second measurement where the first took longer
-CALLS_PER_PICTURE = 25 * 2  # steps of a preview, with and without the prompt
+STEPS = 25  # of a preview; every one computes at least a whole unit of rows
+ROWS_OF_A_SHEET = -(-2 * PREVIEWS // UNIT) * UNIT  # with and without the prompt
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
-    minutes += _pictures(learner) * CALLS_PER_PICTURE * each / 60
+    minutes += _sheets(learner) * STEPS * ROWS_OF_A_SHEET * each / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
     return Forecast(minutes, peak(torch.device(spec.device)) / 1e9, advice)
@@ -67,8 +69,8 @@ def _candidates(rows: int, draws: int, popsize: int) -> int:
     return min(max(1, rows // draws), popsize)
 
 
-def _pictures(learner: Learner) -> int:
-    """Of the previews, and of the sheets before and after at the end."""
+def _sheets(learner: Learner) -> int:
+    """Previews, and the sheets before and after at the end."""
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    return PREVIEWS * (previews + 2 * (1 + len(EDITING_PROMPTS[s.kind])))
+    return previews + 2 * (1 + len(EDITING_PROMPTS[s.kind]))

@@ -120,7 +120,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     entries = found if isinstance(found, list) else [found]
     if not entries or not all(isinstance(e, dict) for e in entries):
         raise SettingError(f"a list of pictures and prompts in {path}",
-                           f"a {type(found).__name__}", "See 'evoken edit --help'.")  # fmt: skip
+                           f"a {type(found).__name__}", "See docs/flowopt.md.")  # fmt: skip
     return entries
 
 

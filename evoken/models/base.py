@@ -19,7 +19,8 @@ class ModelSpec:
 
     Attributes:
         name: "stickers", "stickers-flow", a folder, a hub id, or a single-file checkpoint.
-        precision: of the denoiser's and the text encoder's arithmetic; weights stay float32.
+        precision: of the denoiser's and the text encoder's arithmetic; in torch, linear layers and
+            convolutions are kept in it too.
         batch: the most latents that one forward pass takes, 0 for as many as memory holds; never
             changes a result.
         device: a torch device.
