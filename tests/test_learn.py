@@ -184,6 +184,14 @@ def test_presets_survive_being_written_down(name: str) -> None:
     assert LearnSettings.from_dict(settings.to_dict()) == settings
 
 
+def test_a_style_has_more_vectors_than_a_thing_unless_asked_otherwise() -> None:
+    def vectors(name: str, **changes: Any) -> int:
+        return preset(name, placeholder="<x>", **changes).vectors
+
+    assert [vectors("default"), vectors("default", kind="style")] == [1, 3]
+    assert [vectors("default", kind="style", vectors=2), vectors("paper", kind="style")] == [2, 1]
+
+
 def test_a_preset_gives_each_search_the_passes_that_suit_it() -> None:
     found = {s: preset("default", placeholder="<x>", search=s) for s in ("gauss-newton", "cma")}
     assert (found["gauss-newton"].popsize, found["gauss-newton"].draws) == (61, 8)

@@ -161,10 +161,13 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 # What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
 # the draws of many generations, so it prefers more directions; the others rank on these draws.
 _SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
+# A style has to be told in sentences that say nothing of what is shown. One vector was too few.
+_STYLE = {"vectors": 3}
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
     """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
     chosen = preset_values(PRESETS, name) | changes
-    search = chosen.get("search", LearnSettings.search)
-    return LearnSettings(**_SUITED.get(search, {}) | chosen)
+    suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
+    style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
+    return LearnSettings(**suited | style | chosen)
