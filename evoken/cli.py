@@ -71,7 +71,9 @@ def learn(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="A run folder to go on with.")] = None,
     kind: Annotated[str | None, typer.Option(help="object or style.")] = None,
-    vectors: Annotated[int | None, typer.Option(help="Token embeddings per word; 3 for styles.")] = None,
+    vectors: Annotated[
+        int | None, typer.Option(help="Token embeddings per word; 3 for styles.")
+    ] = None,
     initialization: Annotated[
         str | None, typer.Option(help="attention (Eq. 4), nearest, word or random.")
     ] = None,
