@@ -33,6 +33,8 @@ COLUMNS = {
     "reconstruction": ("reconstruction", "{:.3f}"),
     "editability": ("editability", "{:.3f}"),
     "norm": ("norm", "{:.2f}"),
+    "default_gain": ("the default's gain on the same runs", "{:.2f}"),
+    "default_judge": ("and judge's share", "{:.2f}"),
 }
 
 
@@ -60,12 +62,10 @@ def fill(text: str, known: dict[str, Any]) -> str:
 
 
 def learn_table(known: dict[str, Any]) -> str:
-    """One row per method of ``benchmarks.learn``, in the order of their held-out loss."""
-    found = {
-        k.split(".")[1]: v for k, v in known.items() if re.fullmatch(r"learn\.[\w-]+\.loss", k)
-    }
+    """One row per method of ``benchmarks.learn``, those with the most gain first."""
+    found = {k.split(".")[1] for k in known if re.fullmatch(r"learn\.[\w-]+\.loss", k)}
     rows = [["method", *(heading for heading, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
-    for method in sorted(found, key=lambda m: found[m]):
+    for method in sorted(found, key=lambda m: (-known.get(f"learn.{m}.gain", 0.0), m)):
         values = {c: known.get(f"learn.{method}.{c}") for c in COLUMNS}
         cells = [how.format(values[c]) if values[c] is not None else ""
                  for c, (_, how) in COLUMNS.items()]  # fmt: skip

@@ -239,16 +239,17 @@ def report(nouns: list[str], seeds: int) -> None:
     rows = {k: v for k, v in results.items() if k[1:] in pairs}
     methods = sorted({m for m, _, _ in rows})
 
-    def values(method: str, name: str) -> list[float]:
-        return [r[name] for (m, _, _), r in rows.items() if m == method]
+    def values(method: str, name: str, of: str = "") -> list[float]:
+        """Of a method's runs; of another's on the same concepts and seeds."""
+        return [rows[of or m, n, s][name] for m, n, s in rows if m == method]
 
-    def gains(method: str) -> list[float]:
+    def gains(method: str, of: str = "") -> list[float]:
         """Share of the gradient baseline's gain in held-out loss, per concept and seed."""
         found = []
-        for (m, noun, seed), row in rows.items():
-            start, best = rows.get(("start", noun, seed)), rows.get(("gradient", noun, seed))
-            if m == method and start and best and start["loss"] > best["loss"]:
-                found.append((start["loss"] - row["loss"]) / (start["loss"] - best["loss"]))
+        losses = [values(method, "loss", which) for which in ("start", "gradient", of or method)]
+        for start, best, loss in zip(*losses, strict=True):
+            if start > best:
+                found.append((start - loss) / (start - best))
         return found
 
     found: dict[str, object] = {}
@@ -257,6 +258,9 @@ def report(nouns: list[str], seeds: int) -> None:
         row |= {"n": len(values(method, "loss"))}
         if gains(method):
             row["gain"] = statistics.median(gains(method))
+        if method not in COMPARED:
+            row["default_gain"] = statistics.median(gains(method, "default"))
+            row["default_judge"] = statistics.mean(values(method, "judge", "default"))
         found |= {f"learn.{method}.{k}": round(v, 4) for k, v in row.items()}
     print("\n" + learn_table(found))
     if pairs:
