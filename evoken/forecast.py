@@ -70,7 +70,7 @@ def _candidates(rows: int, draws: int, popsize: int) -> int:
 
 
 def _sheets(learner: Learner) -> int:
-    """Previews, and the sheets before and after at the end."""
+    """Previews, and the pairs of sheets at the end, which are drawn together."""
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    return previews + 2 * (1 + len(EDITING_PROMPTS[s.kind]))
+    return previews + 1 + len(EDITING_PROMPTS[s.kind])

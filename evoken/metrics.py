@@ -43,6 +43,16 @@ def pictures_of(
     return model.generate(hidden, seeds, steps, guidance)
 
 
+def pictures_of_each(
+    model: Model, prompt: str, placeholder: str, words: Sequence[Vectors], count: int, seed: int
+) -> list[Images]:
+    """The pictures of ``pictures_of`` for each of several words, drawn together."""
+    seeds = [derive(seed, i, "picture") for i in range(count)]
+    hidden = model.condition([prompt], placeholder, torch.stack(list(words)))
+    drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
+    return list(drawn.split(count))
+
+
 def reconstruction(clip: Clip, pictures: Images, images: Images) -> Score:
     """Mean CLIP similarity of each picture to the images of the concept.
 

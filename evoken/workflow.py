@@ -10,7 +10,7 @@ from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import grid, png, to_pictures
 from evoken.judge import Judge
-from evoken.metrics import Score, evaluate, pictures_of, reconstruction
+from evoken.metrics import Score, evaluate, pictures_of, pictures_of_each, reconstruction
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.report import write_card, write_report
 from evoken.run import Run, held
@@ -76,14 +76,12 @@ def finish(run: Run, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
     run.save_word(learner.vectors, learner.model)
-    versions = (("after", learner.vectors), ("before", learner.subspace.origin))
+    names, words = ("after", "before"), (learner.vectors, learner.subspace.origin)
     prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
     for i, template in enumerate(prompts):
         prompt = template.format(settings.placeholder)
-        for name, vectors in versions:
-            pictures = pictures_of(
-                model, prompt, settings.placeholder, vectors, PREVIEWS, PICTURE_SEED
-            )
+        drawn = pictures_of_each(model, prompt, settings.placeholder, words, PREVIEWS, PICTURE_SEED)
+        for name, pictures in zip(names, drawn, strict=True):
             write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
     write_card(run)
     write_report(run)

@@ -2,12 +2,13 @@
 
 import argparse
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from evoken.cli import app
 
 EXAMPLES = Path(__file__).parent
 RUNS = Path("runs")
@@ -22,10 +23,11 @@ SIDE, LINE = 128, 28  # of a picture and of a caption in the sheet, in pixels
 
 
 def evoken(*arguments: object) -> None:
-    """Run a command as a user would type it."""
+    """Run a command as a user would type it, but in this process: models load once."""
     words = [str(a) for a in arguments]
     print("$ evoken " + " ".join(f'"{w}"' if " " in w else w for w in words), flush=True)
-    subprocess.run([sys.executable, "-m", "evoken.cli", *words], check=True)
+    if code := app(words, standalone_mode=False):
+        sys.exit(code)
 
 
 def learn(name: str) -> Path:
