@@ -119,8 +119,10 @@ def append_line(file: Path, value: Any) -> None:
     line = json.dumps(value, allow_nan=False) + "\n"
     try:
         with file.open("ab+") as lines:
-            lines.seek(0)
-            lines.truncate(lines.read().rfind(b"\n") + 1)
+            lines.seek(max(0, lines.tell() - 1))
+            if lines.read() not in (b"", b"\n"):
+                lines.seek(0)
+                lines.truncate(lines.read().rfind(b"\n") + 1)
             lines.write(line.encode("utf-8"))
             lines.flush()
     except OSError as error:

@@ -32,9 +32,10 @@ def text_features(clip: Clip, texts: Sequence[str]) -> Tensor:
         with one_thread_each():
             return clip.text_features(texts)
     ids = clip.text_ids(texts)
-    for _ in _read(clip, ids):
+    file = _file(clip, ids)
+    for _ in _read(clip, ids, file):
         pass
-    return _kept(_file(clip, ids))
+    return _kept(file)
 
 
 def read(clip: Clip, texts: Sequence[str]) -> Iterator[int]:
@@ -45,11 +46,11 @@ def read(clip: Clip, texts: Sequence[str]) -> Iterator[int]:
         SettingError: they cannot be kept.
     """
     if len(texts) >= MANY:
-        yield from _read(clip, clip.text_ids(texts))
+        ids = clip.text_ids(texts)
+        yield from _read(clip, ids, _file(clip, ids))
 
 
-def _read(clip: Clip, ids: Tensor) -> Iterator[int]:
-    file = _file(clip, ids)
+def _read(clip: Clip, ids: Tensor, file: Path) -> Iterator[int]:
     try:
         _kept(file)
         return
@@ -75,4 +76,5 @@ def _file(clip: Clip, ids: Tensor) -> Path:
     """Named by all that the features depend on."""
     texts = hashlib.sha256(ids.numpy().data).hexdigest()
     about = (torch.__version__, clip.model.device.type, texts)
-    return cache_root() / f"clip-{fingerprint(clip.model, [], about)}.safetensors"
+    reader = torch.nn.ModuleList([clip.model.text_model, clip.model.text_projection])
+    return cache_root() / f"clip-{fingerprint(reader, [], about)}.safetensors"
