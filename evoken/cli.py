@@ -38,6 +38,7 @@ from evoken.cli_common import (
 from evoken.errors import SettingError
 
 if TYPE_CHECKING:
+    from evoken.judge import Judge
     from evoken.models.base import Model
     from evoken.models.clip import Clip
     from evoken.models.embedded import LatentModels
@@ -329,23 +330,30 @@ def evaluate(
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     with errors():
         quiet()
-        from evoken.models.embedded import EMBEDDED, load_judge
+        from evoken.run import Run
         from evoken.workflow import evaluate_run
 
-        run, learner = _reopen(path)
+        run = Run.open(path)
         run.word()
-        judge = load_judge() if concept else None
-        known = judge.names[run.settings.kind] if judge and run.spec.name in EMBEDDED else ()
-        if concept and concept not in known:
-            near = get_close_matches(concept, known, 3)
-            raise SettingError(f"a{'n' if run.settings.kind == 'object' else ''} "
-                               f"{run.settings.kind} that the sticker judge knows", repr(concept),
-                               f"It is called {' or '.join(map(repr, near))}." if near
-                               else "Leave --concept out.")  # fmt: skip
+        judge = _judge_of(run, concept) if concept else None
+        run, learner = _reopen(path)
         results = evaluate_run(run, learner, judge, concept, count, seed)
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():
             typer.echo(f"{name:16}{start!s:>16}{learned!s:>16}")
+
+
+def _judge_of(run: Run, concept: str) -> Judge:
+    """The judge, if it knows the concept and sees such pictures as the run's model draws."""
+    from evoken.models.embedded import EMBEDDED, load_judge
+
+    judge, kind = load_judge(), run.settings.kind
+    known = judge.names[kind] if run.spec.name in EMBEDDED else ()
+    if concept not in known:
+        near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
+        raise SettingError(f"the name of one {kind}, as the sticker judge knows it", repr(concept),
+                           f"It is called {near}." if near else "Leave --concept out.")  # fmt: skip
+    return judge
 
 
 for command in (cli_flow.invert, cli_flow.edit, cli_flow.pick):
