@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
-STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py stickers.py)
+STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py runtimes.py stickers.py)
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 

@@ -266,6 +266,7 @@ def report(nouns: list[str], seeds: int) -> None:
     if pairs:
         mean = {m: statistics.mean(values(m, "judge")) for m in methods}
         found |= {
+            "learn.things": len({noun for noun, _ in pairs}),
             "learn.calls": max(values("default", "calls")),
             "learn.seconds": figures.spread(values("default", "seconds")),
             "learn.loss_gain_vs_gradient": figures.spread(gains("default")),

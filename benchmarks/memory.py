@@ -2,14 +2,18 @@
 
     python -m benchmarks.memory [--latents 32] [--ways inference,ours,int8,gradient]
 
-Every way runs in a process of its own; its peak is the most memory that was resident after the
-model was loaded. Results are kept in benchmarks/memory.jsonl; figures are made of the last of each.
+The model is a folder of float16 weights, as it is published. Every way loads it in a process of its
+own; its peak is the most memory that was resident after the model was loaded, with int8 weights
+after the first call, which makes them. Results are kept in benchmarks/memory.jsonl; figures are
+made of the last of each.
 """
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,7 +21,8 @@ import torch
 from benchmarks import figures, sd15
 from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
-from evoken.models.memory import measured, peak
+from evoken.models.loading import load_pipeline
+from evoken.models.memory import give_back, measured, peak
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.text import substituted_embeddings
 from evoken.textual_inversion.objective import DenoisingLoss
@@ -74,16 +79,28 @@ WAYS: dict[str, Callable[[StableDiffusion], Callable[[], object]]] = {
 
 
 @torch.no_grad()
-def measure(way: str, latents: int) -> dict[str, object]:
+def measure(way: str, latents: int, folder: str) -> dict[str, object]:
+    """What a way takes, with the model of a folder.
+
+    Returns:
+        Bytes resident with Python's libraries alone, at most until the model was ready, and at most
+        from then on.
+    """
+    import torchao.quantization  # noqa: F401 - of the libraries, too
+
+    started = peak(torch.device("cpu"))
     runtime = "torch-int8" if way == "int8" else "torch"
-    model = StableDiffusion(sd15.pipeline(latents), ModelSpec("", batch=UNIT, runtime=runtime))
+    model = load_pipeline(folder, ModelSpec("sd15", batch=UNIT, runtime=runtime))
+    assert isinstance(model, StableDiffusion)
     function = WAYS[way](model)
-    if way == "int8":  # the first call makes the weights int8, from float32
+    if way == "int8":  # the first call compares with float32 and makes the weights int8
         model.denoise(model.noise([0, 1]), torch.ones(2) / 2, model.condition([PROMPT] * 2))
     loaded = peak(torch.device("cpu"))
+    give_back(torch.device("cpu"))  # what loading left
     measured(function, torch.device("cpu"))  # the peak begins anew where this begins
     return {
         "way": way, "latents": latents, "peak": peak(torch.device("cpu")), "loading": loaded,
+        "libraries": started,
     }  # fmt: skip
 
 
@@ -93,12 +110,13 @@ def rows(latents: int) -> list[dict[str, Any]]:
 
 
 def report(latents: int) -> None:
-    peaks = {r["way"]: r["peak"] for r in rows(latents)}
+    last = {r["way"]: r for r in rows(latents)}
+    peaks = {way: r["peak"] for way, r in last.items()}
     found = {f"memory.gigabytes.{way}": round(x / 1e9, 3) for way, x in peaks.items()}
     found |= {
-        "memory.loading_gigabytes.int8": round(
-            max(r["loading"] for r in rows(latents) if r["way"] == "int8") / 1e9, 2
-        ),
+        "memory.loading_gigabytes.int8": round(last["int8"]["loading"] / 1e9, 2),
+        "memory.loading_gigabytes.float32": round(last["ours"]["loading"] / 1e9, 2),
+        "memory.libraries_gigabytes": round(last["int8"]["libraries"] / 1e9, 3),
         "memory.peak_vs_inference": round(peaks["ours"] / peaks["inference"], 4),
         "memory.sd15_int8_gigabytes": round(peaks["int8"] / 1e9, 3),
     }
@@ -116,13 +134,19 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=32)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--only", help="measure one way here and print it")
+    parser.add_argument("--folder", help="of the model, for --only")
     options = parser.parse_args()
     if options.only:
         sd15.one_thread()
-        print(json.dumps(measure(options.only, options.latents)))
+        print(json.dumps(measure(options.only, options.latents, options.folder)))
         return
-    for way in filter(None, options.ways.split(",")):
-        sd15.measure_apart("benchmarks.memory", way, RESULTS, latents=options.latents)
+    with TemporaryDirectory() as folder:
+        if options.ways:
+            sd15.pipeline(options.latents).to(torch.float16).save_pretrained(folder)
+        for way in filter(None, options.ways.split(",")):
+            apart = {"latents": options.latents, "folder": folder}
+            os.environ["EVOKEN_CACHE"] = folder + "/exports"  # the comparison is measured as well
+            sd15.measure_apart("benchmarks.memory", way, RESULTS, **apart)
     if {r["way"] for r in rows(options.latents)} == set(WAYS):
         report(options.latents)
 

@@ -103,7 +103,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def measure_apart(module: str, way: str, results: Path, **options: int) -> None:
+def measure_apart(module: str, way: str, results: Path, **options: int | str) -> None:
     """Run ``python -m module --only way`` on one thread in a process of its own, and keep the last
     line that it prints.
     """

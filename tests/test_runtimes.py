@@ -25,13 +25,15 @@ from evoken.models.embedded import LatentModels, load_model, load_pipeline, star
 from evoken.models.runtimes import requirements
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.entry import cache_root, read_entry
+from evoken.models.runtimes.int8 import Int8Convolution, in_float32
 from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
 
 ELSEWHERE = tuple(EXTRAS)
-COMBINATIONS = [(r, p) for r in ELSEWHERE for p in POSSIBLE[r]]
+COMBINATIONS = [(n, r, p) for n in ("model", "flow") for r in ELSEWHERE for p in POSSIBLE[r]]
+COMBINATIONS += [(n, "torch-int8", "float32") for n in ("second", "xl", "flux")]  # no export
 # Largest difference from torch in float32, in shares of the outputs' root mean square.
 TOLERANCE = {"torch-int8": 0.3, "onnx": 1e-4, "openvino": 1e-4}
 
@@ -55,8 +57,7 @@ def inputs(model: LatentModels, rows: int) -> Inputs:
     return model.noise(range(rows)), torch.linspace(0.02, 0.98, rows), hidden
 
 
-@pytest.mark.parametrize("name", ["model", "flow"])
-@pytest.mark.parametrize(("runtime", "precision"), COMBINATIONS)
+@pytest.mark.parametrize(("name", "runtime", "precision"), COMBINATIONS)
 def test_every_runtime_is_near_torch_and_the_batch_changes_no_bit(
     tiny_folder: Path, name: str, runtime: str, precision: str
 ) -> None:
@@ -213,6 +214,42 @@ def test_int8_weights_take_a_quarter_of_the_memory(tmp_path: Path) -> None:
     before = held()
     on_runtime(ModelSpec(runtime="torch-int8"), module, EXAMPLE, tmp_path)
     assert held() < 0.27 * before
+
+
+@pytest.mark.parametrize("name", ["stickers", "stickers-flow"])
+def test_texts_and_pictures_of_int8_weights_are_near(name: str) -> None:
+    exact, small = (load_model(ModelSpec(name, runtime=r)) for r in ("torch", "torch-int8"))
+    assert any(isinstance(layer, Int8Convolution) for layer in small.vae.modules())
+    assert not any(isinstance(layer, nn.Conv2d) for layer in small.vae.modules())
+
+    def apart(a: Tensor, b: Tensor) -> float:
+        return float((a - b).square().mean().sqrt() / a.square().mean().sqrt())
+
+    prompts = ["a photo of a cat", "the blue bird"]
+    hidden = exact.condition(prompts)
+    assert 0 < apart(hidden, small.condition(prompts)) < 0.02
+    pictures = exact.generate(hidden, [1, 2], steps=5)
+    latents = exact.encode(pictures)
+    assert 0 < apart(latents, small.encode(pictures)) < 0.1
+    assert 0 < apart(exact.decode(latents), small.decode(latents)) < 0.02
+
+
+def test_weights_in_float16_are_compared_with_float32_and_become_the_same_int8(
+    tmp_path: Path,
+) -> None:
+    halves = tiny_module().half()
+    whole = tiny_module()
+    whole.load_state_dict(halves.state_dict())
+    with torch.no_grad(), in_float32(halves):
+        assert torch.equal(halves(*EXAMPLE), whole(*EXAMPLE))
+    assert {p.dtype for p in halves.parameters()} == {torch.float16}
+    spec = ModelSpec(runtime="torch-int8")
+    (first, check), (second, known) = (
+        on_runtime(spec, module, EXAMPLE, tmp_path / str(i))
+        for i, module in enumerate((halves, whole))
+    )
+    assert check is not None and known is not None and check == known
+    assert torch.equal(first(*EXAMPLE), second(*EXAMPLE))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -29,7 +29,8 @@ class ModelSpec:
             means the family's own choice. A model's spec names them.
         config: of a single-file checkpoint, the folder or hub id of a pipeline of the same kind,
             whose configuration it is read with; "" means to guess it from the file.
-        runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch.
+        runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch, with
+            "torch-int8" on int8 weights, too.
     """
 
     name: str = "stickers"

@@ -17,7 +17,7 @@ from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.entry import Check
-from evoken.models.text import arithmetic, keep_in_precision
+from evoken.models.text import arithmetic, keep_weights
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 
@@ -54,8 +54,9 @@ class LatentModel(ABC):
         self.spec = replace(spec, encoders=",".join(texts.carriers))
         self.device = torch.device(spec.device)
         self.vae, self.denoiser = vae, denoiser
-        if spec.runtime == "torch":  # others begin with float32, and keep what is theirs
-            keep_in_precision(denoiser, spec)
+        if spec.runtime == "torch":  # others begin as loaded, and keep what is theirs
+            keep_weights(denoiser, spec)
+        keep_weights(vae, replace(spec, precision="float32"))
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
         if getattr(vae.config, "latents_mean", None) is not None:

@@ -56,10 +56,10 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
         if name in FAMILIES:
             kind, model = FAMILIES[name]
             if is_file:
-                pipeline = kind.from_single_file(path, config=source, dtype=torch.float32)
+                pipeline = kind.from_single_file(path, config=source, dtype=_dtype(spec))
                 _check_complete(Path(path), pipeline)
             else:
-                pipeline = _from_folder(kind, path, config)
+                pipeline = _from_folder(kind, path, config, _dtype(spec))
             return model(pipeline, spec, **family)
         reason, cause = f"a {name}", None
     except FAILURES as error:
@@ -72,7 +72,17 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
     ) from cause
 
 
-def _from_folder(kind: type[DiffusionPipeline], path: str, config: dict[str, Any]) -> Any:
+def _dtype(spec: ModelSpec) -> torch.dtype:
+    """What weights are loaded in. Those that end in int8 or in half precision need not be finer
+    than float16, which most models are published in, and take half the memory until then.
+    """
+    whole = spec.precision == "float32" and spec.runtime != "torch-int8"
+    return torch.float32 if whole else torch.float16
+
+
+def _from_folder(
+    kind: type[DiffusionPipeline], path: str, config: dict[str, Any], dtype: torch.dtype
+) -> Any:
     """A pipeline from its folder or hub id."""
     optional = (*kind._optional_components, "text_encoder_3", "tokenizer_3")
     # A folder saved without a part says so, but diffusers wants to be told again.
@@ -86,7 +96,7 @@ def _from_folder(kind: type[DiffusionPipeline], path: str, config: dict[str, Any
     return kind.from_pretrained(
         path,
         use_safetensors=True,
-        dtype=torch.float32,
+        dtype=dtype,
         low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
         **absent,
     )

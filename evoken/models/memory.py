@@ -87,13 +87,18 @@ def measured(function: Callable[[], Value], device: torch.device) -> tuple[Value
 
 
 def give_back(device: torch.device) -> None:
-    """Return to the system what was freed there. The C library of Linux keeps what lay between
-    other allocations: of weights that were made int8 one by one, half a gigabyte.
-    """
+    """Return to the system what was freed there."""
     gc.collect()
     if device.type != "cpu":
         torch.accelerator.empty_cache()
-    elif sys.platform == "linux":
+    trim()
+
+
+def trim() -> None:
+    """Return to the system what lies free between other allocations of the C library. That of Linux
+    keeps it, and of the holes that tensors leave it can fill few.
+    """
+    if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # glibc's alone
             library.malloc_trim(0)

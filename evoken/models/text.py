@@ -13,6 +13,7 @@ from evoken.arrays import Hidden, Vectors
 from evoken.errors import WordError
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
+from evoken.models.runtimes.int8 import to_int8
 
 
 def arithmetic(spec: ModelSpec) -> torch.autocast:
@@ -22,15 +23,21 @@ def arithmetic(spec: ModelSpec) -> torch.autocast:
     return torch.autocast(kind, half, enabled=spec.precision != "float32")
 
 
-def keep_in_precision(module: nn.Module, spec: ModelSpec) -> None:
-    """Keep the weights of linear layers and convolutions in the spec's precision: half the memory,
-    and the same bits, for ``arithmetic`` would round them so whenever they are used.
+def keep_weights(module: nn.Module, spec: ModelSpec) -> None:
+    """Keep the weights of linear layers and convolutions as the spec says: int8, or in its
+    precision, which is half the memory, and the same bits, for ``arithmetic`` would round them so
+    whenever they are used. Everything else is float32.
     """
-    if spec.precision == "float32":
+    if spec.runtime == "torch-int8":
+        to_int8(module)
         return
+    kept = torch.float32 if spec.precision == "float32" else arithmetic(spec).fast_dtype
     for layer in module.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            layer.to(arithmetic(spec).fast_dtype)
+        dtype = kept if isinstance(layer, (nn.Linear, nn.Conv2d)) else torch.float32
+        for value in layer.parameters(recurse=False):
+            value.data = value.data.to(dtype)
+        for buffer in filter(torch.is_floating_point, layer.buffers(recurse=False)):
+            buffer.data = buffer.data.float()
 
 
 class TextEncoder:
@@ -38,7 +45,7 @@ class TextEncoder:
 
     def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
-        keep_in_precision(self.encoder, spec)
+        keep_weights(self.encoder, spec)
         self.encoder.to(spec.device).eval().requires_grad_(False)
         self.table: nn.Embedding = encoder.get_input_embeddings()
         self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
@@ -163,7 +170,7 @@ class T5Encoder(TextEncoder):
             room: tokens of every prompt, end and padding included.
         """
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
-        keep_in_precision(self.encoder, spec)
+        keep_weights(self.encoder, spec)
         self.encoder.to(spec.device).eval().requires_grad_(False)
         # get_input_embeddings() is another layer of the same weights, and is not called.
         self.table = encoder.encoder.embed_tokens

@@ -38,10 +38,10 @@ def on_runtime(
 
     The function takes any number of rows and returns the same bits for a row whatever their number,
     as long as it is a multiple of ``evoken.models.batches.UNIT``. With a runtime other than torch
-    the module's own float32 weights are given up.
+    the module's own weights are given up.
 
     Args:
-        module: a function of tensors with one row per item, in float32.
+        module: a function of tensors with one row per item, in float32, or for int8 in float16.
         example: its inputs; sizes other than the number of rows are fixed by them.
         root: folder of exported denoisers, by default ``cache_root()``.
 
@@ -60,7 +60,7 @@ def on_runtime(
     made: list[Denoiser] = []
 
     def fill(partial: Path) -> Check:
-        with torch.no_grad():
+        with torch.no_grad(), int8.in_float32(module):
             expected = module(*example)
         made.append(_open(spec, module, example, partial, new=True))
         return compare(spec, made[0], example, expected)

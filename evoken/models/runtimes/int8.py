@@ -1,15 +1,20 @@
-"""Weights of the denoiser as 8-bit integers with a scale per output channel, in torch.
+"""Weights as 8-bit integers with a scale per output channel, in torch.
 
 A quarter of the memory, not more speed: every weight is made a float again where it is used.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evoken.models.memory import trim
 from evoken.models.runtimes.quiet import quiet
+
+ROWS = 4  # a divisor of ``evoken.models.batches.UNIT``
 
 
 class Int8Convolution(nn.Module):
@@ -21,7 +26,7 @@ class Int8Convolution(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         """
         Args:
-            layer: what it replaces; zero padding only, as everywhere in diffusers' denoisers.
+            layer: what it replaces; zero padding only, as everywhere in diffusers' models.
         """
         super().__init__()
         largest = layer.weight.abs().amax((1, 2, 3), keepdim=True)
@@ -36,24 +41,70 @@ class Int8Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``."""
-        return F.conv2d(x, self.weight.to(x.dtype) * self.scale.to(x.dtype), self.bias,
-                        **self.options)  # fmt: skip
+        weight = self.weight.to(x.dtype).mul_(self.scale.to(x.dtype))
+        return F.conv2d(x, weight, self.bias, **self.options)
 
 
 @torch.no_grad()
 def to_int8(module: nn.Module) -> nn.Module:
-    """The module with int8 weights in its linear layers and convolutions, changed in place so that
-    no second copy is held.
+    """The module with int8 weights in its linear layers and convolutions and everything else in
+    float32, changed in place and layer by layer so that no second copy is held. Feed-forward
+    layers, whose hidden states are the largest of a denoiser, take a few rows at a time.
 
     Differs: scales per output channel and no quantised activations, which is torchao's
     ``Int8WeightOnlyConfig``.
-    """
-    with quiet():
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-        quantize_(module, Int8WeightOnlyConfig())
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Conv2d):
-                setattr(parent, name, Int8Convolution(layer))
-    return module
+    Args:
+        module: in float32 or in float16; a transformer's rows come in multiples of ROWS then.
+    """
+    for block in module.modules():
+        if hasattr(block, "set_chunk_feed_forward"):
+            block.set_chunk_feed_forward(ROWS, dim=0)
+    with quiet():
+        _convert(module)
+    return module.float()
+
+
+def _convert(parent: nn.Module) -> None:
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    for name, layer in list(parent.named_children()):
+        if isinstance(layer, nn.Conv2d):
+            setattr(parent, name, Int8Convolution(layer.float()))
+        elif isinstance(layer, nn.Linear):
+            quantize_(layer.float(), Int8WeightOnlyConfig())
+        else:
+            _convert(layer)
+    trim()  # or the floats would leave holes as large as they were
+
+
+@contextmanager
+def in_float32(module: nn.Module) -> Iterator[None]:
+    """Within the block, a module whose weights are float16 computes in float32: those of one layer
+    at a time are made larger.
+    """
+    kept: dict[Tensor, Tensor] = {}
+
+    def widen(layer: nn.Module, _: object) -> None:
+        for value in layer.parameters(recurse=False):
+            kept[value], value.data = value.data, value.data.float()
+
+    def narrow(layer: nn.Module, *_: object) -> None:
+        for value in layer.parameters(recurse=False):
+            value.data = kept.pop(value)
+
+    small = [m for m in module.modules() if torch.float16 in _dtypes(m)]
+    hooks = [m.register_forward_pre_hook(widen) for m in small]
+    hooks += [m.register_forward_hook(narrow) for m in small]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for value, before in kept.items():  # of a layer that failed
+            value.data = before
+
+
+def _dtypes(layer: nn.Module) -> set[torch.dtype]:
+    """Of the layer's own parameters."""
+    return {x.dtype for x in layer.parameters(recurse=False)}
