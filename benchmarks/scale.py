@@ -47,9 +47,10 @@ class Sleeper:
         self.mix = torch.randn(WIDTH, 4 * 8 * 8, generator=generator) / WIDTH
         self.width = WIDTH
         self.process: Process = RectifiedFlow(1000)
+        self.guidance_calls = 1
 
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary(tuple(f"word{i}" for i in range(len(self.words))), self.words)
+        return Vocabulary(tuple(f"word{i}" for i in range(len(self.words))), self.words, (WIDTH,))
 
     def has_token(self, placeholder: str) -> bool:
         return placeholder in self.vocabulary().words
