@@ -107,9 +107,9 @@ def measure_apart(module: str, way: str, results: Path, **options: int | str) ->
     """Run ``python -m module --only way`` on one thread in a process of its own, and keep the last
     line that it prints.
     """
-    numbers = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     done = subprocess.run(
-        [sys.executable, "-m", module, "--only", way, *numbers],
+        [sys.executable, "-m", module, "--only", way, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     with results.open("ab") as file:

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
 from evoken.models.embedded import LatentModels, load_model, load_pipeline, start
-from evoken.models.runtimes import requirements
+from evoken.models.runtimes import int8, requirements
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.entry import cache_root, read_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
@@ -214,6 +215,18 @@ def test_int8_weights_take_a_quarter_of_the_memory(tmp_path: Path) -> None:
     before = held()
     on_runtime(ModelSpec(runtime="torch-int8"), module, EXAMPLE, tmp_path)
     assert held() < 0.27 * before
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"groups": 2}, {"stride": 2}])
+def test_a_convolution_in_parts_is_that_of_its_rounded_weights(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(int8, "AT_ONCE", 3 * 4 * 9)  # weights of three output channels
+    layer = nn.Conv2d(4, 14, 3, padding=1, **options).requires_grad_(False)
+    found = Int8Convolution(layer)
+    layer.weight.copy_(found.weight * found.scale)
+    x = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(found(x), layer(x))
 
 
 @pytest.mark.parametrize("name", ["stickers", "stickers-flow"])

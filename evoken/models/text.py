@@ -45,9 +45,7 @@ class TextEncoder:
 
     def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
-        keep_weights(self.encoder, spec)
-        self.encoder.to(spec.device).eval().requires_grad_(False)
-        self.table: nn.Embedding = encoder.get_input_embeddings()
+        self._take(encoder.get_input_embeddings())
         self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
         self._start: list[int] = [tokenizer.bos_token_id]
         tower = getattr(encoder, "text_model", encoder)
@@ -55,6 +53,14 @@ class TextEncoder:
             # The configs of the first CLIPs are wrong here, and transformers then takes the pooled
             # output where the highest id stands: at an added token, where a prompt has one.
             tower.eos_token_id = tokenizer.eos_token_id
+
+    def _take(self, table: nn.Embedding) -> None:
+        """Make the encoder ready, whose token embeddings are ``table``."""
+        self.table = table
+        keep_weights(self.encoder, self.spec)
+        if self.spec.runtime == "torch-int8":
+            table.half()  # as it was loaded; rows are made float32 where they are used
+        self.encoder.to(self.spec.device).eval().requires_grad_(False)
 
     @property
     def width(self) -> int:
@@ -89,7 +95,7 @@ class TextEncoder:
 
     def _rows(self, ids: list[int]) -> Vectors:
         """Token x width, on the processor, where words are searched."""
-        return self.table.weight[torch.tensor(ids)].detach().cpu()
+        return self.table.weight[torch.tensor(ids)].detach().float().cpu()
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token."""
@@ -145,20 +151,20 @@ class TextEncoder:
         count = 0 if vectors is None else vectors.shape[1]
         rows = [self.place(p, placeholder, count) for p in prompts]
         ids = torch.tensor([r for r, _ in rows], device=self.table.weight.device)
-        inputs = [ids]
+        embedded = self.table(ids).float()
         if vectors is not None:
-            embedded = self.table(ids).repeat(len(vectors), 1, 1, 1)
+            ids, embedded = ids.repeat(len(vectors), 1), embedded.repeat(len(vectors), 1, 1, 1)
             for j, (_, places) in enumerate(rows):
                 for k in range(0, len(places), count):
                     embedded[:, j, places[k] : places[k] + count] = vectors.to(embedded)
-            inputs = [ids.repeat(len(vectors), 1), embedded.flatten(0, 1)]
+            embedded = embedded.flatten(0, 1)
 
-        def encode(ids: Tensor, *embedded: Tensor) -> Tensor:
-            with substituted_embeddings(self.table, *embedded):
+        def encode(ids: Tensor, embedded: Tensor) -> Tensor:
+            with substituted_embeddings(self.table, embedded):
                 return read(self.encoder(ids, output_hidden_states=True))
 
         with arithmetic(self.spec):
-            return in_batches(encode, self.spec.batch, *inputs).float()
+            return in_batches(encode, self.spec.batch, ids, embedded).float()
 
 
 class T5Encoder(TextEncoder):
@@ -170,10 +176,8 @@ class T5Encoder(TextEncoder):
             room: tokens of every prompt, end and padding included.
         """
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
-        keep_weights(self.encoder, spec)
-        self.encoder.to(spec.device).eval().requires_grad_(False)
         # get_input_embeddings() is another layer of the same weights, and is not called.
-        self.table = encoder.encoder.embed_tokens
+        self._take(encoder.encoder.embed_tokens)
         self.room, self._start = room, []
 
     def _whole_word(self, token: str) -> str:
@@ -181,13 +185,10 @@ class T5Encoder(TextEncoder):
 
 
 @contextmanager
-def substituted_embeddings(table: nn.Embedding, embedded: Tensor | None = None) -> Iterator[None]:
+def substituted_embeddings(table: nn.Embedding, embedded: Tensor) -> Iterator[None]:
     """Within the block, the embedding layer returns ``embedded`` to this thread instead of looking
     ids up. This is how vectors become arguments of encoders that take ids only.
     """
-    if embedded is None:
-        yield
-        return
     here = get_ident()
     hook = table.register_forward_hook(lambda *_: embedded if get_ident() == here else None)
     try:

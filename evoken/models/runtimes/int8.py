@@ -5,6 +5,7 @@ A quarter of the memory, not more speed: every weight is made a float again wher
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from evoken.models.memory import trim
 from evoken.models.runtimes.quiet import quiet
 
 ROWS = 4  # a divisor of ``evoken.models.batches.UNIT``
+AT_ONCE = 2**22  # weights of a convolution that are floats at the same time; some have 2**25
+LARGE = 2**20  # weights of a layer from which on what it leaves in memory is worth a clearing
 
 
 class Int8Convolution(nn.Module):
@@ -40,16 +43,24 @@ class Int8Convolution(nn.Module):
         }  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """As ``nn.Conv2d``."""
-        weight = self.weight.to(x.dtype).mul_(self.scale.to(x.dtype))
-        return F.conv2d(x, weight, self.bias, **self.options)
+        """As ``nn.Conv2d``; channels of the output in parts, so that few weights are floats."""
+        whole = self.options["groups"] > 1
+        channels = len(self.weight) if whole else max(1, AT_ONCE // self.weight[0].numel())
+        biases = () if self.bias is None else self.bias.split(channels)
+        weights = zip_longest(self.weight.split(channels), self.scale.split(channels), biases)
+        return torch.cat([self._part(x, *part) for part in weights], 1)
+
+    def _part(self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        floats = weight.to(x.dtype).mul_(scale.to(x.dtype))
+        return F.conv2d(x, floats, bias, **self.options)
 
 
 @torch.no_grad()
 def to_int8(module: nn.Module) -> nn.Module:
     """The module with int8 weights in its linear layers and convolutions and everything else in
     float32, changed in place and layer by layer so that no second copy is held. Feed-forward
-    layers, whose hidden states are the largest of a denoiser, take a few rows at a time.
+    layers, whose hidden states are the largest of a denoiser, take a few rows at a time; what large
+    layers leave in a processor's memory is returned to the system.
 
     Differs: scales per output channel and no quantised activations, which is torchao's
     ``Int8WeightOnlyConfig``.
@@ -60,6 +71,9 @@ def to_int8(module: nn.Module) -> nn.Module:
     for block in module.modules():
         if hasattr(block, "set_chunk_feed_forward"):
             block.set_chunk_feed_forward(ROWS, dim=0)
+        for layer in block.children() if isinstance(block, nn.ModuleList) else ():
+            if sum(x.numel() for x in layer.parameters()) >= LARGE:
+                layer.register_forward_hook(_clear)
     with quiet():
         _convert(module)
     return module.float()
@@ -75,7 +89,14 @@ def _convert(parent: nn.Module) -> None:
             quantize_(layer.float(), Int8WeightOnlyConfig())
         else:
             _convert(layer)
-    trim()  # or the floats would leave holes as large as they were
+            continue
+        trim()  # or the floats would leave holes as large as they were
+
+
+def _clear(_: nn.Module, __: object, found: Any) -> None:
+    out = found[0] if isinstance(found, tuple) else found
+    if out.device.type == "cpu":
+        trim()
 
 
 @contextmanager
