@@ -288,7 +288,7 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
         (("--precision", "int3"), "precision"),
         (("--batch", "-1"), "batch"),
         (("--mistake", "x"), "mistake"),
-        (("--objective", "similarity"), "sep-cma"),
+        (("--objective", "similarity", "--search", "cma"), "Leave --draws out"),
         (("--model", "no/such/model/here"), "no/such/model/here"),
         (("--clip", "./nowhere"), "nowhere"),
     ],
@@ -363,8 +363,11 @@ def test_losses_that_are_not_numbers(
     refused(learn(), "finite", "float32")
 
 
-def test_the_second_objective_learns(learn: Callable[..., Result]) -> None:
-    result = learn("--objective", "similarity", "--search", "random", "--calls", "800")
+def test_the_second_objective_learns(tiny_folder: Path, photos: Path) -> None:
+    model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
+    how = ("--objective", "similarity", "--popsize", "5", "--calls", "800")
+    refused(evoken("learn", photos, *model, *how), "sep-cma")
+    result = evoken("learn", photos, *model, *how, "--search", "random")
     assert result.exit_code == 0, result.output
 
 

@@ -52,9 +52,10 @@ def assert_same(found: list[Tensor]) -> None:
 
 def learned(model: LatentModels, images: Tensor, clip: Clip, objective: str) -> Tensor:
     """A word after one generation."""
+    few = {"draws": 4, "sentences": 2, "validation_draws": 4} if objective == "denoising" else {}
     settings = evoken.preset(
         "default", placeholder=WORD, objective=objective, search=SEARCHES[objective],
-        popsize=4, draws=4, sentences=2, validation_draws=4, calls=500,
+        popsize=4, calls=500, **few,
     )  # fmt: skip
     learner, _ = next(evoken.learn(settings, model, images, clip))
     return learner.vectors

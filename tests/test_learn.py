@@ -170,12 +170,21 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"mistakes": ("unit-axes",), "subspace": "identity"},
         {"mistakes": ("independent-draws",), "search": "gauss-newton"},
         {"mistakes": ("no-temperature",), "initialization": "random"},
+        {"mistakes": ("independent-draws",), "objective": "similarity", "search": "cma"},
         {"temperature": 1.0, "initialization": "random"}, {"start": "cat"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
         small(**changes)
+
+
+@pytest.mark.parametrize("name", ["draws", "sentences", "chunk", "t_low", "t_high", "weighting"])
+def test_settings_without_effect_on_an_objective_are_refused(name: str) -> None:
+    whole = {"placeholder": "<x>", "objective": "similarity", "search": "cma"}
+    value = getattr(preset("default", **whole), name)  # what is not asked for does not matter
+    with pytest.raises(SettingError, match=f"Leave --{name.replace('_', '-')} out"):
+        preset("default", **whole, **{name: value})
 
 
 @pytest.mark.parametrize("name", PRESETS)

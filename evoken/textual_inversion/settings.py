@@ -111,6 +111,8 @@ class LearnSettings:
             ("independent-draws" in self.mistakes and self.search == "gauss-newton",
              "a search other than gauss-newton with the mistake independent-draws",
              "Add --search cma, or --preset paper."),
+            ("independent-draws" in self.mistakes and self.objective == "similarity",
+             "the objective denoising with the mistake independent-draws", "Leave it out."),
             ("unit-axes" in self.mistakes and self.subspace != "pca",
              "the subspace pca with the mistake unit-axes", "Add --subspace pca."),
             ("no-temperature" in self.mistakes and self.initialization != "attention",
@@ -121,7 +123,7 @@ class LearnSettings:
              "the initialization word with a start", "Leave --start or --initialization out."),
         ):  # fmt: skip
             if wrong:
-                raise SettingError(what, f"{self.search}, {self.subspace} and "
+                raise SettingError(what, f"{self.objective}, {self.search}, {self.subspace} and "
                                    f"{self.initialization}", cure)  # fmt: skip
         if self.objective == "similarity" and self.search == "gauss-newton":
             raise SettingError("a search that needs losses only with the objective 'similarity'",
@@ -161,13 +163,26 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 # What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
 # the draws of many generations, so it prefers more directions; the others rank on these draws.
 _SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
+# What whole generations have no use for.
+_OF_DRAWS = (
+    "draws", "sentences", "chunk", "t_low", "t_high", "weighting", "validation_draws",
+)  # fmt: skip
 # A style has to be told in sentences that say nothing of what is shown. One vector was too few.
 _STYLE = {"vectors": 3}
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
-    """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset."""
+    """The settings of a preset with some changed.
+
+    Raises:
+        SettingError: an unknown preset, a value that is not possible, or a change that would be
+            without effect.
+    """
     chosen = preset_values(PRESETS, name) | changes
+    if chosen.get("objective") == "similarity":
+        for unused in (n for n in _OF_DRAWS if n in changes):
+            raise SettingError("settings that the objective 'similarity' uses", unused,
+                               f"Leave --{unused.replace('_', '-')} out.")  # fmt: skip
     suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
     style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
     return LearnSettings(**suited | style | chosen)
