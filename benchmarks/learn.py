@@ -277,9 +277,20 @@ def report(nouns: list[str], seeds: int) -> None:
             "learn.reconstruction_start": round(
                 statistics.mean(values("start", "reconstruction")), 4
             ),
+            "learn.reconstruction_real": round(real_reconstruction({n for n, _ in pairs}), 4),
             "learn.editability": round(statistics.mean(values("default", "editability")), 4),
         }
     figures.update(found)
+
+
+def real_reconstruction(nouns: set[str]) -> float:
+    """What twelve other images of each thing score: as much as a score can tell of a picture."""
+    clip = load_clip()
+    scores = [
+        reconstruction(clip, concept_images(noun, 12, seed=77), concept_images(noun)).value
+        for noun in sorted(nouns)
+    ]
+    return statistics.mean(scores)
 
 
 if __name__ == "__main__":

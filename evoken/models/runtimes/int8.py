@@ -44,7 +44,7 @@ class Int8Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``; channels of the output in parts, so that few weights are floats."""
-        whole = self.options["groups"] > 1
+        whole = self.options["groups"] > 1  # each group has inputs of its own
         channels = len(self.weight) if whole else max(1, AT_ONCE // self.weight[0].numel())
         biases = () if self.bias is None else self.bias.split(channels)
         weights = zip_longest(self.weight.split(channels), self.scale.split(channels), biases)
