@@ -200,6 +200,33 @@ def test_half_precision_keeps_half_of_the_weights_and_the_same_bits(
     assert torch.equal(whole.denoise(latents, t, hidden), found)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_half_precision_everything_is_near_what_it_is_in_float32(
+    tiny_folder: Path, name: str, precision: str
+) -> None:
+    whole, half = (
+        load_pipeline(str(tiny_folder / name), replace(SPEC, precision=p))
+        for p in ("float32", precision)
+    )
+    words, latents, t = vectors(2, width=half.width), half.noise(range(2)), torch.tensor([0.2, 0.7])
+    hidden = whole.condition(["a <disc>"], "<disc>", words)
+    near = {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(half.condition(["a <disc>"], "<disc>", words), hidden, **near)
+    expected = whole.denoise(latents, t, hidden)
+    torch.testing.assert_close(half.denoise(latents, t, hidden), expected, **near)
+
+
+def test_what_is_too_large_for_float16_in_t5_is_read_nevertheless(tiny_folder: Path) -> None:
+    """As in the encoder of Stable Diffusion 3 and FLUX."""
+    half = load_pipeline(str(tiny_folder / "flux"), replace(SPEC, precision="float16"))
+    t5 = half.texts.encoders["t5xxl"]
+    for block in t5.encoder.encoder.block:
+        block.layer[-1].DenseReluDense.wo.weight.data.mul_(1e6)
+    found = half.condition(["a cat"])
+    assert torch.isfinite(found).all()
+
+
 def test_calls_count_batch_items(family: LatentModels) -> None:
     before = family.calls
     hidden = family.condition(["a cat"]).expand(5, -1, -1)

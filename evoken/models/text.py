@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import get_ident
 from typing import Any
 
@@ -168,13 +169,17 @@ class TextEncoder:
 
 
 class T5Encoder(TextEncoder):
-    """The encoder of a T5, and its tokenizer."""
+    """The encoder of a T5, and its tokenizer; with float16 it computes in bfloat16, because what
+    its feed-forward layers give is larger than float16 can hold.
+    """
 
     def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec, room: int) -> None:
         """
         Args:
             room: tokens of every prompt, end and padding included.
         """
+        if spec.precision == "float16":
+            spec = replace(spec, precision="bfloat16")
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
         # get_input_embeddings() is another layer of the same weights, and is not called.
         self._take(encoder.encoder.embed_tokens)
