@@ -125,9 +125,12 @@ class DenoisingLoss(Objective):
         """
         draws = self._validation
         residuals = self._predict(self.model.condition([""]), draws, 1)[0]
-        errors = residuals.double().square().mean((1, 2, 3))
-        degree = min(3, len(draws.t) - 1)
-        return np.polyfit(draws.t.double().numpy(), errors.log().numpy(), degree)
+        log = residuals.double().square().mean((1, 2, 3)).log().numpy()
+        known = np.isfinite(log)  # a draw may overflow in half precision
+        degree = min(3, int(known.sum()) - 1)
+        if degree < 0:
+            return np.full(1, np.nan)  # every loss will be, and the learner says so
+        return np.polyfit(draws.t.double().numpy()[known], log[known], degree)
 
     def _weights(self, t: NoiseLevels) -> Tensor:
         return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
@@ -163,10 +166,13 @@ class DenoisingLoss(Objective):
         return replace(found, calls=self.model.calls - before)
 
     def _alone(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
-        """Candidates on draws of their own; the others' shares are zero."""
+        """Candidates on draws of their own, at noise levels that they share: what the paper's code
+        does. The others' shares are zero.
+        """
         losses = np.zeros(len(vectors))
+        t = self._draw(chunk.generation, "draws", self.draws).t
         for i in range(chunk.start, chunk.stop):
-            own = self._draw(chunk.generation, f"draws {i}", self.draws)
+            own = replace(self._draw(chunk.generation, f"draws {i}", self.draws), t=t)
             losses[i] = self._compare(vectors[i : i + 1], own).losses[0]
         return Evaluation(losses)
 
