@@ -58,14 +58,14 @@ class RayWorkers(Pool[Any]):
             self.close()
             raise SettingError(f"at most {room} workers, one for each {self._resource}",
                                f"{count or 1}", "Change --workers or --device.")  # fmt: skip
-        self._threads = max(1, room // (count or 1))
+        self.threads = max(1, room // (count or len(self._ray.nodes())))
         self._build = self._ray.put(build)
         self._join()
 
     def _join(self) -> None:
         if self._count is not None:
             for _ in range(self._count - len(self._workers)):
-                self._start(None, self._threads)
+                self._start(None, self.threads)
             return
         taken = list(self._places.values())
         for node in self._ray.nodes():

@@ -41,6 +41,14 @@ class Evaluator(Protocol):
             WorkerError: no worker can do it.
         """
 
+    @property
+    def workers(self) -> int:
+        """How many chunks can be computed at a time, when all have started."""
+
+    @property
+    def threads(self) -> int:
+        """Cores that each of them may use."""
+
     def close(self) -> None:
         """End all workers."""
 
@@ -53,6 +61,13 @@ class Serial:
 
     def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
         return total(self._objective.part(vectors, chunk) for chunk in chunks)
+
+    workers = 1
+
+    @property
+    def threads(self) -> int:
+        """What torch may use here."""
+        return torch.get_num_threads()
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -95,6 +110,8 @@ class Pool(ABC, Generic[Worker]):
         self._failed_starts = 0
         self._closed = False
 
+    threads: int  # see ``Evaluator``
+
     @abstractmethod
     def _give(self, worker: Worker, vectors: Any, chunk: Chunk) -> None:
         """Send a chunk to an idle worker; if it is dead, ``_answers`` will tell."""
@@ -123,6 +140,11 @@ class Pool(ABC, Generic[Worker]):
     def _pack(self, vectors: Vectors) -> Any:
         """The vectors as they travel, once for all chunks."""
         return vectors.numpy()
+
+    @property
+    def workers(self) -> int:
+        """All that live, also those that are still starting."""
+        return len(self._workers)
 
     @property
     def ready(self) -> int:
@@ -214,7 +236,7 @@ class Processes(Pool[_Process]):
             raise SettingError(f"at most {torch.cuda.device_count()} workers, one for each GPU",
                                str(count), "Change --workers or --device.")  # fmt: skip
         super().__init__()
-        self._build, self._threads = build, max(1, torch.get_num_threads() // count)
+        self._build, self.threads = build, max(1, torch.get_num_threads() // count)
         for i in range(count):
             self.add_worker(f"cuda:{i}" if device == "cuda" else device)
 
@@ -222,7 +244,7 @@ class Processes(Pool[_Process]):
         """Start one more worker; it takes part as soon as it has loaded its model."""
         here, there = get_context("spawn").Pipe()
         process = get_context("spawn").Process(
-            target=_work, args=(there, self._threads), daemon=True
+            target=_work, args=(there, self.threads), daemon=True
         )
         # Ctrl-C goes to every process of a terminal; only the driver shall hear it. Its mask is
         # inherited, but starting multiprocessing's own tracker would lift it.

@@ -4,9 +4,11 @@ import dataclasses
 import itertools
 import math
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
+from evoken import forecast as forecasts
 from evoken.cli import app
 from evoken.errors import ModelError, SettingError
 from evoken.forecast import forecast
@@ -412,6 +415,33 @@ def test_a_forecast_disturbs_nothing(model: StableDiffusion, images: Tensor, cli
         one, other = (dataclasses.replace(x.step(), seconds=0) for x in (plain, asked))
         assert one == other
     assert math.isclose(forecast(learner(model, images, clip, minutes=1e-9)).minutes, 0, abs_tol=9)
+
+
+def test_forecasts_of_quick_and_slow_models_agree_and_know_of_workers(
+    model: StableDiffusion, images: Tensor, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that ticks once for every row that the denoiser computes."""
+    ticks = [0.0]
+
+    def tick(_module: object, _inputs: object, output: Any) -> None:
+        ticks[0] += len(output[0])
+
+    asked = learner(model, images, clip, popsize=24, calls=2_000)
+    monkeypatch.setattr(time, "perf_counter", lambda: ticks[0])
+    hook = model.denoiser.register_forward_hook(tick)
+    calls = asked.total_calls / 60
+    try:
+        monkeypatch.setattr(forecasts, "SLOW", math.inf)
+        quick = forecast(asked)
+        monkeypatch.setattr(forecasts, "SLOW", 0.0)
+        slow = forecast(asked)
+        asked.evaluator = cast(Any, SimpleNamespace(workers=8, threads=1))
+        shared = forecast(asked)
+    finally:
+        hook.remove()
+    assert quick.minutes == slow.minutes > calls
+    assert shared.minutes == pytest.approx(slow.minutes - calls / 2)  # of four draws, two chunks
+    assert "in each of 8 workers" in str(shared)
 
 
 @pytest.fixture

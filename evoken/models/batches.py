@@ -146,16 +146,19 @@ def _attempt(
         if key is None:
             return function(*rows)
         device = rows[0].device
-        free = available(device)
+        free, unit = available(device), len(rows[0])
         value, grown = measured(lambda: function(*rows), device)
-        unit = len(rows[0])
-        units = int(SHARE * free / max(grown, 1))
-        _fitting[key] = unit * min(max(1, units), max(1, MOST // unit))
+        _fitting[key] = unit * fitting(grown, free, max(1, MOST // unit))
         return value
     except Exception as error:
         if not out_of_memory(error):
             raise
         return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
+    """How many units of rows a batch takes where one unit took ``grown`` of ``free`` bytes."""
+    return min(max(1, int(SHARE * free / max(grown, 1))), most)
 
 
 def _halved(rows: int, unit: int, reason: str) -> int:
