@@ -106,3 +106,15 @@ def test_a_folder_of_another_family(tiny_folder: Path, tmp_path: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="KandinskyPipeline"):
         load_model(ModelSpec(str(folder)))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_model_that_memory_does_not_hold_is_not_called_missing(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ModelError, match=r"memory for .*float32 on cpu.*torch-int8"):
+        load_model(ModelSpec(str(tiny_folder / "model")))

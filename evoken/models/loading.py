@@ -20,6 +20,7 @@ from torch import Tensor
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
 from evoken.models.flux import Flux
+from evoken.models.memory import out_of_memory
 from evoken.models.sdxl import StableDiffusionXL
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
@@ -34,7 +35,7 @@ FAMILIES: dict[str, tuple[type[DiffusionPipeline], Callable[..., LatentModels]]]
 }
 KNOWN = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5 or FLUX.1"
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
-FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError,
+FAILURES = (MemoryError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError,
             SafetensorError, SingleFileComponentError)  # fmt: skip
 
 
@@ -64,6 +65,10 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
         reason, cause = f"a {name}", None
     except FAILURES as error:
         reason, cause = (str(error).strip() or repr(error)).splitlines()[0][:200], error
+        if out_of_memory(error):
+            raise ModelError(f"memory for {spec.name!r} in {spec.precision} on {spec.device}",
+                             f"less ({reason})", "Use --precision bfloat16 or float16, or "
+                             "--runtime torch-int8.") from error  # fmt: skip
     fix = "Check the name, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
         fix = "Give the folder of a pipeline of the same kind with --model-config."
