@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,7 +146,9 @@ def learn(
     folder: list[Path] = []
 
     def advice() -> str:
-        return f"Go on with: evoken learn --resume {folder[0]}" if folder else "Nothing was begun."
+        if not folder:
+            return "Nothing was begun."
+        return f"Go on with: evoken learn --resume {quote(str(folder[0]))}"
 
     with errors(advice), evaluators(workers, ray) as start_workers:
         if resume is not None:
@@ -184,6 +187,7 @@ def _reopen(
     from evoken.textual_inversion.recipe import Recipe
 
     run = Run.open(path)
+    run.check_weights()
     model = start_model(run.spec)
     clip, found = _clip(run.settings, run.clip, model), run.images(model.size)
     evaluator = start_workers(Recipe(run.settings, model.spec, run.clip, found.numpy()))
@@ -238,6 +242,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
 
 def _learn(run: Run, learner: Learner) -> None:
     from evoken.forecast import forecast
+    from evoken.prompts import RECONSTRUCTION_PROMPT
     from evoken.terminal import show
     from evoken.workflow import learn_into
 
@@ -247,7 +252,8 @@ def _learn(run: Run, learner: Learner) -> None:
         show(steps, run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
-    typer.echo(f'Use it: evoken generate "a photo of a {word}" --word {run.path}')
+    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word)
+    typer.echo(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
 
 
 @app.command()
@@ -331,16 +337,19 @@ def evaluate(
     with errors():
         quiet()
         from evoken.run import Run
-        from evoken.workflow import evaluate_run
+        from evoken.terminal import show_prompts
+        from evoken.workflow import evaluate_run, write_scores
 
         run = Run.open(path)
         run.word()
         judge = _judge_of(run, concept) if concept else None
         run, learner = _reopen(path)
-        results = evaluate_run(run, learner, judge, concept, count, seed)
+        with show_prompts(run.settings.kind, count) as on_prompt:
+            results = evaluate_run(run, learner, judge, concept, count, seed, on_prompt)
         typer.echo(f"{'':16}{'start':>16}{'learned':>16}")
         for name, (start, learned) in results.items():
             typer.echo(f"{name:16}{start!s:>16}{learned!s:>16}")
+        write_scores(run, results, count, seed)
 
 
 def _judge_of(run: Run, concept: str) -> Judge:

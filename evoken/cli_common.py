@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,7 +93,8 @@ def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
     if given:
         raise SettingError("--resume alone: pictures, model and settings are in the run folder",
                            f"also {', '.join(given)}",
-                           f"Type: evoken {context.info_name} --resume {path}")  # fmt: skip
+                           f"Type: evoken {context.info_name} --resume "
+                           f"{quote(str(path))}")  # fmt: skip
 
 
 def spec_of(

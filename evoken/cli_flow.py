@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -221,7 +222,9 @@ def _start(
     def advice() -> str:
         if not begun:
             return "Nothing was begun."
-        return f"Go on with: evoken {begun[0].config['command']} --resume {begun[0].path}"
+        return (
+            f"Go on with: evoken {begun[0].config['command']} --resume {quote(str(begun[0].path))}"
+        )
 
     with errors(advice):
         quiet()
@@ -315,6 +318,8 @@ def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
         show_iterates(iterates, run.settings, len(run.config["pictures"]))
     typer.echo(f"Done. Look at {run.path / 'report.html'}")
     if run.config["targets"]:
-        typer.echo(f"Take the suggested one with: evoken pick {run.path} (or give its number)")
+        typer.echo(
+            f"Take the suggested one with: evoken pick {quote(str(run.path))} (or give its number)"
+        )
     else:
         typer.echo(f"The noise is in {run.path / 'noise.safetensors'}")

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +34,38 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> RunError:
-    """The error for a full or read-only disk."""
-    return RunError(
-        f"to write {path}",
-        f"{error.strerror or error}",
-        "Free some space or give another folder with --output; what was there is unchanged.",
-    )
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which stands at ``path`` when the block ends, and nowhere if it fails.
+
+    Args:
+        path: where nothing is yet, or an empty folder.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, path)
+    except OSError as error:
+        raise cannot_write(path, error, "give another folder with --output") from error
+    finally:
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError, other: str = "make it writable") -> RunError:
+    """The error for a full or read-only disk.
+
+    Args:
+        other: what can be done where space is not the matter.
+    """
+    return RunError(f"to write {path}", f"{error.strerror or error}",
+                    f"Free some space, or {other}; what was there is unchanged.")  # fmt: skip
 
 
 def write_text(path: Path, content: str) -> None:

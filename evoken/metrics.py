@@ -1,6 +1,6 @@
 """Measures on finished words: the paper's two scores (4.3) and the judge's share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +99,7 @@ def evaluate(
     seed: int = 0,
     judge: Judge | None = None,
     concept: str = "",
+    on_prompt: Callable[[str], object] = lambda prompt: None,
 ) -> Scores:
     """The scores of a word.
 
@@ -106,15 +107,16 @@ def evaluate(
         vectors: vector x width; ``None`` if ``placeholder`` is an ordinary word.
         count: pictures per prompt.
         concept: what the judge calls the object or style.
+        on_prompt: told every sentence before its pictures are drawn.
     """
-    prompt = RECONSTRUCTION_PROMPT[kind].format(placeholder)
-    pictures = pictures_of(model, prompt, placeholder, vectors, count, seed)
-    edited = {
-        template: pictures_of(
-            model, template.format(placeholder), placeholder, vectors, count, seed
-        )
-        for template in EDITING_PROMPTS[kind]
-    }
+
+    def drawn(template: str) -> Images:
+        prompt = template.format(placeholder)
+        on_prompt(prompt)
+        return pictures_of(model, prompt, placeholder, vectors, count, seed)
+
+    pictures = drawn(RECONSTRUCTION_PROMPT[kind])
+    edited = {template: drawn(template) for template in EDITING_PROMPTS[kind]}
     share = None
     if judge is not None and concept:
         found = judge.answers(pictures, kind)

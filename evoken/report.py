@@ -1,7 +1,9 @@
 """The report and the model card of a run: made from its folder alone."""
 
+import json
 from html import escape
 from pathlib import Path
+from shlex import quote
 
 from evoken.files import write_text
 from evoken.models.embedded import EMBEDDED
@@ -17,7 +19,7 @@ def write_report(run: Run) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path."""
     path = run.path / "report.html"
     settings, records = run.settings, run.records()
-    best = min(records, key=lambda r: r.validation)
+    best = _result(settings, records)
     body = f"""<p class="note">A word learned with forward passes only: {records[-1].calls:,}
 calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation loss
 {records[0].validation:.4f} at the start, {best.validation:.4f} at generation
@@ -28,7 +30,7 @@ calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation
 learned.</p>
 {_samples(run, settings)}
 <h2>How it was learned</h2>
-{curve(records)}
+{_curve(settings, records)}
 <div class="previews">{_previews(run)}</div>
 <h2>Use it</h2>
 {_usage(run)}
@@ -57,16 +59,24 @@ def _samples(run: Run, settings: LearnSettings) -> str:
 
 
 def _previews(run: Run) -> str:
-    return "".join(
-        f"<figure>{image(path, f'generation {generation}')}"
-        f"<figcaption>generation {generation}</figcaption></figure>"
-        for generation, path in run.previews()
-    )
+    figures = []
+    for generation, path in run.previews():
+        about, score = f"generation {generation}", run.score_path(generation)
+        if score.exists():
+            about += f", CLIP {json.loads(score.read_text(encoding='utf-8'))['value']:.3f}"
+        figures.append(f"<figure>{image(path, about)}<figcaption>{about}</figcaption></figure>")
+    return "".join(figures)
 
 
-def curve(records: list[Record]) -> str:
+def _result(settings: LearnSettings, records: list[Record]) -> Record:
+    """The record of the generation that gave the word."""
+    last = "last-best" in settings.mistakes
+    return records[-1] if last else min(records, key=lambda r: r.validation)
+
+
+def _curve(settings: LearnSettings, records: list[Record]) -> str:
     """Validation loss over calls, the result marked."""
-    best = min(records, key=lambda r: r.validation)
+    best = _result(settings, records)
     return line_chart(
         [r.calls for r in records],
         [r.validation for r in records],
@@ -79,15 +89,18 @@ def _usage(run: Run) -> str:
     text = f"<pre>{escape(cli_usage(run))}</pre>"
     if usage := diffusers_usage(run, run.settings.placeholder):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
-    other = f"evoken convert {run.path} --to comfyui"
+    other = f"evoken convert {quote(str(run.path))} --to comfyui"
     return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
 
 
 def cli_usage(run: Run) -> str:
     """How to use the word with this program."""
-    return (
-        f'evoken generate "a photo of a {run.settings.placeholder} on the beach" --word {run.path}'
-    )
+    return f'evoken generate "{_example(run.settings)}" --word {quote(str(run.path))}'
+
+
+def _example(settings: LearnSettings) -> str:
+    """A sentence with the word in it."""
+    return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
 
 
 def diffusers_usage(run: Run, word: str) -> str:
@@ -105,7 +118,7 @@ def diffusers_usage(run: Run, word: str) -> str:
         f"{imports}\n"
         f"pipe = StableDiffusionPipeline.from_pretrained({name})\n"
         f"pipe.load_textual_inversion({str(run.path)!r})\n"
-        f'pipe("a photo of a {word} on the beach").images[0].save("beach.png")'
+        f'pipe("{_example(run.settings)}").images[0].save("picture.png")'
     )
 
 

@@ -1,9 +1,9 @@
 """The run folder: everything a run did and made, append-only, its own checkpoint.
 
-    config.json             settings, model, versions
+    config.json             settings, model, hash of its weights, versions
     inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
     records.jsonl           one line per generation
-    previews/               pictures at fixed seeds, by generation
+    previews/               pictures at fixed seeds, and their CLIP scores, by generation
     learned_embeds.safetensors, README.md, report.html, samples/
 
 Everything after the search reads only this folder.
@@ -20,16 +20,41 @@ from typing import Any
 import torch
 
 from evoken import __version__
-from evoken.arrays import Images, Vectors
+from evoken.arrays import Images
+from evoken.checks import known_fields
 from evoken.errors import RunError
-from evoken.files import cannot_write, write_bytes, write_json
+from evoken.files import cannot_write, new_folder, write_bytes, write_json
 from evoken.images import ImageSet, load_images, png, to_pictures
-from evoken.models.base import Model, ModelSpec
+from evoken.models.base import ModelSpec
+from evoken.models.provenance import versions, weights_hash
 from evoken.textual_inversion.embedding import WORD_FILE, Word, load_word, save_word
-from evoken.textual_inversion.learn import Record
+from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
 
 FORMAT = 1  # of the folder; raised when an older program could misread it
+
+
+@contextmanager
+def as_written(file: Path) -> Iterator[None]:
+    """Within the block, what is not as it was written is told as damage of ``file``, a
+    ``RunError``.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+
+
+def read_spec(path: Path, config: dict[str, Any]) -> ModelSpec:
+    """The model in the ``config.json`` of a run folder.
+
+    Raises:
+        RunError: it is damaged.
+        SettingError: there are values in it that this version does not know.
+    """
+    with as_written(path / "config.json"):
+        known_fields(ModelSpec, config["model"])
+        return ModelSpec(**config["model"])
 
 
 @contextmanager
@@ -67,12 +92,9 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     if not file.is_file():
         raise RunError(expected, f"{path}, which is none",
                        "Check the path.")  # fmt: skip
-    try:
+    with as_written(file):
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         found, made_by = config["format"], config.get("command", "learn")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"a readable {file}", f"{error!r}",
-                       "Run the command again in another folder.") from error  # fmt: skip
     if found != FORMAT:
         raise RunError(f"a run of format {FORMAT} (evoken {__version__})",
                        f"format {found} (evoken {config.get('evoken')}) in {path}",
@@ -149,14 +171,17 @@ class Run:
             "format": FORMAT,
             "command": "learn",
             "evoken": __version__,
+            "versions": versions(),
+            "weights": weights_hash(spec.name),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
         }
         files = zip(images.names, images.hashes, strict=True)
-        write_inputs(path, images.images)
-        write_json(path / "inputs.json", [{"name": n, "sha256": h} for n, h in files])
-        write_json(path / "config.json", config)  # last: with it, the folder is a run
+        with new_folder(path) as folder:
+            write_inputs(folder, images.images)
+            write_json(folder / "inputs.json", [{"name": n, "sha256": h} for n, h in files])
+            write_json(folder / "config.json", config)
         return cls(path, config)
 
     @classmethod
@@ -171,17 +196,27 @@ class Run:
     @property
     def settings(self) -> LearnSettings:
         """The settings that the run was started with."""
-        return LearnSettings.from_dict(self.config["settings"])
+        with as_written(self.path / "config.json"):
+            return LearnSettings.from_dict(self.config["settings"])
 
     @property
     def spec(self) -> ModelSpec:
         """The model that the run learns on."""
-        return ModelSpec(**self.config["model"])
+        return read_spec(self.path, self.config)
+
+    def check_weights(self) -> None:
+        """Raise ``RunError`` if the model's weights are not those that the run began with."""
+        began, now = self.config.get("weights", ""), weights_hash(self.spec.name)
+        if began and began != now:
+            raise RunError(f"{self.spec.name} as it was when the run began",
+                           f"other weights ({now[:12] or 'none'}, not {began[:12]})",
+                           "Bring them back, or learn the word anew.")  # fmt: skip
 
     @property
     def clip(self) -> str:
         """Name of the CLIP model."""
-        return str(self.config["clip"])
+        with as_written(self.path / "config.json"):
+            return str(self.config["clip"])
 
     def images(self, size: int) -> Images:
         """The images as the model saw them."""
@@ -190,16 +225,16 @@ class Run:
     @property
     def inputs(self) -> list[Path]:
         """The files of the images."""
-        names = json.loads((self.path / "inputs.json").read_text(encoding="utf-8"))
-        return [input_path(self.path, i) for i in range(len(names))]
+        file = self.path / "inputs.json"
+        with as_written(file):
+            names = json.loads(file.read_text(encoding="utf-8"))
+            return [input_path(self.path, i) for i in range(len(names))]
 
     def records(self) -> list[Record]:
         """All whole records; raises ``RunError`` if they are not those of one run in order."""
         file = self.path / "records.jsonl"
-        try:
+        with as_written(file):
             found = [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged(file, str(error)) from error
         if (numbers := [r.generation for r in found]) != list(range(len(found))):
             raise damaged(file, f"generations {numbers}")
         return found
@@ -207,6 +242,10 @@ class Run:
     def append(self, record: Record) -> None:
         """Write one generation's record to the end."""
         append_line(self.path / "records.jsonl", record.to_dict())
+
+    def score_path(self, generation: int) -> Path:
+        """Where the CLIP score of a preview is, if there is one."""
+        return self.preview_path(generation).with_suffix(".json")
 
     def preview_path(self, generation: int) -> Path:
         """Where the preview of a generation is or will be."""
@@ -217,13 +256,23 @@ class Run:
         for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
             yield int(path.stem), path
 
-    def save_word(self, vectors: Vectors, model: Model) -> None:
-        """Write the word as it stands now."""
-        about = {"model": self.spec.name, "evoken": __version__, "seed": str(self.settings.seed)}
-        if model.architecture:
-            about["architecture"] = model.architecture
-        word = Word(self.settings.placeholder, vectors, model.encoders)
-        save_word(self.path / WORD_FILE, word, about)
+    def save_word(self, learner: Learner) -> None:
+        """Write the word as it stands now, and in its header what it was learned with."""
+        settings, model = self.settings, learner.model
+        about = {
+            "evoken": __version__,
+            "model": self.spec.name,
+            "weights": self.config.get("weights", ""),
+            "architecture": model.architecture,
+            "kind": settings.kind,
+            "preset": settings.preset,
+            "seed": str(settings.seed),
+            "generation": str(learner.best_generation),
+            "calls": str(learner.calls),
+            "validation_loss": f"{learner.best_validation:.6g}",
+        }
+        word = Word(settings.placeholder, learner.vectors, model.encoders)
+        save_word(self.path / WORD_FILE, word, {k: v for k, v in about.items() if v})
 
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""

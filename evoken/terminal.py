@@ -1,10 +1,11 @@
 """The progress of a run on the terminal: a live line, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evoken.flowopt.edit import Iterate
 from evoken.flowopt.settings import FlowSettings
@@ -12,10 +13,13 @@ from evoken.forecast import Forecast
 from evoken.images import counted
 from evoken.models.base import Model
 from evoken.models.clip import Clip
+from evoken.prompts import EDITING_PROMPTS
 from evoken.textual_inversion.initialization import sentences
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.workflow import Progress as LearnProgress
+
+QUIET = 60  # seconds without a line, where there is no terminal
 
 
 def show_reading(clip: Clip, model: Model, kind: str) -> None:
@@ -37,16 +41,21 @@ def show(steps: Iterable[LearnProgress], settings: LearnSettings, expected: Fore
     what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
     console.print(f"{what}: {expected}.", soft_wrap=True)
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
-    score = ""
+    score, shown = "", time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("the first generation", total=settings.calls)
         for step in steps:
+            finished = step.learner.finished
             if step.clip_score is not None:
                 score = f"  CLIP {step.clip_score.value:.3f}"
             text = describe(step) + score
-            bar.update(task, completed=step.record.calls, description=text)
-            if not console.is_terminal and (step.clip_score or step.learner.finished):
+            about = "drawing the pictures of the report" if finished else text
+            total = step.learner.total_calls
+            bar.update(task, total=total, completed=step.record.calls, description=about)
+            late = time.monotonic() - shown > QUIET
+            if not console.is_terminal and (step.clip_score or finished or late):
                 console.print(text, soft_wrap=True)
+                shown = time.monotonic()
 
 
 def describe(step: LearnProgress) -> str:
@@ -55,11 +64,24 @@ def describe(step: LearnProgress) -> str:
     speed = record.calls / max(record.seconds, 1e-9)
     total = learner.total_calls
     left = max(0, total - record.calls) / max(speed, 1e-9)
+    if minutes := learner.settings.minutes:
+        left = min(left, max(0, minutes * 60 - record.seconds))
     return (
         f"generation {record.generation} of {learner.generations}  "
         f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
         f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
     )
+
+
+@contextmanager
+def show_prompts(kind: str, count: int) -> Iterator[Callable[[str], object]]:
+    """What an evaluation tells its sentences to, which shows how far it is."""
+    prompts = 2 * (1 + len(EDITING_PROMPTS[kind]))  # at the start, and as learned
+    console = Console()
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=prompts, completed=-1)
+        yield lambda prompt: bar.update(task, advance=1, description=f"{count} of {prompt!r}")
 
 
 def show_iterates(iterates: Iterable[Iterate], settings: FlowSettings, pictures: int) -> None:

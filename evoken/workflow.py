@@ -1,6 +1,6 @@
 """What ``evoken learn`` does with a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
 from PIL.Image import Image
@@ -55,7 +55,7 @@ def _preview_if_due(run: Run, learner: Learner) -> Score | None:
     due = learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():
         return None
-    run.save_word(learner.vectors, learner.model)
+    run.save_word(learner)
     return preview(run, learner)
 
 
@@ -68,14 +68,18 @@ def preview(run: Run, learner: Learner) -> Score | None:
         model, prompt, settings.placeholder, learner.vectors, PREVIEWS, PICTURE_SEED
     )
     model.calls = calls  # previews are looking, not learning: no budget pays for them
-    write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))
-    return None if learner.clip is None else reconstruction(learner.clip, pictures, learner.images)
+    score = None
+    if learner.clip is not None:
+        score = reconstruction(learner.clip, pictures, learner.images)
+        write_json(run.score_path(learner.generation), asdict(score))
+    write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))  # at last
+    return score
 
 
 def finish(run: Run, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
-    run.save_word(learner.vectors, learner.model)
+    run.save_word(learner)
     names, words = ("after", "before"), (learner.vectors, learner.subspace.origin)
     prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
     for i, template in enumerate(prompts):
@@ -93,9 +97,18 @@ def sheet(pictures: Images, columns: int) -> Image:
 
 
 def evaluate_run(
-    run: Run, learner: Learner, judge: Judge | None, concept: str, count: int, seed: int
+    run: Run,
+    learner: Learner,
+    judge: Judge | None,
+    concept: str,
+    count: int,
+    seed: int,
+    on_prompt: Callable[[str], object],
 ) -> dict[str, tuple[Score, Score]]:
-    """The scores of the word at its start and as learned, also written to ``scores.json``.
+    """The scores of the word at its start and as learned.
+
+    Args:
+        on_prompt: told every sentence before its pictures are drawn.
 
     Raises:
         SettingError: the run has no CLIP model to score with.
@@ -106,17 +119,20 @@ def evaluate_run(
     start, learned = (
         evaluate(
             learner.model, clip, learner.images, settings.placeholder, vectors, settings.kind,
-            count, seed, judge, concept,
+            count, seed, judge, concept, on_prompt,
         )
         for vectors in (learner.subspace.origin, run.word().vectors)
     )  # fmt: skip
-    table = {
+    return {
         name: (getattr(start, name), getattr(learned, name))
         for name in ("reconstruction", "editability", "judge")
         if getattr(start, name) is not None
     }
-    values = {name: [asdict(score) for score in pair] for name, pair in table.items()}
+
+
+def write_scores(run: Run, scores: dict[str, tuple[Score, Score]], count: int, seed: int) -> None:
+    """Write what ``evaluate_run`` found to ``scores.json``."""
+    values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
     write_json(
         run.path / "scores.json", {"count": count, "seed": seed, "start_and_learned": values}
     )
-    return table

@@ -1,5 +1,6 @@
 """The command line in-process: what a user types, what they see, and every kind of bad input."""
 
+import io
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
 from evoken import workflow
@@ -93,6 +95,36 @@ def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
     assert json.loads((done / "config.json").read_text())["settings"]["placeholder"] == "<disc>"
 
 
+def test_the_word_tells_what_it_was_learned_with(done: Path) -> None:
+    with safe_open(done / "learned_embeds.safetensors", "pt") as word:
+        about = json.loads(word.metadata()["evoken"])
+    run = Run.open(done)
+    best = min(run.records(), key=lambda r: r.validation)
+    assert about["weights"] == run.config["weights"] and len(about["weights"]) == 64
+    assert about["generation"] == str(best.generation)
+    assert float(about["validation_loss"]) == pytest.approx(best.validation, rel=1e-5)
+    assert {"evoken", "model", "kind", "preset", "seed", "calls"} <= set(about)
+    assert set(run.config["versions"]) >= {"evoken", "torch", "diffusers"}
+
+
+def test_a_style_is_used_in_sentences_of_styles(learn: Callable[..., Result]) -> None:
+    result = learn("--kind", "style", "--word", "<ink>", "--calls", 64, "--output", "a folder/ink")
+    assert result.exit_code == 0, result.output
+    shown = "--word 'a folder/ink'"
+    assert f'evoken generate "a painting in the style of <ink>" {shown}' in result.output
+    card = Path("a folder/ink/README.md").read_text()
+    assert f'evoken generate "a cat in the style of <ink>" {shown}' in card
+
+
+def test_the_report_names_the_generation_that_gave_the_word(learn: Callable[..., Result]) -> None:
+    how = ("--search", "cma", "--mistake", "last-best", "--calls", 200)
+    assert learn(*how).exit_code == 0
+    last = Run.open(Path("runs/disc")).records()[-1].generation
+    assert (
+        f"at generation\n{last}, which is the result" in Path("runs/disc/report.html").read_text()
+    )
+
+
 def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(tiny_folder / "model")
     pipe.load_textual_inversion(str(done))
@@ -104,7 +136,7 @@ def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> 
 def test_the_cards_code_works_as_it_stands(done: Path) -> None:
     code, _, _ = (done / "README.md").read_text().split("```python\n")[1].partition("```")
     exec(code, {})
-    with Image.open("beach.png") as picture:
+    with Image.open("picture.png") as picture:
         assert picture.size == (16, 16)
 
 
@@ -315,6 +347,31 @@ def test_a_run_of_another_version(done: Path) -> None:
     assert files(done) == before
 
 
+def without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda config: {k: v for k, v in config.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "word"),
+    [
+        ("config.json", without("model"), "damage in runs/disc/config.json"),
+        ("config.json", without("settings"), "damage in runs/disc/config.json"),
+        ("config.json", without("clip"), "damage in runs/disc/config.json"),
+        ("config.json", lambda c: c | {"model": {"name": "stickers", "wings": 2}}, "wings"),
+        ("config.json", lambda c: c | {"weights": "0" * 64}, "other weights"),
+        ("inputs.json", lambda names: 5, "damage in runs/disc/inputs.json"),
+    ],
+)
+def test_a_run_that_is_not_as_it_was_written(
+    done: Path, file: str, change: Callable[[Any], Any], word: str
+) -> None:
+    content = change(json.loads((done / file).read_text()))
+    (done / file).write_text(json.dumps(content))
+    refused(evoken("learn", "--resume", done), word)
+    (done / file).unlink()
+    refused(evoken("learn", "--resume", done))
+
+
 def test_a_damaged_config_or_record(done: Path) -> None:
     records = (done / "records.jsonl").read_text()
     (done / "records.jsonl").write_text("{}\n" + records)
@@ -346,7 +403,17 @@ def test_a_full_disk_keeps_what_is_there(learn: Callable[..., Result]) -> None:
     refused(result, "to write", "unchanged")
     folder = Path("runs/disc")
     assert Run.open(folder).records()
-    assert not list(folder.rglob(".*.partial*"))
+    assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_at_the_start_leaves_nothing_in_the_way(
+    learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = Image.effect_noise((200, 200), 90).convert("RGB")
+    monkeypatch.setattr("evoken.run.to_pictures", lambda images: [noise])  # 100 kB as PNG
+    refused(learn(), "to write")
+    assert not list(Path("runs").iterdir())
 
 
 def test_a_folder_that_cannot_be_written(learn: Callable[..., Result]) -> None:
@@ -355,12 +422,99 @@ def test_a_folder_that_cannot_be_written(learn: Callable[..., Result]) -> None:
     refused(learn("--output", "/proc/run"), "/proc/run")
 
 
+def test_losses_that_become_no_numbers_keep_what_was_learned(
+    learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise, append = StableDiffusion.denoise, Run.append
+    factor = [1.0]
+
+    def broken_from_now_on(self: Run, record: Any) -> None:
+        append(self, record)
+        factor[0] = float("nan") if record.generation == 2 else 1.0
+
+    monkeypatch.setattr(Run, "append", broken_from_now_on)
+    monkeypatch.setattr(StableDiffusion, "denoise", lambda *a: denoise(*a) * factor[0])
+    refused(learn(), "finite")
+    assert len(Run.open(Path("runs/disc")).records()) == 3
+
+
 def test_losses_that_are_not_numbers(
     learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise = StableDiffusion.denoise
     monkeypatch.setattr(StableDiffusion, "denoise", lambda *a: denoise(*a) * float("nan"))
     refused(learn(), "finite", "float32")
+
+
+def write_pictures(folder: Path, name: str) -> None:
+    """Bad or odd pictures as a user may have them, five of a kind."""
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(whole, "JPEG")
+    for i in range(3):
+        file = folder / f"odd{i}"
+        if name == "truncated":
+            file.with_suffix(".jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+        elif name == "tiny":
+            Image.new("RGB", (1, 1)).save(file.with_suffix(".png"))
+        elif name == "huge":
+            Image.new("1", (20_000, 20_000)).save(file.with_suffix(".png"))
+        elif name == "animated":
+            frames = [Image.new("P", (40, 40), c) for c in (3, 7)]
+            frames[0].save(file.with_suffix(".gif"), save_all=True, append_images=frames[1:])
+        elif name == "I;16":
+            Image.new("I;16", (40, 40), 30_000).save(file.with_suffix(".png"))
+        else:
+            end = ".jpg" if name == "CMYK" else ".png"
+            Image.new(name, (40, 40)).save(file.with_suffix(end))
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("truncated", "damaged"), ("tiny", "1 x 1"), ("huge", "megapixels")]
+)
+def test_bad_pictures_are_one_clear_sentence(
+    learn: Callable[..., Result], photos: Path, name: str, word: str
+) -> None:
+    write_pictures(photos, name)
+    refused(learn(), "odd0", word)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["CMYK", "P", "RGBA", "LA", "I;16", "animated"])
+def test_odd_pictures_are_learned_from(
+    learn: Callable[..., Result], photos: Path, name: str
+) -> None:
+    for path in photos.iterdir():
+        path.unlink()
+    write_pictures(photos, name)
+    result = learn("--calls", 64, "--preview-every", 0)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_placeholder_of_the_vocabulary(learn: Callable[..., Result], tiny_folder: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder / "model")
+    pipe.tokenizer.add_tokens("<cat>")
+    pipe.text_encoder.resize_token_embeddings(len(pipe.tokenizer))
+    pipe.save_pretrained("more")
+    refused(learn("--word", "<cat>", "--model", "more"), "<cat>", "vocabulary")
+
+
+def test_ctrl_c_while_a_model_loads_or_draws(
+    learn: Callable[..., Result], done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(done)
+
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StableDiffusion, "decode", interrupted)
+    for command in (("generate", "a <disc>", "--word", done), ("evaluate", done, "--count", 2)):
+        result = evoken(*command)
+        assert result.exit_code == 130 and result.stderr == "\nInterrupted.\n"
+    assert files(done) == before and not Path("pictures").exists()
+    monkeypatch.setattr(StableDiffusion, "encode", interrupted)
+    result = learn("--output", "other")
+    assert result.exit_code == 130 and "Nothing was begun." in result.stderr
+    assert not Path("other").exists()
 
 
 def test_the_second_objective_learns(tiny_folder: Path, photos: Path) -> None:

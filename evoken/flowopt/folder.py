@@ -21,7 +21,7 @@ from torch import Tensor
 
 from evoken import __version__
 from evoken.errors import RunError, SettingError
-from evoken.files import write_bytes, write_json
+from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
@@ -31,10 +31,12 @@ from evoken.models.base import ModelSpec
 from evoken.run import (
     FORMAT,
     append_line,
+    as_written,
     check_new,
     damaged,
     read_config,
     read_inputs,
+    read_spec,
     whole_lines,
     write_inputs,
 )
@@ -79,10 +81,11 @@ class FlowRun:
             "sources": list(task.sources),
             "targets": list(task.targets),
         }
-        write_inputs(path, task.images)
-        if task.word:
-            save_word(path / WORD, task.word, {"model": spec.name})
-        write_json(path / "config.json", config)  # last: with it, the folder is a run
+        with new_folder(path) as folder:
+            write_inputs(folder, task.images)
+            if task.word:
+                save_word(folder / WORD, task.word, {"model": spec.name})
+            write_json(folder / "config.json", config)
         return cls(path, config)
 
     @classmethod
@@ -93,27 +96,28 @@ class FlowRun:
     @property
     def settings(self) -> FlowSettings:
         """The settings that the run was started with."""
-        return FlowSettings.from_dict(self.config["settings"])
+        with as_written(self.path / "config.json"):
+            return FlowSettings.from_dict(self.config["settings"])
 
     @property
     def spec(self) -> ModelSpec:
         """The model."""
-        return ModelSpec(**self.config["model"])
+        return read_spec(self.path, self.config)
 
     def task(self, size: int) -> Task:
         """Pictures and prompts."""
         word = load_word(self.path / WORD) if (self.path / WORD).exists() else None
-        images = read_inputs(self.path, len(self.config["pictures"]), size)
-        return Task(images, tuple(self.config["sources"]), tuple(self.config["targets"]), word)
+        with as_written(self.path / "config.json"):
+            sources, targets = tuple(self.config["sources"]), tuple(self.config["targets"])
+            count = len(self.config["pictures"])
+        return Task(read_inputs(self.path, count, size), sources, targets, word)
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
         file = self.path / "records.jsonl"
-        try:
+        with as_written(file):
             found: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(file)]
             numbers = [record["iteration"] for record in found]
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged(file, str(error)) from error
         if numbers != list(range(len(found))):
             raise damaged(file, f"iterates {numbers}")
         return found

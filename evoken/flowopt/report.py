@@ -2,6 +2,7 @@
 
 from html import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from evoken.files import write_text
@@ -31,7 +32,7 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
     parts = [
         f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
         f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
-        + (f"; <code>evoken pick {escape(str(run.path))}</code> takes the suggested one, "
+        + (f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
            "and with a number behind it any other." if editing
            else ". The noise that leads back to the picture is in noise.safetensors.")
         + "</p>"

@@ -1,0 +1,46 @@
+"""What a word was learned with: the weights and the versions."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from evoken import __version__
+from evoken.models.embedded import EMBEDDED, STICKERS
+
+PACKAGES = ("torch", "diffusers", "transformers")
+DENOISERS = ("unet", "transformer")  # folders of a pipeline
+
+
+def versions() -> dict[str, str]:
+    """Of this program and of what its numbers depend on."""
+    return {"evoken": __version__} | {name: version(name) for name in PACKAGES}
+
+
+def weights_hash(model: str) -> str:
+    """The SHA-256 of a model's file, or of its denoiser's files in the order of their names; ""
+    where they are not found.
+
+    Args:
+        model: the name in a ``ModelSpec``.
+    """
+    digest = hashlib.sha256()
+    files = _files(model)
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest() if files else ""
+
+
+def _files(model: str) -> list[Path]:
+    """A single file, or the safetensors of the denoiser of a pipeline's folder or hub id."""
+    path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir() and isinstance(
+        index := try_to_load_from_cache(model, "model_index.json"), str
+    ):
+        path = Path(index).parent
+    return sorted(f for name in DENOISERS for f in (path / name).glob("*.safetensors"))
