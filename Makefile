@@ -4,6 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
 STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py runtimes.py stickers.py)
+OTHER_TESTS := $(filter-out $(STICKER_TESTS),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
@@ -15,7 +16,7 @@ demo: $(READY)
 # Two halves side by side, one for each core. Threads that wait must not keep a core busy.
 test: export OMP_WAIT_POLICY := passive
 test: $(READY) $(DEBIAN)
-	@$(BIN)/python -m pytest $(STICKER_TESTS) >build/sticker-tests.log 2>&1 & stickers=$$!; \
+	@$(BIN)/python -m pytest $(OTHER_TESTS:%=--ignore=%) >build/sticker-tests.log 2>&1 & stickers=$$!; \
 	trap 'kill $$stickers 2>/dev/null' INT TERM; \
 	$(BIN)/python -m pytest $(STICKER_TESTS:%=--ignore=%); rest=$$?; \
 	wait $$stickers; status=$$?; cat build/sticker-tests.log; \

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError("an image", f"{path}, which is something else",
                          "Remove it, or save it again as PNG.") from None  # fmt: skip
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageError("a complete image", f"{path}, which is damaged ({error})",
                          "Copy the file again, or remove it.") from None  # fmt: skip
     return _rgb(image)

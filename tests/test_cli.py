@@ -463,6 +463,11 @@ def write_pictures(folder: Path, name: str) -> None:
             frames[0].save(file.with_suffix(".gif"), save_all=True, append_images=frames[1:])
         elif name == "I;16":
             Image.new("I;16", (40, 40), 30_000).save(file.with_suffix(".png"))
+        elif name == "portrait":  # as phones take it: lying, with a note to turn it
+            lying = Image.effect_noise((160, 120), 50).convert("RGB")
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            lying.save(file.with_suffix(".jpg"), exif=exif)
         else:
             end = ".jpg" if name == "CMYK" else ".png"
             Image.new(name, (40, 40)).save(file.with_suffix(end))
@@ -479,7 +484,7 @@ def test_bad_pictures_are_one_clear_sentence(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("name", ["CMYK", "P", "RGBA", "LA", "I;16", "animated"])
+@pytest.mark.parametrize("name", ["CMYK", "P", "RGBA", "LA", "I;16", "animated", "portrait"])
 def test_odd_pictures_are_learned_from(
     learn: Callable[..., Result], photos: Path, name: str
 ) -> None:

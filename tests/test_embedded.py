@@ -211,6 +211,7 @@ def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
     assert (tmp_path / "runs" / "teapot" / "report.html").exists()
 
 
+@pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs are not beside this clone")
 @pytest.mark.parametrize("name", ["teapot", "cat2"])
 def test_real_photographs_become_words(
     stickers: StableDiffusion, sticker_clip: Clip, name: str

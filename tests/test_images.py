@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffTags import RATIONAL
 
 from evoken.errors import ImageError
 from evoken.images import decode, grid, load_images, to_pictures, to_tensor
@@ -123,6 +125,18 @@ def test_a_truncated_jpeg_is_refused(tmp_path: Path) -> None:
     (tmp_path / "half.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(ImageError, match="damaged"):
         load_images(tmp_path, 16)
+
+
+def test_exif_of_the_wrong_kind_is_one_clear_sentence() -> None:
+    """The width as a fraction, in a picture that has to be turned."""
+    exif = ImageFileDirectory_v2()
+    exif[0x0112] = 6
+    exif.tagtype[257] = RATIONAL
+    exif[257] = 72.0
+    header, file = b"Exif\0\0" + b"II*\0\x08\0\0\0" + exif.tobytes(8), io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "JPEG", exif=header)
+    with pytest.raises(ImageError, match="damaged"):
+        decode(file.getvalue(), Path("x.jpg"))
 
 
 @pytest.mark.parametrize("made", ["missing", "empty", "text"])
