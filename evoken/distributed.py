@@ -18,6 +18,7 @@ from evoken.errors import EvokenError, SettingError, WorkerError
 from evoken.textual_inversion.chunks import Chunk, Evaluation
 from evoken.workers import Answer, Build, Died, Pool, attempt, compute
 
+PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
 OBJECT_STORE = 100_000_000  # bytes; a generation is far smaller, and Ray would take a third of all
 
 
@@ -95,7 +96,10 @@ class RayWorkers(Pool[Any]):
 
     def _answers(self) -> Iterator[tuple[Any, Answer]]:
         errors = self._ray.exceptions
-        ready, _ = self._ray.wait(list(self._answer_of))
+        ready, _ = self._ray.wait(list(self._answer_of), timeout=PATIENCE)
+        if not ready and self._ray.cluster_resources().get(self._resource, 0) < 1:
+            raise WorkerError(f"a cluster with a {self._resource}", "none that is left",
+                              "Add a machine, then go on with --resume.")  # fmt: skip
         for reference in ready:
             worker = self._answer_of.pop(reference)
             try:

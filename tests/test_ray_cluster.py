@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 import torch
 
+from evoken import distributed
 from evoken.distributed import RayWorkers, _load_ray
+from evoken.errors import WorkerError
 from evoken.workers import Serial
 from tests.sums import Sums, sums
 
 MACHINE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
+@pytest.fixture(params=[1])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Its head has as many CPUs as the parameter says."""
     _load_ray()
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **MACHINE})
+    head = MACHINE | {"include_dashboard": False, "num_cpus": request.param}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
 
@@ -37,3 +41,22 @@ def test_a_machine_that_joins_takes_part_and_one_that_leaves_is_not_missed(clust
         cluster.remove_node(machine)
         while workers.ready != 1 or len(workers._workers) != 1:
             np.testing.assert_array_equal(workers(population, chunks).losses, expected)
+
+
+@pytest.mark.parametrize("cluster", [0], indirect=True)
+def test_a_cluster_without_a_machine_that_could_work_is_told(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "PATIENCE", 1)
+    population, chunks = torch.randn(5, 2, 3), Sums().split(5, 1)
+    machine = cluster.add_node(**MACHINE)
+    with closing(RayWorkers(sums, cluster.address, count=1)) as workers:
+        workers(population, chunks)
+        cluster.remove_node(machine)
+
+        def go_on() -> None:
+            for _ in range(1000):  # the machine is missed after some of them
+                workers(population, chunks)
+
+        with pytest.raises(WorkerError, match="a cluster with a CPU"):
+            go_on()
