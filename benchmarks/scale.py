@@ -9,7 +9,7 @@ on any number of cores; ``stickers`` on one worker and on two shows what two rea
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.distributed import RayWorkers
 from evoken.images import load_images
 from evoken.models.base import Model, ModelSpec, Vocabulary
 from evoken.models.embedded import load_model
@@ -91,12 +92,21 @@ def latents() -> Latents:
     return torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
+def on_ray(build: Build, count: int) -> RayWorkers:
+    return RayWorkers(build, "local", count)
+
+
 @contextmanager
 def learning(
-    build: Build, settings: LearnSettings, model: Model, images: Images, count: int
+    build: Build,
+    settings: LearnSettings,
+    model: Model,
+    images: Images,
+    count: int,
+    start: Callable[[Build, int], Processes | RayWorkers] = Processes,
 ) -> Iterator[Learner]:
     """A learner whose workers are all there, past its first generations."""
-    with closing(Processes(build, count)) as workers:
+    with closing(start(build, count)) as workers:
         learner = Learner(settings, model, images, None, workers)
         while workers.ready < count:
             workers(learner.vectors[None], learner.objective.split_validation())
@@ -112,8 +122,15 @@ def timed(learner: Learner) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def synthetic(repeats: int, seconds: float) -> dict[str, object]:
-    """On 1 to 8 workers: 32 chunks of draws and 16 of validation in every generation."""
+def synthetic(
+    repeats: int, seconds: float, start: Callable[[Build, int], Processes | RayWorkers], kind: str
+) -> dict[str, object]:
+    """On 1 to 8 workers: 32 chunks of draws and 16 of validation in every generation.
+
+    Args:
+        start: makes the workers.
+        kind: what stands before "workers" and "driver" in the figures' names.
+    """
     settings = preset(
         "default", placeholder="<x>", initialization="random", draws=64, validation_draws=256,
         calls=10**7,
@@ -123,15 +140,16 @@ def synthetic(repeats: int, seconds: float) -> dict[str, object]:
     alone: tuple[float, ...] = ()
     for count in WORKERS:
         build = Sleeping(settings, seconds)
-        with learning(build, settings, model, latents(), count) as learner:
+        with learning(build, settings, model, latents(), count, start) as learner:
             wall, own = zip(*(timed(learner) for _ in range(repeats)), strict=True)
         alone = alone or wall
         shares = [statistics.median(alone) / (count * w) for w in wall]
-        print(f"{count} workers: {statistics.median(wall):.3f} s a generation, "
+        print(f"{count} {kind}workers: {statistics.median(wall):.3f} s a generation, "
               f"efficiency {statistics.median(shares):.3f}", flush=True)  # fmt: skip
         if count > 1:
-            found[f"scale.efficiency_{count}_workers"] = figures.spread(shares)
-        found["scale.driver_milliseconds_per_generation"] = figures.spread([1000 * o for o in own])
+            found[f"scale.efficiency_{count}_{kind}workers"] = figures.spread(shares)
+        name = f"scale.{kind}driver_milliseconds_per_generation"
+        found[name] = figures.spread([1000 * o for o in own])
     return found
 
 
@@ -182,7 +200,8 @@ def main() -> None:
     options = parser.parse_args()
     quiet()
     torch.set_num_threads(1)  # the machine's cores are the workers'
-    figures.update(synthetic(options.generations, options.seconds))
+    for start, kind in ((Processes, ""), (on_ray, "ray_")):
+        figures.update(synthetic(options.generations, options.seconds, start, kind))
     figures.update(search(options.generations))
     figures.update(real(options.generations))
 
