@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoken.cli_common import Seed, errors, quiet
+from evoken.cli_common import ModelConfig, Seed, errors, quiet
 from evoken.errors import EvokenError
 
 if TYPE_CHECKING:
     from evoken.models.base import Model
-    from evoken.textual_inversion.embedding import Word
     from evoken.textual_inversion.formats import Embedding
 
 AnyWord = Annotated[
@@ -51,11 +50,11 @@ def inspect(
     model: Annotated[
         str, typer.Option(help="Name its nearest words; by default its own model's, if at hand.")
     ] = "",
+    model_config: ModelConfig = "",
 ) -> None:
     """Tell what an embedding file is: its layout, its base, its norms, the words nearest to it."""
     with errors():
         quiet()
-        from evoken.textual_inversion.embedding import word_of
         from evoken.textual_inversion.embedding_files import read_embedding
         from evoken.textual_inversion.formats import LAYOUTS
 
@@ -72,10 +71,10 @@ def inspect(
         for name, text in rows:
             typer.echo(f"{name:12} {text}")
         if model:
-            _show_nearest(word_of(embedding), model)
+            _show_nearest(embedding, model, model_config)
         elif own := _model_at_hand(embedding):
             try:
-                _show_nearest(word_of(embedding), own)
+                _show_nearest(embedding, own, model_config)
             except EvokenError as error:
                 typer.echo(f"Note: no nearest words ({error})")
         else:
@@ -89,8 +88,7 @@ def _plain(text: str, keep: str = "") -> str:
 
 
 def _bases(embedding: Embedding) -> str:
-    names = [base.name for base in embedding.bases]
-    return " or ".join(names) or "a model of other widths than Stable Diffusion's and FLUX's"
+    return embedding.purpose or "a model of other widths than Stable Diffusion's and FLUX's"
 
 
 def _model_at_hand(embedding: Embedding) -> str:
@@ -101,12 +99,21 @@ def _model_at_hand(embedding: Embedding) -> str:
     return name if name in EMBEDDED or os.path.isfile(f"{name}/model_index.json") else ""
 
 
-def _show_nearest(word: Word, name: str) -> None:
+def _encoders(embedding: Embedding) -> str:
+    """The word's text encoders, as a model's spec has them; "" where neither names nor widths in
+    the file tell them.
+    """
+    named = embedding.layout == "encoders" or "architecture" in embedding.about
+    return ",".join(embedding.vectors) if named or embedding.bases else ""
+
+
+def _show_nearest(embedding: Embedding, name: str, config: str) -> None:
     from evoken.models.base import ModelSpec
     from evoken.models.embedded import load_model
-    from evoken.textual_inversion.embedding import fitted, nearest_words
+    from evoken.textual_inversion.embedding import fitted, nearest_words, word_of
 
-    model: Model = load_model(ModelSpec(name))
+    word = word_of(embedding)
+    model: Model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
     typer.echo(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")

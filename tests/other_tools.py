@@ -140,7 +140,9 @@ INVOKE_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL}
 
 
 def invokeai(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """The base that InvokeAI takes the file for, and the vectors by encoder ("" for the only)."""
+    """The base that InvokeAI takes the file for, and the vectors by encoder ("" for the only).
+    Those for the only one go into both encoders of SDXL, where their width is an error.
+    """
     data = contents(path)
     if "string_to_token" in data:
         width = next(iter(data["string_to_param"].values())).shape[-1]
@@ -160,4 +162,6 @@ def invokeai(path: Path) -> tuple[str, dict[str, Tensor]]:
         found = {name: data[name] for name in ("clip_l", "clip_g")}
     else:
         found = {"": rows(next(iter(data.values())))}
+    if INVOKE_WIDTHS[width] == SDXL and "" in found:
+        raise RefusedError("the current model has another token dimension")
     return INVOKE_WIDTHS[width], found

@@ -18,7 +18,7 @@ from evoken.models.stable_diffusion_3 import StableDiffusion3
 from evoken.textual_inversion.convert import NAMES, TOOLS, convert, stem_of
 from evoken.textual_inversion.embedding import Word, fitted, load_word, save_word
 from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
-from evoken.textual_inversion.formats import Embedding
+from evoken.textual_inversion.formats import SD3, Embedding
 from tests import tiny
 from tests.words import BASE_OF, embedding, same, save, vectors
 
@@ -31,8 +31,8 @@ def written() -> list[tuple[str, str, int, bool]]:
         for tool, takes in TOOLS.items()
         for base in BASE_OF
         for count in (1, 3)
-        for t5 in (False, True)
-        if BASE_OF[base] in takes and (not t5 or "t5xxl" in takes[BASE_OF[base]])
+        for t5 in (False, True)[: 1 + ("t5xxl" in BASE_OF[base].widths)]
+        if tuple(embedding(base, count, t5).vectors) in takes.get(BASE_OF[base], ())
     ]
 
 
@@ -73,14 +73,16 @@ def test_the_writer_is_that_of_safetensors_where_that_one_is_of_one_mind() -> No
 @pytest.mark.parametrize("base", BASE_OF)
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_base_that_a_tool_does_not_load_is_refused(tool: str, base: str, tmp_path: Path) -> None:
-    if BASE_OF[base] in TOOLS[tool]:
-        convert(embedding(base), tool, tmp_path)
+    word, sets = embedding(base), TOOLS[tool].get(BASE_OF[base], ())
+    if tuple(word.vectors) in sets:
+        convert(word, tool, tmp_path)
         return
-    with pytest.raises(WordError, match=f"all that {re.escape(NAMES[tool])} loads") as error:
-        convert(embedding(base), tool, tmp_path)
+    reason = f"as {NAMES[tool]} loads it; got one with" if sets else f"all that {NAMES[tool]} loads"
+    with pytest.raises(WordError, match=re.escape(reason)) as error:
+        convert(word, tool, tmp_path)
     for other in TOOLS:  # what is advised works
         if re.search(rf"\b{other}\b", error.value.fix):
-            convert(embedding(base), other, tmp_path)
+            convert(word, other, tmp_path)
 
 
 def test_words_of_other_widths_are_written_with_a_caution(tmp_path: Path) -> None:
@@ -95,8 +97,18 @@ def test_words_of_other_widths_are_written_with_a_caution(tmp_path: Path) -> Non
     converted = convert(two, "comfyui", tmp_path)
     converted.write()
     assert set(read_embedding(converted.path).vectors) == {"clip_l", "clip_g"}
-    with pytest.raises(WordError, match="clip_l of width 256"):
-        convert(two, "pt", tmp_path)
+    for tool in ("pt", "diffusers"):
+        with pytest.raises(WordError, match="clip_l of width 256"):
+            convert(two, tool, tmp_path)
+    # One encoder of several, which diffusers would load into the first, if the family into any.
+    flow = Embedding("<cat>", {"clip_g": vectors(256)}, {"architecture": SD3.architecture}, "token")
+    converted = convert(flow, "comfyui", tmp_path)
+    converted.write(force=True)
+    assert set(read_embedding(converted.path).vectors) == {"clip_g"}
+    for name in ("clip_l", "clip_g"):
+        flow = Embedding("<cat>", {name: vectors(256)}, dict(flow.about), "token")
+        with pytest.raises(WordError, match=f"{name} of width 256"):
+            convert(flow, "diffusers", tmp_path)
     with pytest.raises(SettingError, match="diffusers, a1111"):
         convert(word, "photoshop", tmp_path)
 
@@ -131,6 +143,18 @@ def test_a_word_of_several_encoders_is_kept_by_encoder(tmp_path: Path) -> None:
     assert found.widths == {"clip_l": 16, "clip_g": 24} and found.about == {"model": "m"}
     again = load_word(tmp_path / "x.safetensors")
     assert again.placeholder == "<cat>" and torch.equal(again.vectors, row)
+
+
+@pytest.mark.parametrize("encoders", [{"clip_l": 16}, {"clip_g": 16}, {"clip_g": 1280}])
+def test_a_word_of_one_encoder_is_read_as_that_encoder_s(
+    encoders: dict[str, int], tmp_path: Path
+) -> None:
+    (width,) = encoders.values()
+    save_word(tmp_path / "x.safetensors", Word("<cat>", vectors(width), encoders), {"model": "m"})
+    found = read_embedding(tmp_path / "x.safetensors")
+    assert found.widths == encoders and found.placeholder == "<cat>"
+    # As diffusers writes it, where that is enough.
+    assert found.layout == ("encoders" if encoders == {"clip_g": 16} else "token")
 
 
 def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:

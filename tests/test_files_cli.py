@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from evoken.run import Run
 from evoken.textual_inversion.embedding import Word, nearest_words
 from evoken.textual_inversion.embedding_files import read_embedding
 from evoken.textual_inversion.settings import preset
+from tests import ldm, tiny
 from tests.words import embedding, save, vectors
 
 
@@ -41,16 +43,18 @@ def refused(result: Result, *words: str) -> None:
 
 
 @pytest.fixture
-def learned(tiny_folder: Path, photos: Path) -> Callable[[str], Run]:
+def learned(tiny_folder: Path, photos: Path) -> Callable[..., Run]:
     """The folder of a run on a model, with the word's start for a word."""
 
-    def make(name: str) -> Run:
-        spec = ModelSpec(name if name in EMBEDDED else str(tiny_folder / name))
+    def make(name: str, encoders: str = "") -> Run:
+        path = name if name in EMBEDDED else str(tiny_folder / name)
+        spec = ModelSpec(path, encoders=encoders)
         model = load_model(spec)
         settings = preset("default", placeholder="<disc>")
         clip = default_clip(name) if name in EMBEDDED else str(tiny_folder / "clip")
         run = Run.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
-        run.save_word(model.embed("dog"), model)
+        known = {"best_generation": 0, "best_validation": 1.0, "calls": 0}
+        run.save_word(SimpleNamespace(model=model, vectors=model.embed("dog"), **known))
         return run
 
     return make
@@ -161,6 +165,49 @@ def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
     assert result.exit_code == 0, result.output
     assert ("no nearest words" if name == "stickers" else "Give --model") in result.output
     refused(evoken("inspect", "x.safetensors", "--model", "stickers"), "width 256 for stickers")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoders"),
+    [("xl", "clip_l"), ("xl", "clip_g"), ("flux", "t5xxl"), ("stickers-flow", "clip_g"),
+     ("flow", "clip_l,clip_g")],
+)  # fmt: skip
+def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
+    learned: Callable[..., Run], name: str, encoders: str
+) -> None:
+    run = learned(name, encoders)
+    for given in ((), ("--model", run.spec.name)):
+        result = evoken("inspect", "run", *given)
+        assert result.exit_code == 0 and "1: dog 1.00" in result.output, result.output
+        for encoder in encoders.split(","):
+            assert f"\n{encoder:12} 1 x " in result.output
+    result = evoken("inspect", "run", "--model", "stickers")
+    other = encoders.split(",")[-1]
+    refused(result, "width 256 for stickers" if other == "clip_l" else f"of clip_l; got '{other}'")
+
+
+def test_inspect_takes_a_single_file(learned: Callable[..., Run], tiny_folder: Path) -> None:
+    learned("xl", "clip_g")
+    file = ldm.save(tiny.xl_pipeline(), Path("one.safetensors"))
+    given = ("inspect", "run", "--model", file, "--model-config", tiny_folder / "xl")
+    result = evoken(*given)
+    assert result.exit_code == 0 and "1: dog 1.00" in result.output, result.output
+
+
+def test_words_of_some_encoders_are_named_as_such() -> None:
+    header = {"modelspec.architecture": "stable-diffusion-xl-v1-base/textual-inversion"}
+    for name, width in (("clip_l", 768), ("clip_g", 1280)):
+        Path("x.safetensors").write_bytes(save({"<a>": vectors(width)}, header))
+        alone = f"Stable Diffusion XL ({name} alone)"
+        assert f"for          {alone}\n" in evoken("inspect", "x.safetensors").output
+        for tool in ("a1111", "forge", "invokeai"):
+            refused(evoken("convert", "x.safetensors", "--to", tool), "with clip_l + clip_g",
+                    f"got one with {name}.", "comfyui", "--encoders clip_l,clip_g")  # fmt: skip
+        refused(evoken("convert", "x.safetensors", "--to", "pt"), alone, "comfyui")
+        assert not Path("embeddings").exists()
+        result = evoken("convert", "x.safetensors", "--to", "comfyui", "--output", name)
+        assert result.exit_code == 0 and f"for {alone}: {name}/" in result.output
+        assert f"Note: ComfyUI reads the word with {name} alone" in result.output
 
 
 def test_inspect_refuses_what_is_no_word() -> None:

@@ -114,8 +114,19 @@ def test_every_layout_is_in_the_battery_and_facts_are_kept(tmp_path: Path) -> No
         (("clip_l",), {"modelspec.architecture": "flux-1-dev/textual-inversion"}, (FLUX,)),
         (("clip_l", "clip_g", "t5xxl"), {}, (SD3,)),
         (("clip_l", "t5xxl"), {}, (FLUX,)),
-        (("clip_g",), {}, ()),
-        (("t5xxl",), {}, ()),
+        # Some of a base's encoders: it is the base that the file names, or each that has them.
+        (("clip_l",), {"modelspec.architecture": "stable-diffusion-xl-v1-base/x"}, (SDXL,)),
+        (("clip_g",), {"modelspec.architecture": "stable-diffusion-xl-v1-base"}, (SDXL,)),
+        (("clip_g",), {"modelspec.architecture": "stable-diffusion-3-m"}, (SD3,)),
+        (("clip_l", "t5xxl"), {"modelspec.architecture": "stable-diffusion-3-m"}, (SD3,)),
+        (("t5xxl",), {"modelspec.architecture": "flux-1-dev"}, (FLUX,)),
+        (("clip_g",), {}, (SDXL, SD3)),
+        (("clip_g", "t5xxl"), {}, (SD3,)),
+        (("t5xxl",), {}, (SD3, FLUX)),
+        # Encoders that the named base has not.
+        (("clip_h",), {"modelspec.architecture": "stable-diffusion-xl-v1-base"}, (SD2,)),
+        (("t5xxl",), {"modelspec.architecture": "stable-diffusion-v1"}, (SD3, FLUX)),
+        (("clip_l", "clip_h"), {"modelspec.architecture": "stable-diffusion-v1"}, ()),
     ],
 )
 def test_the_base_is_told_by_widths_and_by_what_the_file_names(

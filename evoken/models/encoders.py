@@ -36,7 +36,7 @@ class TextEncoders:
         names = [n.strip() for n in asked.split(",")] if asked else list(default)
         if unknown := [n for n in names if n not in encoders]:
             raise SettingError(f"encoders of {', '.join(encoders)}", repr(", ".join(unknown)),
-                               "Change --encoders.")  # fmt: skip
+                               "Change --encoders or --model.")  # fmt: skip
         self.carriers = tuple(n for n in encoders if n in names)
 
     @property

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from evoken import __version__
@@ -12,23 +13,37 @@ from evoken.checks import one_of
 from evoken.errors import RunError, WordError
 from evoken.files import write_bytes
 from evoken.textual_inversion.embedding_files import WORD_FILE, pt_bytes, safetensors_bytes
-from evoken.textual_inversion.formats import FLUX, SD1, SD2, SD3, SDXL, Base, Embedding
+from evoken.textual_inversion.formats import (
+    FLUX,
+    SD1,
+    SD2,
+    SD3,
+    SDXL,
+    Base,
+    Embedding,
+    told_by_width,
+)
 
-Takes = dict[Base, tuple[str, ...]]  # the bases whose words a program loads, for which encoders
+# The bases whose words a program loads, and the encoders that a file may have vectors for.
+Takes = dict[Base, tuple[tuple[str, ...], ...]]
 
-# Vectors that a program does not know are left out only where it fails on them.
-ONE: Takes = {SD1: ("clip_l",), SD2: ("clip_h",)}
-XL: Takes = {SDXL: ("clip_l", "clip_g")}
-SD3_WHOLE: Takes = {SD3: ("clip_l", "clip_g", "t5xxl")}
-FLUX_WHOLE: Takes = {FLUX: ("clip_l", "t5xxl")}
+
+def _any_of(base: Base) -> Takes:
+    counts = range(1, len(base.widths) + 1)
+    return {base: tuple(names for n in counts for names in combinations(base.widths, n))}
+
+
+ONE: Takes = {SD1: (("clip_l",),), SD2: (("clip_h",),)}
+XL: Takes = {SDXL: (("clip_l", "clip_g"),)}
 TOOLS: dict[str, Takes] = {
-    "diffusers": ONE | XL | FLUX_WHOLE,
-    "a1111": ONE | XL | SD3_WHOLE,
-    "forge": ONE | XL | {FLUX: ("clip_l",)},
-    "comfyui": ONE | XL | SD3_WHOLE | FLUX_WHOLE,
+    "diffusers": ONE | _any_of(SDXL) | _any_of(FLUX),
+    "a1111": ONE | XL | {SD3: (("clip_l", "clip_g"), ("clip_l", "clip_g", "t5xxl"))},
+    "forge": ONE | XL | {SD3: (("clip_l",), ("clip_g",)), FLUX: (("clip_l",),)},
+    "comfyui": ONE | _any_of(SDXL) | _any_of(SD3) | _any_of(FLUX),
     "invokeai": ONE | XL,
     "pt": ONE,
 }
+NO_T5 = ("a1111", "forge")  # know no words in T5; Forge fails on a file with one
 NAMES = {
     "diffusers": "diffusers", "a1111": "A1111", "forge": "Forge", "comfyui": "ComfyUI",
     "invokeai": "InvokeAI", "pt": "A1111's .pt layout",
@@ -43,7 +58,8 @@ class Converted:
         path: where it belongs; in most programs its stem is the trigger.
         content: the same for the same word.
         usage: what to do with it there.
-        caution: why it may not be loaded there; "" where it is.
+        caution: why it may not be loaded there, or which text encoders do without it; "" where all
+            of them read it.
     """
 
     path: Path
@@ -72,56 +88,87 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
 
     Raises:
         SettingError: no such tool.
-        WordError: the tool loads no words for this base.
+        WordError: the tool loads no words for this base, or none for these of its text encoders.
     """
     one_of("tool", tool, tuple(TOOLS))
-    base = next(iter(embedding.bases), None)
-    vectors = {name: embedding.vectors[name] for name in encoders_for(embedding, tool)}
-    if not vectors:
-        raise _not_loaded(embedding, tool)
+    base, names = taken(embedding, tool)
+    if not names:
+        raise _not_taken(embedding, tool)
+    vectors = {name: embedding.vectors[name] for name in names}
     stem = stem_of(embedding.placeholder)
-    caution = "" if base or tool == "diffusers" else _caution(embedding, tool)
+    caution = _left_out(tool, base, names) if base else _no_model(embedding, tool)
     if tool == "pt":
         usage = USAGE["a1111"].format(stem=stem)
         return Converted(folder / f"{stem}.pt", _pt(embedding), usage, caution)
-    if base in (SDXL, SD3, FLUX) or len(vectors) > 1:
+    if base in (SDXL, SD3, FLUX) or not told_by_width(embedding.widths):
         tensors = _by_encoder(vectors)
     else:
         tensors = _alone(embedding.placeholder, next(iter(vectors.values())), tool)
     content = safetensors_bytes(tensors, _header(embedding, base))
     if tool == "diffusers":
         path = folder / WORD_FILE
-        return Converted(path, content, diffusers_usage(path, embedding.placeholder, base, tensors))
+        usage = diffusers_usage(path, embedding.placeholder, base, tensors)
+        return Converted(path, content, usage, caution)
     usage = USAGE[tool].format(stem=stem)
     return Converted(folder / f"{stem}.safetensors", content, usage, caution)
 
 
-def _caution(embedding: Embedding, tool: str) -> str:
+def taken(embedding: Embedding, tool: str) -> tuple[Base | None, tuple[str, ...]]:
+    """The base that a tool loads the word for, and the text encoders whose vectors it takes; no
+    encoders if it loads no such words.
+
+    A word of other widths than any base's is written in the layout of a known one: it is for models
+    that a tool may have one day, and shows the format (see ``Converted.caution``). diffusers has
+    such models today, but loads words from a folder only where they have a single text encoder.
+    """
+    if not embedding.bases:
+        alone = told_by_width(embedding.widths)
+        written = {"pt": alone, "diffusers": alone and "architecture" not in embedding.about}
+        return None, tuple(embedding.vectors) if written.get(tool, True) else ()
+    names = tuple(n for n in embedding.vectors if n != "t5xxl" or tool != "forge")
+    base = next((b for b in embedding.bases if names in TOOLS[tool].get(b, ())), None)
+    return base, names if base else ()
+
+
+def _no_model(embedding: Embedding, tool: str) -> str:
+    if tool == "diffusers":
+        return ""
     widths = ", ".join(f"{name} {width}" for name, width in embedding.widths.items())
     known = ", ".join(base.name for base in TOOLS[tool])
     return f"Note: {NAMES[tool]} loads words for {known}; it has no model of this width ({widths})."
 
 
-def encoders_for(embedding: Embedding, tool: str) -> list[str]:
-    """The text encoders whose vectors a tool takes; none if it loads no words for this base.
+def _left_out(tool: str, base: Base, names: tuple[str, ...]) -> str:
+    """What becomes of the word in the base's other text encoders; "" if there are none."""
+    heard = [n for n in names if n != "t5xxl" or tool not in NO_T5]
+    others = " and ".join(n for n in base.widths if n not in heard)
+    if not others:
+        return ""
+    fate = f"for {others} its name is plain text"
+    if tool == "comfyui":
+        fate = f"it leaves the word out for {others}, with a warning"
+    elif tool == "diffusers":
+        free, bound = ("prompt_2", "prompt") if "clip_l" in names else ("prompt", "prompt_2")
+        fate += f", so give the pipeline a {bound} with the word and a {free} without it"
+    return f"Note: {NAMES[tool]} reads the word with {' and '.join(heard)} alone; {fate}."
 
-    A word of other widths than any base's is written in the layout of a known one: it is for models
-    that a tool may have one day, and shows the format (see ``Converted.caution``).
-    """
-    if not embedding.bases:
-        written = len(embedding.vectors) == 1 or tool not in ("diffusers", "pt")
-        return list(embedding.vectors) if written else []
-    return [n for n in TOOLS[tool].get(embedding.bases[0], ()) if n in embedding.vectors]
 
-
-def _not_loaded(embedding: Embedding, tool: str) -> WordError:
+def _not_taken(embedding: Embedding, tool: str) -> WordError:
+    others = ", ".join(t for t in TOOLS if taken(embedding, t)[1])
+    fix = f"Use --to with one of {others}" if others else "Use it with 'evoken generate'"
+    if base := next((b for b in embedding.bases if b in TOOLS[tool]), None):
+        sets = TOOLS[tool][base]
+        return WordError(
+            f"a word for {base.name} with {' or '.join(map(' + '.join, sets))}, "
+            f"as {NAMES[tool]} loads it",
+            f"one with {' + '.join(embedding.vectors)}",
+            f"{fix}, or learn one with --encoders {','.join(sets[0])}.",
+        )
     widths = ", ".join(f"{name} of width {width}" for name, width in embedding.widths.items())
-    got = embedding.bases[0].name if embedding.bases else f"another model ({widths})"
-    others = ", ".join(t for t in TOOLS if encoders_for(embedding, t))
     return WordError(
         f"a word for {', '.join(b.name for b in TOOLS[tool])}, all that {NAMES[tool]} loads",
-        f"one for {got}",
-        f"Use --to with one of {others}." if others else "Use it with 'evoken generate'.",
+        f"one for {embedding.purpose or f'another model ({widths})'}",
+        f"{fix}.",
     )
 
 
@@ -207,7 +254,8 @@ def diffusers_usage(
                 f"pipe.load_textual_inversion(word[{key!r}], token={placeholder!r}, "
                 f"text_encoder=pipe.text_encoder{part}, tokenizer=pipe.tokenizer{part})"
             )
-    pooled = "text_encoder_2.text_model" if base is SDXL else "text_encoder"
-    tokenizer = "tokenizer_2" if base is SDXL else "tokenizer"
-    lines.append(f"pipe.{pooled}.eos_token_id = pipe.{tokenizer}.eos_token_id")
+    if base is SDXL and "clip_g" in tensors:
+        lines.append("pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id")
+    if base is FLUX and "clip_l" in tensors:
+        lines.append("pipe.text_encoder.eos_token_id = pipe.tokenizer.eos_token_id")
     return "\n".join(lines)

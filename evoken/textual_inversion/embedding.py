@@ -14,7 +14,7 @@ from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
 from evoken.textual_inversion.embedding_files import WORD_FILE as WORD_FILE
 from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
-from evoken.textual_inversion.formats import Embedding
+from evoken.textual_inversion.formats import Embedding, told_by_width
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Word:
 
 
 def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
-    """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders, as
-    float32, with ``about`` in the file's header.
+    """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders or one
+    that the width does not tell, as float32, with ``about`` in the file's header.
     """
     tensors = {word.placeholder: word.vectors}
-    if len(word.encoders) > 1:
+    if not told_by_width(word.encoders):
         tensors = split(word)
         about = about | {"placeholder": word.placeholder}
     header = {"evoken": json.dumps(about, sort_keys=True)}

@@ -43,7 +43,8 @@ class Base:
     Attributes:
         name: as people call it.
         architecture: the start of its name in the ModelSpec standard.
-        widths: of the token embeddings of its text encoders. A word may do without t5xxl.
+        widths: of the token embeddings of its text encoders. A word with vectors for all of them
+            but t5xxl is a whole one.
     """
 
     name: str
@@ -84,12 +85,26 @@ class Embedding:
 
     @property
     def bases(self) -> tuple[Base, ...]:
-        """The kinds of model that the word can be for: where the widths fit several, the one that
-        the file names, or the likeliest first.
+        """The kinds of model that the word can be for: the one that the file names, if the vectors
+        fit text encoders of it; else those whose encoders it has all; else those that have all of
+        its encoders; the likeliest first.
         """
-        found = tuple(base for base in BASES if _fits(self.widths, base))
         named = self.about.get("architecture", "")
-        return tuple(b for b in found if named.startswith(b.architecture)) or found
+        found = tuple(base for base in BASES if self.widths.items() <= base.widths.items())
+        whole = tuple(base for base in found if self._is_whole(base))
+        return tuple(b for b in found if named.startswith(b.architecture)) or whole or found
+
+    @property
+    def purpose(self) -> str:
+        """The bases as people call them, and the word's text encoders where it is no whole word;
+        "" without a base.
+        """
+        names = " or ".join(base.name for base in self.bases)
+        whole = all(self._is_whole(base) for base in self.bases)
+        return names if whole else f"{names} ({' + '.join(self.vectors)} alone)"
+
+    def _is_whole(self, base: Base) -> bool:
+        return set(base.widths) - set(self.vectors) <= {"t5xxl"}
 
     def side_by_side(self) -> Vectors:
         """The vectors of all text encoders in one row: vector x sum of the widths.
@@ -104,11 +119,6 @@ class Embedding:
         return torch.cat(list(self.vectors.values()), 1)
 
 
-def _fits(widths: Mapping[str, int], base: Base) -> bool:
-    needed = {name for name in base.widths if name != "t5xxl"}
-    return needed <= set(widths) and all(base.widths.get(n) == w for n, w in widths.items())
-
-
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())
 
@@ -117,6 +127,11 @@ def encoder_of_width(width: int) -> str:
     """The text encoder that a word of a single one is for."""
     known = {1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}
     return known.get(width, "clip_l")
+
+
+def told_by_width(widths: Mapping[str, int]) -> bool:
+    """Whether a file with these vectors need not name their text encoder."""
+    return len(widths) <= 1 and all(encoder_of_width(w) == n for n, w in widths.items())
 
 
 def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding:
