@@ -33,8 +33,9 @@ def convert(
 ) -> None:
     """Write a word as the file that another program loads."""
     with errors():
-        from evoken.textual_inversion.convert import convert, stem_of
+        from evoken.textual_inversion.convert import convert
         from evoken.textual_inversion.embedding_files import read_embedding
+        from evoken.textual_inversion.header import stem_of
 
         embedding = read_embedding(path)
         folder = output or Path("embeddings") / stem_of(embedding.placeholder)

@@ -7,12 +7,17 @@ from shlex import quote
 
 from evoken.files import write_text
 from evoken.models.embedded import EMBEDDED
+from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.run import Run
-from evoken.textual_inversion.embedding_files import read_embedding
+from evoken.textual_inversion.convert import diffusers_usage, taken
+from evoken.textual_inversion.embedding_files import WORD_FILE, read_embedding
+from evoken.textual_inversion.formats import FLUX, SDXL, Base
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
+
+PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 
 
 def write_report(run: Run) -> Path:
@@ -87,7 +92,7 @@ def _curve(settings: LearnSettings, records: list[Record]) -> str:
 
 def _usage(run: Run) -> str:
     text = f"<pre>{escape(cli_usage(run))}</pre>"
-    if usage := diffusers_usage(run, run.settings.placeholder):
+    if usage := diffusers_code(run):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
     other = f"evoken convert {quote(str(run.path))} --to comfyui"
     return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
@@ -103,21 +108,27 @@ def _example(settings: LearnSettings) -> str:
     return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
 
 
-def diffusers_usage(run: Run, word: str) -> str:
-    """How to use the word with diffusers; "" for a word that it does not load from a folder: of
-    several text encoders, or of a family whose header names it (see ``Model.architecture``).
+def diffusers_code(run: Run) -> str:
+    """How to use the word with diffusers; "" for a word that it does not load, as those of Stable
+    Diffusion 3.
     """
-    embedding = read_embedding(run.path)
-    if len(embedding.vectors) > 1 or embedding.about.get("architecture"):
+    embedding, path = read_embedding(run.path), run.path / WORD_FILE
+    base, names = taken(embedding, "diffusers")
+    if not names:
         return ""
-    name, imports = repr(run.spec.name), "from diffusers import StableDiffusionPipeline\n"
-    if run.spec.name in EMBEDDED:
-        imports += "from evoken.models.embedded import STICKERS\n"
-        name = f"STICKERS / {name}"
+    kind, model = PIPELINES.get(base, "StableDiffusionPipeline"), run.spec.name
+    source = (
+        f"from_single_file({model!r})" if Path(model).is_file() else f"from_pretrained({model!r})"
+    )
+    imports = f"from diffusers import {kind}"
+    if model in EMBEDDED:
+        imports += "\nfrom evoken.models.embedded import STICKERS"
+        source = f"from_pretrained(STICKERS / {model!r})"
+    alone = embedding.layout == "token"
+    keys = {name: embedding.placeholder if alone else name for name in names}
     return (
-        f"{imports}\n"
-        f"pipe = StableDiffusionPipeline.from_pretrained({name})\n"
-        f"pipe.load_textual_inversion({str(run.path)!r})\n"
+        f"{imports}\n\npipe = {kind}.{source}\n"
+        f"{diffusers_usage(path, embedding.placeholder, base, keys)}\n"
         f'pipe("{_example(run.settings)}").images[0].save("picture.png")'
     )
 
@@ -130,14 +141,14 @@ def _duration(seconds: float) -> str:
 def write_card(run: Run) -> None:
     """Write ``README.md``, the model card."""
     settings, records = run.settings, run.records()
-    model, usage = run.spec.name, diffusers_usage(run, settings.placeholder)
+    model, usage = run.spec.name, diffusers_code(run)
     code = f"\n```python\n{usage}\n```\n" if usage else ""
+    base = f"\nbase_model: {model}" if is_hub_id(model) else ""
     text = f"""---
 tags:
 - text-to-image
 - textual-inversion
-- diffusers
-base_model: {model}
+- diffusers{base}
 ---
 # {settings.placeholder}
 

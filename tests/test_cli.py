@@ -22,7 +22,10 @@ from evoken import workflow
 from evoken.cli import app
 from evoken.cli_common import load_word_and_spec, spec_of
 from evoken.models.stable_diffusion import StableDiffusion
+from evoken.report import write_card
 from evoken.run import Run, held
+from evoken.textual_inversion.embedding import Word, save_word
+from evoken.textual_inversion.formats import FLUX, SD3, SDXL, Base
 from tests.conftest import make_photos
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
@@ -138,6 +141,44 @@ def test_the_cards_code_works_as_it_stands(done: Path) -> None:
     exec(code, {})
     with Image.open("picture.png") as picture:
         assert picture.size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("base", "encoders", "lines"),
+    [
+        (
+            SDXL,
+            ("clip_l", "clip_g"),
+            ("StableDiffusionXLPipeline", "word['clip_l']", "word['clip_g']"),
+        ),
+        (FLUX, ("clip_l", "t5xxl"), ("FluxPipeline", "word['t5xxl']")),
+        (FLUX, ("clip_l",), ("FluxPipeline", "word['<disc>']")),
+        (SD3, ("clip_l", "clip_g"), ()),
+    ],
+)
+def test_the_card_says_how_each_family_loads_the_word(
+    done: Path, base: Base, encoders: tuple[str, ...], lines: tuple[str, ...]
+) -> None:
+    widths = {name: base.widths[name] for name in encoders}
+    word = Word("<disc>", torch.randn(1, sum(widths.values())), widths)
+    save_word(done / "learned_embeds.safetensors", word, {"architecture": base.architecture})
+    config = json.loads((done / "config.json").read_text())
+    config["model"]["name"] = "some/model"
+    (done / "config.json").write_text(json.dumps(config))
+    write_card(Run.open(done))
+    card = (done / "README.md").read_text()
+    assert "base_model: some/model" in card
+    assert ("```python" in card) == bool(lines)
+    for line in lines:
+        assert line in card
+
+
+def test_a_word_s_file_says_what_it_is_for(done: Path) -> None:
+    with safe_open(done / "learned_embeds.safetensors", "pt") as word:
+        header = word.metadata()
+    assert header["modelspec.trigger_phrase"] == "<disc>"
+    assert header["base_model"] == Run.open(done).spec.name
+    assert "base_model" not in (done / "README.md").read_text()  # a folder is no repository
 
 
 def test_resume_takes_nothing_that_it_would_pass_over(done: Path) -> None:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from evoken.errors import RunError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.textual_inversion.convert import NAMES, TOOLS, convert, stem_of
+from evoken.textual_inversion.convert import NAMES, TOOLS, convert
 from evoken.textual_inversion.embedding import Word, fitted, load_word, save_word
 from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
 from evoken.textual_inversion.formats import SD3, Embedding
+from evoken.textual_inversion.header import stem_of
 from tests import tiny
 from tests.words import BASE_OF, embedding, same, save, vectors
 

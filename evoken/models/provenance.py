@@ -34,6 +34,11 @@ def weights_hash(model: str) -> str:
     return digest.hexdigest() if files else ""
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model's name is that of a repository of the hub."""
+    return model.count("/") == 1 and not Path(model).expanduser().exists()
+
+
 def _files(model: str) -> list[Path]:
     """A single file, or the safetensors of the denoiser of a pipeline's folder or hub id."""
     path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()

@@ -1,13 +1,10 @@
 """A learned word as the file that another program reads."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from evoken import __version__
 from evoken.arrays import Vectors
 from evoken.checks import one_of
 from evoken.errors import RunError, WordError
@@ -23,6 +20,7 @@ from evoken.textual_inversion.formats import (
     Embedding,
     told_by_width,
 )
+from evoken.textual_inversion.header import header, stem_of
 
 # The bases whose words a program loads, and the encoders that a file may have vectors for.
 Takes = dict[Base, tuple[tuple[str, ...], ...]]
@@ -104,10 +102,11 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
         tensors = _by_encoder(vectors)
     else:
         tensors = _alone(embedding.placeholder, next(iter(vectors.values())), tool)
-    content = safetensors_bytes(tensors, _header(embedding, base))
+    content = safetensors_bytes(tensors, header(embedding, base))
     if tool == "diffusers":
         path = folder / WORD_FILE
-        usage = diffusers_usage(path, embedding.placeholder, base, tensors)
+        keys = {name: name for name in tensors}
+        usage = diffusers_usage(path, embedding.placeholder, base, keys)
         return Converted(path, content, usage, caution)
     usage = USAGE[tool].format(stem=stem)
     return Converted(folder / f"{stem}.safetensors", content, usage, caution)
@@ -172,11 +171,6 @@ def _not_taken(embedding: Embedding, tool: str) -> WordError:
     )
 
 
-def stem_of(placeholder: str) -> str:
-    """A file name that every program can use as the trigger: ComfyUI cuts names at < and [."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", placeholder)[:100].strip("-.") or "word"
-
-
 def _alone(placeholder: str, vectors: Vectors, tool: str) -> dict[str, Vectors]:
     """The file's single entry: of more, A1111 and diffusers refuse the file. InvokeAI looks at the
     first axis of the vectors, except under the key emb_params.
@@ -191,38 +185,15 @@ def _by_encoder(vectors: Mapping[str, Vectors]) -> dict[str, Vectors]:
     return dict(vectors) | ({"t5": vectors["t5xxl"]} if "t5xxl" in vectors else {})
 
 
-def _header(embedding: Embedding, base: Base | None) -> dict[str, str]:
-    """Provenance: the ModelSpec entries that sd-scripts writes for a word, and ours."""
-    stem = stem_of(embedding.placeholder)
-    about = dict(embedding.about) | {"placeholder": embedding.placeholder}
-    header = {
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.implementation": "diffusers",
-        "modelspec.implementation_version": f"evoken/{__version__}",
-        "modelspec.title": stem,
-        "modelspec.trigger_phrase": embedding.placeholder,
-        "modelspec.usage_hint": f"In A1111 and Forge write {stem}, in ComfyUI embedding:{stem}, in "
-        f"InvokeAI <{stem}>, in diffusers {embedding.placeholder}; the file's name counts.",
-        "evoken": json.dumps(about, sort_keys=True),
-    }
-    if base is not None:
-        named = about.get("architecture", "")
-        exact = named if named.startswith(base.architecture) else base.architecture
-        header["modelspec.architecture"] = f"{exact}/textual-inversion"
-    if "model" in about:
-        header["base_model"] = about["model"]
-    return header
-
-
 def _pt(embedding: Embedding) -> bytes:
-    (vectors,) = embedding.vectors.values()
+    (vectors,), calls = embedding.vectors.values(), embedding.about.get("calls", "")
     return pt_bytes(
         {
             # The id of * in CLIP's vocabulary; InvokeAI looks for it.
             "string_to_token": {"*": 265},
             "string_to_param": {"*": vectors},
             "name": embedding.placeholder,
-            "step": None,
+            "step": int(calls) if calls.isdigit() else None,
             "sd_checkpoint": None,
             "sd_checkpoint_name": embedding.about.get("model"),
         }
@@ -238,9 +209,13 @@ USAGE = {
 
 
 def diffusers_usage(
-    path: Path, placeholder: str, base: Base | None, tensors: Mapping[str, Vectors]
+    path: Path, placeholder: str, base: Base | None, keys: Mapping[str, str]
 ) -> str:
     """Python that loads the word into ``pipe``: where there are several text encoders, one by one.
+
+    Args:
+        path: of the file.
+        keys: where in it the vectors for each text encoder are.
 
     A CLIP config that gives 2 for the end of text, as those of the hub do, makes its encoder read
     the pooled prompt at the largest id, which an added token now has. So the true id is set.
@@ -248,14 +223,14 @@ def diffusers_usage(
     if base not in (SDXL, FLUX):
         return f"pipe.load_textual_inversion({str(path.parent)!r})"
     lines = ["from safetensors.torch import load_file", f"word = load_file({str(path)!r})"]
-    for part, key in (("", "clip_l"), ("_2", "clip_g" if base is SDXL else "t5")):
-        if key in tensors:
+    for part, name in (("", "clip_l"), ("_2", "clip_g" if base is SDXL else "t5xxl")):
+        if name in keys:
             lines.append(
-                f"pipe.load_textual_inversion(word[{key!r}], token={placeholder!r}, "
+                f"pipe.load_textual_inversion(word[{keys[name]!r}], token={placeholder!r}, "
                 f"text_encoder=pipe.text_encoder{part}, tokenizer=pipe.tokenizer{part})"
             )
-    if base is SDXL and "clip_g" in tensors:
+    if base is SDXL and "clip_g" in keys:
         lines.append("pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id")
-    if base is FLUX and "clip_l" in tensors:
+    if base is FLUX and "clip_l" in keys:
         lines.append("pipe.text_encoder.eos_token_id = pipe.tokenizer.eos_token_id")
     return "\n".join(lines)

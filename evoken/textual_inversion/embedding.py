@@ -1,6 +1,5 @@
 """A learned word, and its file in a run folder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from evoken.models.base import Model, Vocabulary
 from evoken.textual_inversion.embedding_files import WORD_FILE as WORD_FILE
 from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
 from evoken.textual_inversion.formats import Embedding, told_by_width
+from evoken.textual_inversion.header import header
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,11 @@ def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
     """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders or one
     that the width does not tell, as float32, with ``about`` in the file's header.
     """
-    tensors = {word.placeholder: word.vectors}
-    if not told_by_width(word.encoders):
-        tensors = split(word)
-        about = about | {"placeholder": word.placeholder}
-    header = {"evoken": json.dumps(about, sort_keys=True)}
-    write_bytes(path, safetensors_bytes(tensors, header))
+    parts = split(word) if word.encoders else {}
+    embedding = Embedding(word.placeholder, parts, about, "encoders")
+    base = next(iter(embedding.bases), None) if parts else None
+    tensors = {word.placeholder: word.vectors} if told_by_width(word.encoders) else parts
+    write_bytes(path, safetensors_bytes(tensors, header(embedding, base)))
 
 
 def load_word(path: Path) -> Word:
