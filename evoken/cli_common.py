@@ -29,7 +29,10 @@ ModelName = Annotated[
 ]
 ModelConfig = Annotated[
     str,
-    typer.Option(help="For a single file: a folder or hub id of a pipeline of the same kind."),
+    typer.Option(
+        help="For a single file: a folder or hub id of a pipeline of the same kind, "
+        "which also gives what the file lacks."
+    ),
 ]
 Encoders = Annotated[
     str,

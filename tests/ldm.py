@@ -70,6 +70,14 @@ def vae_tensor(name: str, value: Tensor, blocks: int) -> tuple[str, Tensor]:
     return renamed(name, VAE), value
 
 
+def vae(model: Any, start: str) -> dict[str, Tensor]:
+    """The autoencoder; ``start`` is what its names begin with."""
+    blocks = len(model.config.block_out_channels)
+    state = model.state_dict().items()
+    found = (vae_tensor(name, value, blocks) for name, value in state)
+    return {f"{start}{name}": value for name, value in found}
+
+
 def openclip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of OpenCLIP: attention's projections are one matrix, the last one stands on its side."""
     found = {}
@@ -106,14 +114,11 @@ def texts(pipe: Any) -> dict[str, Tensor]:
 
 def save(pipe: Any, file: Path) -> Path:
     """Write the file; returns it."""
-    layers, blocks = pipe.unet.config.layers_per_block, len(pipe.vae.config.block_out_channels)
+    layers = pipe.unet.config.layers_per_block
     found = {
         f"model.diffusion_model.{unet_name(name, layers)}": value
         for name, value in pipe.unet.state_dict().items()
     }
-    for name, value in pipe.vae.state_dict().items():
-        ldm, changed = vae_tensor(name, value, blocks)
-        found[f"first_stage_model.{ldm}"] = changed
-    found |= texts(pipe)
+    found |= vae(pipe.vae, "first_stage_model.") | texts(pipe)
     save_file({name: value.contiguous() for name, value in found.items()}, file)
     return file

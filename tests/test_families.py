@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from evoken.cli import app
 from evoken.run import Run
-from tests import ldm, tiny
+from tests import ldm, mmdit, tiny
 from tests.conftest import make_photos
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80")
@@ -90,12 +90,16 @@ def test_a_word_of_flux_is_measured_and_edits(tiny_folder: Path) -> None:
     assert [calls[1] - calls[0], calls[2] - calls[1]] == [3, 3]
 
 
-def test_a_single_file_draws_as_its_folder(tiny_folder: Path) -> None:
-    file = ldm.save(tiny.pipeline(), Path("one.safetensors"))
-    done("generate", "a cat", "--model", file, "--model-config", tiny_folder / "model", *FEW)
-    done("generate", "a cat", "--model", tiny_folder / "model", *FEW, "--output", "folder")
-    one, other = (Path(p) / "a-cat-0-00.png" for p in ("pictures", "folder"))
-    assert one.read_bytes() == other.read_bytes()
+@pytest.mark.parametrize("family", ["model", "flow"])
+def test_a_single_file_draws_as_its_folder(family: str, tiny_folder: Path) -> None:
+    """Whole, and with no more than the denoiser."""
+    one, folder = Path("one.safetensors"), tiny_folder / family
+    whole = family == "model"
+    file = ldm.save(tiny.pipeline(), one) if whole else mmdit.save(tiny.flow_pipeline(), one)
+    done("generate", "a cat", "--model", file, "--model-config", folder, *FEW)
+    done("generate", "a cat", "--model", folder, *FEW, "--output", "folder")
+    found, expected = (Path(p) / "a-cat-0-00.png" for p in ("pictures", "folder"))
+    assert found.read_bytes() == expected.read_bytes()
 
 
 @pytest.mark.parametrize(

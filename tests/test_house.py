@@ -32,6 +32,7 @@ LAYERS = (
         "evoken.models.sdxl",
         "evoken.models.stable_diffusion_3",
         "evoken.models.flux",
+        "evoken.models.single_file",
     ),
     ("evoken.models.loading",),
     ("evoken.models.embedded",),

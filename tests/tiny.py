@@ -150,8 +150,12 @@ def pipeline(prediction: str = "epsilon") -> StableDiffusionPipeline:
     )
 
 
-def flow_pipeline(with_t5: bool = False, shift: float = 3.0) -> StableDiffusion3Pipeline:
-    """A pipeline of the classes of Stable Diffusion 3, with two text encoders that differ."""
+def flow_pipeline(
+    with_t5: bool = False, shift: float = 3.0, dual: tuple[int, ...] = ()
+) -> StableDiffusion3Pipeline:
+    """A pipeline of the classes of Stable Diffusion 3, with two text encoders that differ; 3.5 has
+    a second attention in the layers ``dual``.
+    """
     words = tokenizer()
     config = clip(words).config.text_config
     torch.manual_seed(2)
@@ -171,6 +175,7 @@ def flow_pipeline(with_t5: bool = False, shift: float = 3.0) -> StableDiffusion3
         pooled_projection_dim=2 * WIDTH,
         pos_embed_max_size=8,
         qk_norm="rms_norm",
+        dual_attention_layers=dual,
     )
     third, third_words = t5(40) if with_t5 else (None, None)
     return StableDiffusion3Pipeline(

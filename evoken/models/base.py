@@ -28,7 +28,8 @@ class ModelSpec:
         encoders: the text encoders that a word lives in, by name and with commas between them; ""
             means the family's own choice. A model's spec names them.
         config: of a single-file checkpoint, the folder or hub id of a pipeline of the same kind,
-            whose configuration it is read with; "" means to guess it from the file.
+            whose configuration it is read with, and which gives the parts that it lacks; "" means
+            to guess it from the file, which then has to be whole.
         runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch, with
             "torch-int8" on int8 weights, too.
     """

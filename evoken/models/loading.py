@@ -1,6 +1,6 @@
 """Any model, from a pipeline's folder, a hub id, or a single-file checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,16 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import is_accelerate_available
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import SafetensorError
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
 from evoken.models.flux import Flux
 from evoken.models.memory import out_of_memory
 from evoken.models.sdxl import StableDiffusionXL
+from evoken.models.single_file import check_complete, held_and_lacking, single_file_config
 from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.stable_diffusion_3 import StableDiffusion3
 
@@ -34,8 +34,8 @@ FAMILIES: dict[str, tuple[type[DiffusionPipeline], Callable[..., LatentModels]]]
     "FluxPipeline": (FluxPipeline, Flux),
 }
 KNOWN = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5 or FLUX.1"
-UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
-FAILURES = (MemoryError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError,
+WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with --model-config."
+FAILURES = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
             SafetensorError, SingleFileComponentError)  # fmt: skip
 
 
@@ -57,21 +57,20 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
         if name in FAMILIES:
             kind, model = FAMILIES[name]
             if is_file:
-                pipeline = kind.from_single_file(path, config=source, dtype=_dtype(spec))
-                _check_complete(Path(path), pipeline)
+                pipeline = _from_file(kind, Path(path), source, config, spec)
             else:
                 pipeline = _from_folder(kind, path, config, _dtype(spec))
             return model(pipeline, spec, **family)
         reason, cause = f"a {name}", None
     except FAILURES as error:
-        reason, cause = (str(error).strip() or repr(error)).splitlines()[0][:200], error
+        reason, cause = _reason(error), error
         if out_of_memory(error):
             raise ModelError(f"memory for {spec.name!r} in {spec.precision} on {spec.device}",
                              f"less ({reason})", "Use --precision bfloat16 or float16, or "
                              "--runtime torch-int8.") from error  # fmt: skip
     fix = "Check the name, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
-        fix = "Give the folder of a pipeline of the same kind with --model-config."
+        fix = WHOLE
     raise ModelError(
         f"a folder, a hub id or a single file of {KNOWN}", f"{spec.name!r} ({reason})", fix
     ) from cause
@@ -85,12 +84,37 @@ def _dtype(spec: ModelSpec) -> torch.dtype:
     return torch.float32 if whole else torch.float16
 
 
+def _reason(error: Exception) -> str:
+    """Of a failure elsewhere: its first line."""
+    return (str(error).strip() or repr(error)).splitlines()[0][:200]
+
+
 def _from_folder(
-    kind: type[DiffusionPipeline], path: str, config: dict[str, Any], dtype: torch.dtype
+    kind: type[DiffusionPipeline],
+    path: str,
+    config: dict[str, Any],
+    dtype: torch.dtype,
+    without: Sequence[str] = (),
 ) -> Any:
-    """A pipeline from its folder or hub id."""
+    """A pipeline from its folder or hub id.
+
+    Args:
+        without: names of parts that are neither fetched nor read, and None in the pipeline.
+    """
+    return kind.from_pretrained(
+        path,
+        use_safetensors=True,
+        dtype=dtype,
+        low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
+        **_absent(kind, config) | dict.fromkeys(without),
+    )
+
+
+def _absent(kind: type[DiffusionPipeline], config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for what a pipeline goes without: its configuration says so, but diffusers wants to
+    be told again.
+    """
     optional = (*kind._optional_components, "text_encoder_3", "tokenizer_3")
-    # A folder saved without a part says so, but diffusers wants to be told again.
     absent: dict[str, Any] = {
         part: None
         for part in optional
@@ -98,51 +122,45 @@ def _from_folder(
     }
     if kind is StableDiffusionPipeline:
         absent |= {"safety_checker": None, "requires_safety_checker": False}
-    return kind.from_pretrained(
-        path,
-        use_safetensors=True,
-        dtype=dtype,
-        low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
-        **absent,
-    )
+    return absent
 
 
-def single_file_config(file: Path, spec: ModelSpec) -> str:
-    """The folder or hub id of the configuration to read a single-file checkpoint with.
+def _from_file(
+    kind: type[DiffusionPipeline], file: Path, source: str, config: dict[str, Any], spec: ModelSpec
+) -> Any:
+    """A pipeline from a single file; what the file lacks, from the pipeline of ``spec.config``.
 
     Raises:
-        ModelError: the file is no safetensors, or there are other weights in the folder.
+        ModelError: the file lacks weights of the denoiser, or models that it cannot be given.
     """
-    if file.suffix != ".safetensors":
-        raise ModelError("a single file of type .safetensors", str(file),
-                         "Convert it to safetensors: nothing is ever unpickled.")  # fmt: skip
+    held, lacking = held_and_lacking(file, config)
+    given = _rest(kind, config, spec, held, lacking) if lacking else _absent(kind, config)
+    pipeline = kind.from_single_file(str(file), config=source, dtype=_dtype(spec), **given)
+    check_complete(file, pipeline)
+    return pipeline
+
+
+def _rest(
+    kind: type[DiffusionPipeline],
+    config: dict[str, Any],
+    spec: ModelSpec,
+    held: list[str],
+    lacking: list[str],
+) -> dict[str, Any]:
+    """The parts of the pipeline of ``spec.config``, by name, but for the models that a file holds.
+
+    Raises:
+        ModelError: the spec names no pipeline, or a model that the file lacks is not in it.
+    """
+    reason, cause = "no --model-config", None
     if spec.config:
-        unsafe = [p for p in Path(spec.config).rglob("*") if p.suffix in UNSAFE]
-        if unsafe:
-            raise ModelError("a folder without weights other than safetensors", str(unsafe[0]),
-                             "Take the file away: nothing is ever unpickled.")  # fmt: skip
-        return spec.config
-    return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
-
-
-def _shapes(file: Path) -> dict[str, Tensor]:
-    """A file's tensors by name, without their values."""
-    with safe_open(file, "pt") as content:
-        return {
-            name: torch.empty(content.get_slice(name).get_shape(), device="meta")
-            for name in list(content.keys())
-        }
-
-
-def _check_complete(file: Path, pipeline: Any) -> None:
-    """Raise unless the file holds as many numbers as the denoiser: diffusers fills up what is
-    missing with random ones, and says nothing.
-    """
-    shapes = _shapes(file)
-    inner = [v for k, v in shapes.items() if k.startswith("model.diffusion_model.")]
-    found = sum(value.numel() for value in inner or shapes.values())
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    needed = sum(value.numel() for value in denoiser.parameters())
-    if found < needed:
-        raise ModelError(f"a file with all weights of a denoiser of {needed:,}", f"{found:,}",
-                         "Check that the configuration is that of the model.")  # fmt: skip
+        try:
+            pipe = _from_folder(kind, spec.config, config, _dtype(spec), without=held)
+            return {name: part for name, part in pipe.components.items() if name not in held}
+        except OSError as error:
+            reason, cause = _reason(error), error
+    raise ModelError(
+        f"{', '.join(lacking)} in the file or in the pipeline of --model-config",
+        f"{spec.name!r} without ({reason})",
+        WHOLE,
+    ) from cause

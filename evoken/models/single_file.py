@@ -1,0 +1,108 @@
+"""What a single-file checkpoint holds of a pipeline, and the configuration it is read with."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.single_file_utils import fetch_diffusers_config
+from safetensors import safe_open
+from torch import Tensor
+
+from evoken.errors import ModelError
+from evoken.models.base import ModelSpec
+
+UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
+UNET = ("model.diffusion_model.input_blocks.",)
+VAE = ("first_stage_model.", "vae.")
+# Without these, which some programs leave out, diffusers cannot read a file's T5.
+T5 = ("text_encoders.t5xxl.transformer.encoder.embed_tokens.",)
+# By a pipeline's class: its models, denoiser first, and what names of their weights begin with.
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "StableDiffusionPipeline": {
+        "unet": UNET,
+        "vae": VAE,
+        "text_encoder": ("cond_stage_model.",),
+    },
+    "StableDiffusionXLPipeline": {
+        "unet": UNET,
+        "vae": VAE,
+        "text_encoder": ("conditioner.embedders.0.",),
+        "text_encoder_2": ("conditioner.embedders.1.",),
+    },
+    "StableDiffusion3Pipeline": {
+        "transformer": ("joint_blocks.", "model.diffusion_model.joint_blocks."),
+        "vae": VAE,
+        "text_encoder": ("text_encoders.clip_l.",),
+        "text_encoder_2": ("text_encoders.clip_g.",),
+        "text_encoder_3": T5,
+    },
+    "FluxPipeline": {
+        "transformer": ("double_blocks.", "model.diffusion_model.double_blocks."),
+        "vae": VAE,
+        "text_encoder": ("text_encoders.clip_l.",),
+        "text_encoder_2": T5,
+    },
+}
+
+
+def single_file_config(file: Path, spec: ModelSpec) -> str:
+    """The folder or hub id of the configuration to read a single-file checkpoint with.
+
+    Raises:
+        ModelError: the file is no safetensors, or there are other weights in the folder.
+    """
+    if file.suffix != ".safetensors":
+        raise ModelError("a single file of type .safetensors", str(file),
+                         "Convert it to safetensors: nothing is ever unpickled.")  # fmt: skip
+    if spec.config:
+        unsafe = [p for p in Path(spec.config).rglob("*") if p.suffix in UNSAFE]
+        if unsafe:
+            raise ModelError("a folder without weights other than safetensors", str(unsafe[0]),
+                             "Take the file away: nothing is ever unpickled.")  # fmt: skip
+        return spec.config
+    return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
+
+
+def held_and_lacking(file: Path, config: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The models of a pipeline that a file holds, and those that it does not, by their names in the
+    pipeline's configuration.
+
+    Raises:
+        ModelError: the file does not hold the denoiser.
+    """
+    kind = config["_class_name"]
+    parts = {part: start for part, start in PARTS[kind].items() if config.get(part, [None])[0]}
+    names = list(_shapes(file))
+    held = [part for part, start in parts.items() if any(n.startswith(start) for n in names)]
+    lacking = [part for part in parts if part not in held]
+    denoiser = next(iter(PARTS[kind]))
+    if denoiser not in held:
+        raise ModelError(
+            f"a file with all weights of a {kind}'s {denoiser}, named as in its first release",
+            repr(str(file)),
+            "Check what the file is, and that --model-config is of its kind.",
+        )
+    return held, lacking
+
+
+def check_complete(file: Path, pipeline: Any) -> None:
+    """Raise unless the file holds as many numbers as the denoiser: diffusers fills up what is
+    missing with random ones, and says nothing.
+    """
+    shapes = _shapes(file)
+    inner = [v for k, v in shapes.items() if k.startswith("model.diffusion_model.")]
+    found = sum(value.numel() for value in inner or shapes.values())
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    needed = sum(value.numel() for value in denoiser.parameters())
+    if found < needed:
+        raise ModelError(f"a file with all weights of a denoiser of {needed:,}", f"{found:,}",
+                         "Check that the configuration is that of the model.")  # fmt: skip
+
+
+def _shapes(file: Path) -> dict[str, Tensor]:
+    """A file's tensors by name, without their values."""
+    with safe_open(file, "pt") as content:
+        return {
+            name: torch.empty(content.get_slice(name).get_shape(), device="meta")
+            for name in list(content.keys())
+        }
