@@ -21,6 +21,7 @@ FEW = ("--count", 1, "--steps", 2)
 CASES = [
     ("second", "", "clip_l", 16),
     ("xl", "", "clip_l,clip_g", 16 + 24),
+    ("flow", "", "clip_l,clip_g", 16 + 16),
     ("schnell", "", "clip_l", 16),
     ("flux", "clip_l,t5xxl", "clip_l,t5xxl", 16 + 20),
 ]
@@ -50,7 +51,7 @@ def learn(tiny_folder: Path, family: str, encoders: str) -> Run:
 
 
 @pytest.mark.parametrize(("family", "asked", "encoders", "width"), CASES)
-def test_a_word_is_learned_and_drawn(
+def test_a_word_is_learned_drawn_measured_and_found_again(
     tiny_folder: Path, family: str, asked: str, encoders: str, width: int
 ) -> None:
     run = learn(tiny_folder, family, asked)
@@ -66,11 +67,21 @@ def test_a_word_is_learned_and_drawn(
     done("generate", "a <disc> on the beach", "--word", "runs/disc", *FEW)
     with Image.open("pictures/a-disc-on-the-beach-0-00.png") as picture:
         assert picture.size == (16, 16)
-
-
-def test_a_word_of_flux_is_measured_and_edits(tiny_folder: Path) -> None:
-    learn(tiny_folder, "flux", "clip_l,t5xxl")
     assert "reconstruction" in done("evaluate", "runs/disc", "--count", 2)
+    assert "4 image(s)" in done("retrieve", "runs/disc", "disc", "--count", 2)
+
+
+@pytest.mark.parametrize("family", ["flow", "schnell"])
+def test_a_picture_is_inverted_and_edited(tiny_folder: Path, family: str) -> None:
+    model = ("--model", tiny_folder / family, "--size", 16, "--steps", 4, "--iterations", 2)
+    done("invert", "disc/0.png", "--prompt", "a cat", *model, "--output", "runs/inverted")
+    done("edit", "disc/0.png", "--from", "a cat", "--to", "a house", *model,
+         "--clip", tiny_folder / "clip", "--output", "runs/edited")  # fmt: skip
+    assert "Picked" in done("pick", "runs/edited")
+
+
+def test_a_word_of_flux_edits(tiny_folder: Path) -> None:
+    learn(tiny_folder, "flux", "clip_l,t5xxl")
     # The word's file says which encoders it is for.
     model = ("--model", tiny_folder / "flux", "--size", 16)
     word = ("--word", "runs/disc/learned_embeds.safetensors")

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from transformers import CLIPImageProcessor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
 from evoken.models.embedded import load_model
 from evoken.models.loading import LatentModels
+from evoken.models.provenance import weights_hash
 from tests import ldm, tiny
 
 UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")
@@ -81,6 +84,34 @@ def test_a_file_without_its_configuration_says_what_to_give(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="--model-config"):
         load_model(ModelSpec(str(checkpoint)))
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
+def test_a_repository_of_the_hub_as_that_of_stable_diffusion_1_5_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's client keeps it, with a scheduler and a safety checker that are not used."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    plain, kept, commit = tiny.pipeline(), tmp_path / "models--some--model", "0" * 40
+    vision = tiny.clip(plain.tokenizer).config
+    vision._attn_implementation = "eager"  # the only one that it knows
+    checker = StableDiffusionSafetyChecker(vision)
+    scheduler = PNDMScheduler.from_config(
+        plain.scheduler.config, skip_prk_steps=True, set_alpha_to_one=False
+    )
+    parts = plain.components | {
+        "scheduler": scheduler, "safety_checker": checker, "feature_extractor": CLIPImageProcessor()
+    }  # fmt: skip
+    StableDiffusionPipeline(**parts).save_pretrained(kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    plain.save_pretrained(tmp_path / "plain")
+    found, expected = (load_model(ModelSpec(n)) for n in ("some/model", str(tmp_path / "plain")))
+    hidden = expected.condition(["a cat"])
+    assert torch.equal(found.condition(["a cat"]), hidden)
+    assert torch.equal(found.generate(hidden, [1], 3), expected.generate(hidden, [1], 3))
+    assert weights_hash("some/model") == weights_hash(str(tmp_path / "plain")) != ""
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin", "model.txt"])

@@ -89,18 +89,24 @@ def clip(words: CLIPTokenizer) -> CLIPModel:
     ).eval()
 
 
-def autoencoder() -> AutoencoderKL:
+def autoencoder(**changes: Any) -> AutoencoderKL:
     """16 px pictures to 4 x 8 x 8 latents."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=16,
-        scaling_factor=0.5,
-        shift_factor=None,
-    ).eval()
+    size = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "latent_channels": 4,
+        "norm_num_groups": 2,
+        "sample_size": 16,
+        "scaling_factor": 0.5,
+        "shift_factor": None,
+    }
+    return AutoencoderKL(**size | changes).eval()
+
+
+def flow_autoencoder() -> AutoencoderKL:
+    """As those of Stable Diffusion 3 and FLUX are: shifted, without convolutions of latents."""
+    return autoencoder(shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False)
 
 
 def unet(**changes: Any) -> UNet2DConditionModel:
@@ -160,8 +166,7 @@ def flow_pipeline(
     config = clip(words).config.text_config
     torch.manual_seed(2)
     first, second = (CLIPTextModelWithProjection(config).eval() for _ in range(2))
-    vae = autoencoder()
-    vae.register_to_config(shift_factor=0.1)
+    vae = flow_autoencoder()
     transformer = SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
@@ -258,8 +263,7 @@ def flux_pipeline(guidance: bool = True) -> FluxPipeline:
     words = tokenizer()
     torch.manual_seed(6)
     encoder, t5_words = t5(20, room=24)
-    vae = autoencoder()
-    vae.register_to_config(shift_factor=0.1)
+    vae = flow_autoencoder()
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=guidance,
