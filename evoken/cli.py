@@ -354,10 +354,11 @@ def evaluate(
 
 def _judge_of(run: Run, concept: str) -> Judge:
     """The judge, if it knows the concept and sees such pictures as the run's model draws."""
-    from evoken.models.embedded import EMBEDDED, load_judge
+    from evoken.models.embedded import EMBEDDED, JUDGED_SIZE, load_judge
 
     judge, kind = load_judge(), run.settings.kind
-    known = judge.names[kind] if run.spec.name in EMBEDDED else ()
+    seen = run.spec.name in EMBEDDED and run.spec.size in (0, JUDGED_SIZE)
+    known = judge.names[kind] if seen else ()
     if concept not in known:
         near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
         raise SettingError(f"the name of one {kind}, as the sticker judge knows it", repr(concept),

@@ -17,6 +17,7 @@ from evoken.models.runtimes.requirements import check_spec
 
 STICKERS = Path(__file__).parent / "weights"
 EMBEDDED = ("stickers", "stickers-flow")
+JUDGED_SIZE = 64  # px; of the pictures that the judge was trained on
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 DEFAULT_SPEC = ModelSpec()

@@ -37,7 +37,8 @@ def cross_attention(
     Differs: Eq. 4 has no temperature; cosines lie so close together that its weights are all but
     equal and e_0 is the mean of the vocabulary whatever the images are. Similarities are therefore
     divided by ``temperature``; by default the one that CLIP was trained with. A mean of vectors is
-    shorter than they are, so the result gets the vocabulary's typical norm.
+    shorter than they are, so the result gets the vocabulary's typical norm. The paper reads each
+    token in "a photo of a v" or "a style of v"; here styles are read as they are learned.
     """
     inverse = clip.logit_scale if temperature is None else 1 / temperature
     scores = similarities(clip, images, vocabulary.words, kind) * inverse

@@ -36,7 +36,8 @@ class LearnSettings:
         kind: "object" or "style": which sentences the word is learned in.
         vectors: token embeddings per word.
         initialization, start, temperature: see ``initial_vectors``.
-        subspace, axes: see ``build_subspace``; axes 0 means as many as possible, at most 256.
+        subspace, axes: see ``build_subspace``; axes 0 means as many as possible, except for
+            "identity" at most 256.
         objective: "denoising" (Eq. 1) or "similarity" (whole generations, CLIP).
         search, popsize, sigma: the optimizer, candidates per generation, and how far from the
             centre the first lie, in units of the vocabulary's spread.
