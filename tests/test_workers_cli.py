@@ -1,6 +1,8 @@
 """--workers and --ray: the same word bit for bit, and clear words where they cannot be had."""
 
 import json
+import os
+import signal
 import sys
 from multiprocessing import active_children
 from pathlib import Path
@@ -11,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from evoken.cli import app
 from evoken.run import Run
+from evoken.textual_inversion.learn import Record
 from tests.conftest import make_photos
 
 SMALL = (
@@ -64,6 +67,25 @@ def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
     records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
     assert evoken("learn", "--resume", spread).exit_code == 0
     assert learned(spread) == learned(serial)
+
+
+def test_ctrl_c_ends_the_workers_and_loses_nothing(
+    given: tuple[object, ...], serial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Run.append
+
+    def interrupting(self: Run, record: Record) -> None:
+        append(self, record)
+        if record.generation == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "append", interrupting)
+    result = evoken(*given, "--output", "cut", "--workers", 1)
+    assert result.exit_code == 130 and "evoken learn --resume cut" in result.stderr
+    assert not active_children()
+    monkeypatch.setattr(Run, "append", append)
+    assert evoken("learn", "--resume", "cut").exit_code == 0
+    assert learned(Path("cut")) == learned(serial)
 
 
 @pytest.mark.parametrize(
