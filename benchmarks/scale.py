@@ -173,7 +173,7 @@ def real(repeats: int) -> dict[str, object]:
     """
     spec = ModelSpec()
     model = load_model(spec)
-    images = load_images(figures.FILE.parent.parent / "examples" / "teapot", model.size).images
+    images = load_images(figures.FILE.parent.parent / "examples" / "otter", model.size).images
     settings = preset("default", placeholder="<x>", initialization="random")
     recipe = Recipe(settings, spec, "", images.numpy().astype(np.float32))
     one: list[float] = []

@@ -13,12 +13,12 @@ from evoken.cli import app
 EXAMPLES = Path(__file__).parent
 RUNS = Path("runs")
 PROMPTS = {
-    "teapot": ("a photo of a <teapot>", "a photo of a <teapot> on the beach",
-               "a photo of a <teapot> in space"),
+    "otter": ("a photo of a <otter>", "a photo of a <otter> on the beach",
+              "a photo of a <otter> in space"),
     "blueprint": ("a cat in the style of <blueprint>", "a house in the style of <blueprint>",
                   "a bicycle in the style of <blueprint>"),
 }  # fmt: skip
-KINDS = {"teapot": "object", "blueprint": "style"}
+KINDS = {"otter": "object", "blueprint": "style"}
 SIDE, LINE = 128, 28  # of a picture and of a caption in the sheet, in pixels
 
 

@@ -16,7 +16,7 @@ from stickers.latents import encode_latents
 STAGES = (*TRAINED, "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
 EXAMPLES = Path(__file__).parent.parent / "examples"
-DEMO = ("teapot", "blueprint")  # a held-out object and a held-out style
+DEMO = ("otter", "blueprint")  # a held-out object and a held-out style
 
 
 def main() -> None:

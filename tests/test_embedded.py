@@ -204,11 +204,11 @@ def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    images = Path(__file__).parent.parent / "examples" / "teapot"
+    images = Path(__file__).parent.parent / "examples" / "otter"
     command = ["learn", str(images), "--model", "stickers-flow", "--calls", "700"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "runs" / "teapot" / "report.html").exists()
+    assert (tmp_path / "runs" / "otter" / "report.html").exists()
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs are not beside this clone")

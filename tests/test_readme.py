@@ -48,14 +48,14 @@ def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
         result = CliRunner().invoke(app, arguments, prog_name="evoken")
         assert result.exit_code == 0, result.output
         assert shape(result.output) == shape(output), command
-    assert (tmp_path / "runs" / "teapot" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "otter" / "report.html").stat().st_size > 10_000
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = (b for b in blocks("python") if "import evoken" in b)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    short = example.replace('placeholder="<teapot>"', 'placeholder="<teapot>", calls=1500')
+    short = example.replace('placeholder="<otter>"', 'placeholder="<otter>", calls=1500')
     assert short != example
     names: dict[str, object] = {}
     exec(short, names)

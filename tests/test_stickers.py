@@ -71,7 +71,7 @@ def test_a_style_changes_a_picture_and_keeps_its_shape(style: str) -> None:
     assert np.abs(styled.astype(int) - plain).mean() > 2
 
 
-@pytest.mark.parametrize("name", ["teapot", "blueprint"])
+@pytest.mark.parametrize("name", ["otter", "blueprint"])
 def test_a_concept_is_several_pictures_of_one_thing(name: str) -> None:
     pictures = world.concept(name)
     assert len(pictures) == 5
