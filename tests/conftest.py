@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -52,6 +53,23 @@ def images() -> torch.Tensor:
     disc = ((x - 8) ** 2 + (y - 8) ** 2 < 20).float()
     grounds = torch.linspace(-1, 0.5, 4)[:, None, None, None]
     return disc * torch.tensor([1.0, 0.2, -0.5])[:, None, None] + (1 - disc) * grounds
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Nothing can be fetched from the hub; what its client keeps of a repository may be put into
+    the folder that this gives for the repository's name.
+    """
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def folder(name: str) -> Path:
+        kept, commit = tmp_path / "hub" / f"models--{name.replace('/', '--')}", "0" * 40
+        (kept / "refs").mkdir(parents=True)
+        (kept / "refs" / "main").write_text(commit)
+        return kept / "snapshots" / commit
+
+    return folder
 
 
 def make_photos(folder: Path) -> Path:

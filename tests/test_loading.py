@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,24 +77,18 @@ def test_a_file_that_lacks_weights_is_refused(checkpoint: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
-def test_a_file_without_its_configuration_says_what_to_give(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where nothing can be fetched."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+@pytest.mark.usefixtures("hub")
+def test_a_file_without_its_configuration_says_what_to_give(checkpoint: Path) -> None:
     with pytest.raises(ModelError, match="--model-config"):
         load_model(ModelSpec(str(checkpoint)))
 
 
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
 def test_a_repository_of_the_hub_as_that_of_stable_diffusion_1_5_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub: Callable[[str], Path]
 ) -> None:
-    """As the hub's client keeps it, with a scheduler and a safety checker that are not used."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    plain, kept, commit = tiny.pipeline(), tmp_path / "models--some--model", "0" * 40
+    """With a scheduler and a safety checker that are not used."""
+    plain = tiny.pipeline()
     vision = tiny.clip(plain.tokenizer).config
     vision._attn_implementation = "eager"  # the only one that it knows
     checker = StableDiffusionSafetyChecker(vision)
@@ -103,9 +98,7 @@ def test_a_repository_of_the_hub_as_that_of_stable_diffusion_1_5_is(
     parts = plain.components | {
         "scheduler": scheduler, "safety_checker": checker, "feature_extractor": CLIPImageProcessor()
     }  # fmt: skip
-    StableDiffusionPipeline(**parts).save_pretrained(kept / "snapshots" / commit)
-    (kept / "refs").mkdir()
-    (kept / "refs" / "main").write_text(commit)
+    StableDiffusionPipeline(**parts).save_pretrained(hub("some/model"))
     plain.save_pretrained(tmp_path / "plain")
     found, expected = (load_model(ModelSpec(n)) for n in ("some/model", str(tmp_path / "plain")))
     hidden = expected.condition(["a cat"])

@@ -72,17 +72,10 @@ def test_what_a_file_lacks_comes_from_its_configuration(name: str, tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
-def test_the_configuration_may_be_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the hub's client keeps it; nothing can be fetched."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    pipe, kept, commit = tiny.flow_pipeline(), tmp_path / "models--some--flow", "0" * 40
+def test_the_configuration_may_be_of_the_hub(tmp_path: Path, hub: Callable[[str], Path]) -> None:
+    pipe = tiny.flow_pipeline()
     file = mmdit.save(pipe, tmp_path / "one.safetensors", "vae.")
-    beside(pipe, kept / "snapshots" / commit, "transformer", "vae")
-    (kept / "refs").mkdir()
-    (kept / "refs" / "main").write_text(commit)
+    beside(pipe, hub("some/flow"), "transformer", "vae")
     assert_same(loaded(file, "some/flow"), loaded(beside(pipe, tmp_path / "whole")))
 
 
