@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from typer.testing import Result
 
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
@@ -16,6 +18,7 @@ from evoken.models.embedded import load_pipeline
 from evoken.models.stable_diffusion import StableDiffusion
 from stickers.glyphs import FONT
 from tests import tiny
+from tests.commands import SMALL, evoken
 
 torch.set_num_threads(1)
 # How long an example takes says more about the machine than about the example.
@@ -83,3 +86,34 @@ def make_photos(folder: Path) -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "disc")
+
+
+@pytest.fixture
+def learn(tiny_folder: Path, photos: Path) -> Callable[..., Result]:
+    """``evoken learn`` on the small model; arguments are appended."""
+
+    def run(*arguments: object, images: Path | None = photos) -> Result:
+        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *SMALL)
+        where = () if images is None else (images,)
+        return evoken("learn", *where, *model, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_photos(folder / "disc")
+    result = evoken(
+        "learn", folder / "disc", "--model", tiny_folder / "model", "--clip", tiny_folder / "clip",
+        *SMALL, "--output", folder / "run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+@pytest.fixture
+def done(finished: Path) -> Path:
+    """A finished run of one's own, at the place where ``learn`` would put it."""
+    return Path(shutil.copytree(finished, "runs/disc"))

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from typer.testing import CliRunner, Result
 
-from evoken.cli import app
 from evoken.run import Run
 from tests import ldm, mmdit, tiny
+from tests.commands import evoken
 from tests.conftest import make_photos
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80")
@@ -31,10 +30,6 @@ CASES = [
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path / "disc")
-
-
-def evoken(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def done(*arguments: object) -> str:

@@ -7,11 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
 
-from evoken.cli import app
 from evoken.images import load_images, to_pictures
 from evoken.metrics import pictures_of
 from evoken.models.base import ModelSpec
@@ -23,23 +20,13 @@ from evoken.textual_inversion.embedding import Word, nearest_words
 from evoken.textual_inversion.embedding_files import read_embedding
 from evoken.textual_inversion.settings import preset
 from tests import ldm, tiny
+from tests.commands import evoken, refused
 from tests.words import embedding, save, vectors
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def evoken(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2 and isinstance(result.exception, SystemExit), result.output
-    assert result.stderr.startswith("error: expected ") and result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from evoken.cli import app
 from evoken.run import Run
 from evoken.textual_inversion.learn import Record
+from tests.commands import evoken
 from tests.conftest import make_photos
 
 SMALL = (
@@ -25,10 +24,6 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def evoken(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")
