@@ -76,12 +76,13 @@ def test_the_batch_changes_no_bit_of_a_run(
     assert all(same(a, b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
 
 
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("subspace", SUBSPACES)
-@pytest.mark.parametrize("vectors", [1, 2])
-def test_every_subspace_learns(
-    model: StableDiffusion, clip: Clip, images: torch.Tensor, subspace: str, vectors: int
+def test_every_search_learns_in_every_subspace(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, subspace: str, search: str
 ) -> None:
-    settings = small(subspace=subspace, axes=0, vectors=vectors, search="sep-cma")
+    vectors = 1 + SUBSPACES.index(subspace) % 2
+    settings = small(subspace=subspace, axes=0, vectors=vectors, search=search)
     learner, records = finished(settings, model, images, clip)
     assert learner.vectors.shape == (vectors, model.width)
     assert learner.best_validation <= records[0].validation
