@@ -141,6 +141,14 @@ def test_axes_are_shared_out_in_proportion(parts: list[int], data: st.DataObject
         assert abs(int(block.any(1).sum()) - axes * part / width) < 1
 
 
+def test_halves_of_axes_take_none_from_a_small_part() -> None:
+    """Ends at 11.5 and 12.5 axes are one apart."""
+    parts, words = [23, 2, 27], torch.randn(40, 52)
+    found = build_subspace("normal", torch.zeros(1, 52), words, 26, torch.Generator(), parts)
+    shares = [int(b.any(1).sum()) for b in (found.basis != 0).split(parts, 1)]
+    assert shares == [12, 1, 13]
+
+
 def test_a_subspace_without_axes_for_every_encoder_is_refused() -> None:
     generator = torch.Generator()
     for axes in (1, 13):

@@ -131,7 +131,9 @@ def build_subspace(
         raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
     parts = parts or (width,)
     most = most_axes(kind, words, parts)
-    ends = [round(axes * end / sum(most)) for end in accumulate(most, initial=0)]
+    # Halves go up: Python's rounding to even could leave a part without the axis that is its share.
+    all_axes = sum(most)
+    ends = [(2 * axes * e + all_axes) // (2 * all_axes) for e in accumulate(most, initial=0)]
     shares = [end - start for start, end in pairwise(ends)]
     least = width if kind == "identity" else len(parts)
     if not least <= axes <= sum(most) or not all(shares):
