@@ -187,8 +187,8 @@ def _reopen(
     from evoken.textual_inversion.recipe import Recipe
 
     run = Run.open(path)
-    run.check_weights()
     model = start_model(run.spec)
+    run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
     clip, found = _clip(run.settings, run.clip, model), run.images(model.size)
     evaluator = start_workers(Recipe(run.settings, model.spec, run.clip, found.numpy()))
     return run, Learner(run.settings, model, found, clip, evaluator)
