@@ -59,6 +59,12 @@ def images() -> torch.Tensor:
 
 
 @pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test works in a folder of its own, as a user in a terminal does."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Nothing can be fetched from the hub; what its client keeps of a repository may be put into
     the folder that this gives for the repository's name.

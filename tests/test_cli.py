@@ -40,9 +40,7 @@ def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
     assert json.loads((done / "config.json").read_text())["settings"]["placeholder"] == "<disc>"
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_the_word_tells_what_it_was_learned_with(done: Path) -> None:

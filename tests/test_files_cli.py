@@ -23,10 +23,7 @@ from tests import ldm, tiny
 from tests.commands import evoken, refused
 from tests.words import embedding, save, vectors
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture
