@@ -28,7 +28,8 @@ from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
 from evoken.flowopt.settings import FlowSettings, flow_preset
 from evoken.models.base import ModelSpec
-from evoken.models.embedded import LatentModels, load_clip, load_judge, load_model
+from evoken.models.load import load_clip, load_judge, load_model
+from evoken.models.pipelines import LatentModels
 from evoken.seeds import torch_generator
 
 RESULTS = Path(__file__).with_suffix(".jsonl")

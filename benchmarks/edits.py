@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Images
-from evoken.judge import Judge
 from evoken.models.clip import Clip
+from evoken.models.judge import Judge
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images
 from stickers.captions import with_article

@@ -28,7 +28,8 @@ from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
 from evoken.flowopt.settings import flow_preset
 from evoken.models.base import ModelSpec
-from evoken.models.embedded import LatentModels, load_model
+from evoken.models.load import load_model
+from evoken.models.pipelines import LatentModels
 from stickers import world
 from stickers.autoencoder import to_images
 

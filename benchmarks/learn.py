@@ -27,12 +27,14 @@ from benchmarks import figures
 from benchmarks.documents import learn_table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradient
 from evoken.arrays import Images, Vectors
-from evoken.judge import Judge
-from evoken.metrics import editability, pictures_of, reconstruction
+from evoken.drawing import pictures_of
+from evoken.metrics import editability, reconstruction
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, load_clip, load_judge, load_model
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.embedded import STICKERS
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.judge import Judge
+from evoken.models.load import load_clip, load_judge, load_model
 from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss

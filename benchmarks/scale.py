@@ -18,18 +18,19 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
-from evoken.distributed import RayWorkers
+from evoken.evaluation.chunks import Evaluation, Objective
+from evoken.evaluation.pool import Build
+from evoken.evaluation.processes import Processes
+from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import load_images
 from evoken.models.base import Model, ModelSpec, Vocabulary
-from evoken.models.embedded import load_model
+from evoken.models.load import load_model
 from evoken.models.notices import quiet
 from evoken.process import Process, RectifiedFlow
 from evoken.search.gauss_newton import GaussNewton
-from evoken.textual_inversion.chunks import Evaluation, Objective
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
-from evoken.workers import Build, Processes
 
 WORKERS = (1, 2, 4, 8)
 WARM = 2  # generations that are not measured

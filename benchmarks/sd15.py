@@ -29,7 +29,7 @@ from benchmarks import figures
 from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.embedded import STICKERS
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 
 
 def pipeline(latents: int) -> StableDiffusionPipeline:

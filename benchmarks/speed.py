@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import figures, sd15
 from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT, in_batches
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.choose import on_runtime
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.text import arithmetic
+from evoken.models.runtimes.precision import arithmetic
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 WAYS: dict[str, tuple[str, str]] = {

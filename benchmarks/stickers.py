@@ -13,11 +13,13 @@ import torch
 
 from benchmarks import figures
 from evoken.images import grid, to_pictures
-from evoken.judge import Judge
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, LatentModels, load_clip, load_judge, load_model
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.embedded import STICKERS
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.judge import Judge
+from evoken.models.load import load_clip, load_judge, load_model
+from evoken.models.pipelines import LatentModels
 from evoken.seeds import derive
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images

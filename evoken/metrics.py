@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from evoken.arrays import Images, Vectors
-from evoken.judge import Judge
+from evoken.drawing import pictures_of
 from evoken.models.base import Model
 from evoken.models.clip import Clip
+from evoken.models.judge import Judge
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,6 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.error:.3f}"
-
-
-def pictures_of(
-    model: Model, prompt: str, placeholder: str, vectors: Vectors | None, count: int, seed: int,
-    steps: int = 25, guidance: float = 5.0,
-) -> Images:  # fmt: skip
-    """``count`` pictures of one prompt; picture i has the same noise whatever the prompt is."""
-    seeds = [derive(seed, i, "picture") for i in range(count)]
-    population = None if vectors is None else vectors[None]
-    hidden = model.condition([prompt], placeholder, population).expand(count, -1, -1)
-    return model.generate(hidden, seeds, steps, guidance)
-
-
-def pictures_of_each(
-    model: Model, prompt: str, placeholder: str, words: Sequence[Vectors], count: int, seed: int
-) -> list[Images]:
-    """The pictures of ``pictures_of`` for each of several words, drawn together."""
-    seeds = [derive(seed, i, "picture") for i in range(count)]
-    hidden = model.condition([prompt], placeholder, torch.stack(list(words)))
-    drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
-    return list(drawn.split(count))
 
 
 def reconstruction(clip: Clip, pictures: Images, images: Images) -> Score:

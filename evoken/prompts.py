@@ -4,6 +4,8 @@ Source: Gal et al. 2022, "An Image is Worth One Word", the 27 object and 19 styl
 field's training scripts share (a subset of CLIP's ImageNet templates).
 """
 
+from collections.abc import Sequence
+
 OBJECT_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}",
     "a rendering of a {}",
@@ -80,3 +82,14 @@ EDITING_PROMPTS: dict[str, tuple[str, ...]] = {
         "a rose in the style of {}",
     ),
 }
+SENTENCE = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
+
+
+def templates(kind: str) -> tuple[str, ...]:
+    """The sentences of a kind of concept."""
+    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
+
+
+def sentences(words: Sequence[str], kind: str) -> list[str]:
+    """What CLIP reads of each word."""
+    return [SENTENCE[kind].format(word) for word in words]

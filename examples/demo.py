@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evoken.cli import app
+from evoken.cli.app import app
 
 EXAMPLES = Path(__file__).parent
 RUNS = Path("runs")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from evoken.cli import app
+from evoken.cli.app import app
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
 

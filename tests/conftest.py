@@ -14,8 +14,8 @@ from typer.testing import Result
 
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_pipeline
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.pipelines import load_pipeline
 from stickers.glyphs import FONT
 from tests import tiny
 from tests.commands import SMALL, evoken

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evoken.arrays import Vectors
 from evoken.errors import SearchError
-from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective
+from evoken.evaluation.chunks import Chunk, Evaluation, Objective
 
 
 class Sums(Objective):

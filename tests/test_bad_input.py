@@ -14,8 +14,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import Result
 
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.run import Run
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.textual_inversion.folder import Run
 from tests.commands import evoken, files, refused
 
 
@@ -171,7 +171,7 @@ def test_a_full_disk_at_the_start_leaves_nothing_in_the_way(
     learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Image.effect_noise((200, 200), 90).convert("RGB")
-    monkeypatch.setattr("evoken.run.to_pictures", lambda images: [noise])  # 100 kB as PNG
+    monkeypatch.setattr("evoken.run_folder.to_pictures", lambda images: [noise])  # 100 kB as PNG
     refused(learn(), "to write")
     assert not list(Path("runs").iterdir())
 

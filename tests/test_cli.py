@@ -16,13 +16,14 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import Result
 
-from evoken import workflow
-from evoken.cli_common import load_word_and_spec, spec_of
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.report import write_card
-from evoken.run import Run, held
-from evoken.textual_inversion.embedding import Word, save_word
-from evoken.textual_inversion.formats import FLUX, SD3, SDXL, Base
+from evoken.cli.common import load_word_and_spec, spec_of
+from evoken.models.bases import FLUX, SD3, SDXL, Base
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.run_folder import held
+from evoken.textual_inversion import workflow
+from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.report import write_card
+from evoken.words.word import Word, save_word
 from tests.commands import evoken, files, refused
 
 

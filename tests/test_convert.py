@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from evoken.errors import RunError, SettingError, WordError
 from evoken.models.base import ModelSpec
-from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.textual_inversion.convert import NAMES, TOOLS, convert
-from evoken.textual_inversion.embedding import Word, fitted, load_word, save_word
-from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
-from evoken.textual_inversion.formats import SD3, Embedding
-from evoken.textual_inversion.header import stem_of
+from evoken.models.bases import SD3
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.words.convert import NAMES, TOOLS, convert
+from evoken.words.files import read_embedding, safetensors_bytes
+from evoken.words.header import stem_of
+from evoken.words.layouts import Embedding
+from evoken.words.word import Word, fitted, load_word, save_word
 from tests import tiny
 from tests.words import BASE_OF, embedding, same, save, vectors
 
@@ -57,7 +58,7 @@ def test_the_same_word_is_the_same_file_in_another_process(tmp_path: Path) -> No
     cases = [("a1111", "SDXL"), ("pt", "SD1")]
     code = (
         "import sys; from pathlib import Path; from tests.words import embedding; "
-        "from evoken.textual_inversion.convert import convert; "
+        "from evoken.words.convert import convert; "
         f"[convert(embedding(b), t, Path(sys.argv[1])).write() for t, b in {cases}]"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)

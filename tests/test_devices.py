@@ -18,7 +18,7 @@ from evoken.flowopt.pipeline import PipelineSampler
 from evoken.flowopt.rules import RULES
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_pipeline
+from evoken.models.pipelines import LatentModels, load_pipeline
 from evoken.models.runtimes.requirements import check_spec
 from tests import tiny
 from tests.elsewhere import elsewhere

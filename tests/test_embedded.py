@@ -18,13 +18,14 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from typer.testing import CliRunner
 
 import evoken
-from evoken.cli import app
-from evoken.judge import Judge
+from evoken.cli.app import app
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, load_clip, load_judge
+from evoken.models.embedded import STICKERS
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.models.judge import Judge
+from evoken.models.load import load_clip, load_judge
 from evoken.models.runtimes.requirements import imitates
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.stable_diffusion_3 import StableDiffusion3
 from stickers import denoiser, flow, training, world
 from stickers.autoencoder import to_images
 from stickers.export import costs, unpack

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from evoken.run import Run
+from evoken.textual_inversion.folder import Run
 from tests import ldm, mmdit, tiny
 from tests.commands import evoken
 from tests.conftest import make_photos

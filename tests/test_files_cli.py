@@ -9,16 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
+from evoken.drawing import pictures_of
 from evoken.images import load_images, to_pictures
-from evoken.metrics import pictures_of
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import EMBEDDED, default_clip, load_clip, load_model
-from evoken.retrieval import rank, word_feature
-from evoken.run import Run
-from evoken.textual_inversion.embedding import Word, nearest_words
-from evoken.textual_inversion.embedding_files import read_embedding
+from evoken.models.embedded import EMBEDDED
+from evoken.models.load import default_clip, load_clip, load_model
+from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.retrieval import rank, word_feature
 from evoken.textual_inversion.settings import preset
+from evoken.words.files import read_embedding
+from evoken.words.word import Word, nearest_words
 from tests import ldm, tiny
 from tests.commands import evoken, refused
 from tests.words import embedding, save, vectors

@@ -15,14 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from evoken.cli import app
+from evoken.cli.app import app
 from evoken.errors import SettingError
 from evoken.flowopt.folder import FlowRun
 from evoken.flowopt.settings import FLOW_PRESETS, FlowSettings, flow_preset
 from evoken.flowopt.tasks import read_yaml
-from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.run import read_inputs, write_inputs
-from evoken.textual_inversion.embedding import Word, save_word
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.run_folder import read_inputs, write_inputs
+from evoken.words.word import Word, save_word
 from tests import tiny
 
 Evoken = Callable[..., Result]

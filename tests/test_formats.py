@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evoken.errors import EvokenError, WordError
-from evoken.textual_inversion.convert import TOOLS, convert
-from evoken.textual_inversion.embedding import load_word
-from evoken.textual_inversion.embedding_files import read_embedding
-from evoken.textual_inversion.formats import FLUX, LAYOUTS, SD1, SD2, SD3, SDXL
+from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
+from evoken.words.convert import TOOLS, convert
+from evoken.words.files import read_embedding
+from evoken.words.layouts import LAYOUTS
+from evoken.words.word import load_word
 from tests.words import OLD, WIDTHS, a1111_dict, pt, same, save, vectors
 
 

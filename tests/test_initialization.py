@@ -3,7 +3,7 @@ import torch
 
 from evoken.errors import SettingError, WordError
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.seeds import torch_generator
 from evoken.textual_inversion.initialization import (
     INITIALIZATIONS,

@@ -14,8 +14,8 @@ from transformers import CLIPImageProcessor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_model
-from evoken.models.loading import LatentModels
+from evoken.models.load import load_model
+from evoken.models.pipelines import LatentModels
 from evoken.models.provenance import weights_hash
 from tests import ldm, tiny
 

@@ -28,15 +28,16 @@ from threadpoolctl import threadpool_info
 
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
+from evoken.models.bases import ENCODERS
 from evoken.models.batches import in_batches, one_thread_each
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_model, load_pipeline
-from evoken.models.flow import FlowModel
-from evoken.models.flux import Flux, pack, unpack
-from evoken.models.sdxl import StableDiffusionXL
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.textual_inversion.formats import ENCODERS
+from evoken.models.families.flow import FlowModel
+from evoken.models.families.flux import Flux, pack, unpack
+from evoken.models.families.sdxl import StableDiffusionXL
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.models.load import load_model
+from evoken.models.pipelines import LatentModels, load_pipeline
 from tests import tiny
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoken.evaluation.chunks import Objective, ranges
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
-from evoken.textual_inversion.chunks import Objective, ranges
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, draw
 from tests import tiny
 

@@ -27,8 +27,8 @@ from transformers import (
     T5EncoderModel,
 )
 
-from evoken.textual_inversion.convert import TOOLS, convert
-from evoken.textual_inversion.formats import encoder_of_width
+from evoken.models.bases import encoder_of_width
+from evoken.words.convert import TOOLS, convert
 from tests import other_tools, tiny
 from tests.other_tools import RefusedError
 from tests.words import BASE_OF, OLD, a1111_dict, embedding, pt, save, vectors

@@ -67,7 +67,7 @@ def test_learning_says_that_it_reads(
 ) -> None:
     from typer.testing import CliRunner
 
-    from evoken.cli import app
+    from evoken.cli.app import app
 
     monkeypatch.setattr(reading, "MANY", 1)
     outputs = []

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel
 
 from evoken.errors import WordError
 from evoken.models.base import ModelSpec
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.textual_inversion.learn import check_placeholder
 from tests import real, tiny
 

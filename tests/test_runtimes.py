@@ -17,21 +17,23 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
-from evoken import forecast as forecasts
-from evoken.cli import app
+from evoken.cache import cache_root
+from evoken.cli.app import app
 from evoken.errors import ModelError, SettingError
-from evoken.forecast import forecast
 from evoken.models import batches, memory
 from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_model, load_pipeline, start
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.load import load_model, warm_up
+from evoken.models.pipelines import LatentModels, load_pipeline
 from evoken.models.runtimes import int8, requirements
 from evoken.models.runtimes.choose import on_runtime
-from evoken.models.runtimes.entry import cache_root, read_entry
+from evoken.models.runtimes.exports import read_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
 from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.textual_inversion import forecast as forecasts
+from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
 
@@ -100,10 +102,10 @@ def test_a_runtime_is_compared_with_torch_once(
     monkeypatch.setenv("EVOKEN_CACHE", str(tmp_path / "cache"))
     spec = ModelSpec("tiny", runtime=runtime)
     first, second = (load_pipeline(str(tiny_folder / "model"), spec) for _ in range(2))
-    check = start(first)
+    check = warm_up(first)
     assert check is not None and 0 < check.largest < check.rms
     assert runtime in str(check) and first.calls == 0
-    assert start(second) is None
+    assert warm_up(second) is None
     given_ = inputs(first, 16)
     assert torch.equal(first.denoise(*given_), second.denoise(*given_))
     (entry,) = (tmp_path / "cache").iterdir()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from evoken.arrays import Coords
 from evoken.errors import SearchError
+from evoken.evaluation.chunks import Evaluation
 from evoken.search.base import Search, without_failures
 from evoken.search.cma import CMAES
 from evoken.search.gauss_newton import GaussNewton, trust_region_step
 from evoken.search.random_search import RandomSearch
 from evoken.search.zero_order import ZeroOrderAdam
-from evoken.textual_inversion.chunks import Evaluation
 
 DIMENSION, POPSIZE, GENERATIONS = 12, 13, 60
 

@@ -13,8 +13,8 @@ from transformers import CLIPTextModelWithProjection
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_model
-from evoken.models.loading import LatentModels
+from evoken.models.load import load_model
+from evoken.models.pipelines import LatentModels
 from tests import ldm, mmdit, tiny
 from tests.test_loading import PIPELINES, assert_same
 

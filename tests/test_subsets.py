@@ -14,11 +14,12 @@ from torch import Tensor
 
 from evoken.errors import WordError
 from evoken.models.base import ModelSpec
+from evoken.models.bases import encoder_of_width
 from evoken.models.encoders import TextEncoders
 from evoken.models.text import TextEncoder
-from evoken.textual_inversion.convert import Converted, convert
-from evoken.textual_inversion.embedding_files import read_embedding
-from evoken.textual_inversion.formats import Embedding, encoder_of_width
+from evoken.words.convert import Converted, convert
+from evoken.words.files import read_embedding
+from evoken.words.layouts import Embedding
 from tests import other_tools
 from tests.other_tools import RefusedError
 from tests.test_other_tools import TOKEN, embedded, pipeline

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evoken.run import Run
+from evoken.textual_inversion.folder import Run
 from evoken.textual_inversion.learn import Record
 from tests.commands import evoken
 from tests.conftest import make_photos

@@ -14,12 +14,12 @@ from evoken.errors import EvokenError, SettingError
 from evoken.models.notices import quiet as quiet
 
 if TYPE_CHECKING:
+    from evoken.evaluation.evaluator import Evaluator
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
-    from evoken.models.embedded import LatentModels
-    from evoken.textual_inversion.embedding import Word
+    from evoken.models.pipelines import LatentModels
     from evoken.textual_inversion.recipe import Recipe
-    from evoken.workers import Evaluator
+    from evoken.words.word import Word
 
 ModelName = Annotated[
     str,
@@ -128,18 +128,18 @@ def new_spec(**given: Any) -> ModelSpec:
 
 def start_model(spec: ModelSpec) -> LatentModels:
     """The model of a spec, on its runtime; says how near that is to torch when it is new."""
-    from evoken.models.embedded import load_model, start
+    from evoken.models.load import load_model, warm_up
 
     model = load_model(spec)
-    if check := start(model):
+    if check := warm_up(model):
         typer.echo(f"Checked once: {check}.")
     return model
 
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
     """The word at a path, and the model of its run if it is in one."""
-    from evoken.run import Run
-    from evoken.textual_inversion.embedding import load_word
+    from evoken.textual_inversion.folder import Run
+    from evoken.words.word import load_word
 
     if path is None:
         return None, None
@@ -150,7 +150,7 @@ def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None
 def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:
     """A CLIP model, or a note that there is none where the command can do without."""
     from evoken.errors import ModelError
-    from evoken.models.embedded import load_clip
+    from evoken.models.load import load_clip
 
     try:
         return load_clip(name, device)
@@ -169,8 +169,8 @@ def evaluators(
     with ExitStack() as stack:
 
         def start(recipe: Recipe) -> Evaluator | None:
-            from evoken.distributed import RayWorkers
-            from evoken.workers import Processes
+            from evoken.evaluation.processes import Processes
+            from evoken.evaluation.ray_cluster import RayWorkers
 
             device = recipe.spec.device
             if ray is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli_common import (
+from evoken.cli.common import (
     Batch,
     Device,
     Encoders,
@@ -268,9 +268,9 @@ def _create(
     from evoken.flowopt.folder import FlowRun
     from evoken.flowopt.settings import flow_preset
     from evoken.flowopt.tasks import read_yaml
-    from evoken.models.embedded import default_clip
-    from evoken.run import check_new
-    from evoken.textual_inversion.embedding import fitted
+    from evoken.models.load import default_clip
+    from evoken.run_folder import check_new
+    from evoken.words.word import fitted
 
     pictures, source, target, word = asked
     edits = None
@@ -311,8 +311,8 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
 
 
 def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
+    from evoken.cli.terminal import show_iterates
     from evoken.flowopt.workflow import run_into
-    from evoken.terminal import show_iterates
 
     with closing(run_into(run, model, clip)) as iterates:
         show_iterates(iterates, run.settings, len(run.config["pictures"]))

@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stand inside the commands: ``evoken --help`` is instant."""
+"""The commands on the run of a word: learn and evaluate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken import cli_files, cli_flow
-from evoken.cli_common import (
+from evoken.cli.common import (
     Batch,
     Device,
     Encoders,
@@ -24,41 +23,28 @@ from evoken.cli_common import (
     RuntimeName,
     Seed,
     Size,
-    WordPath,
     Workers,
     errors,
     evaluators,
     load_clip_if_any,
-    load_word_and_spec,
     new_spec,
     quiet,
     resume_alone,
-    spec_of,
     start_model,
 )
 from evoken.errors import SettingError
 
 if TYPE_CHECKING:
-    from evoken.judge import Judge
-    from evoken.models.base import Model
+    from evoken.evaluation.evaluator import Evaluator
     from evoken.models.clip import Clip
-    from evoken.models.embedded import LatentModels
-    from evoken.run import Run
-    from evoken.textual_inversion.embedding import Word
+    from evoken.models.judge import Judge
+    from evoken.models.pipelines import LatentModels
+    from evoken.textual_inversion.folder import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import LearnSettings
-    from evoken.workers import Evaluator
-
-app = typer.Typer(
-    help="Teach a frozen text-to-image model a new word, with forward passes only.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 
-@app.command()
 def learn(
     context: typer.Context,
     images: Annotated[Path | None, typer.Argument(help="A folder of three to five images.")] = None,
@@ -182,7 +168,7 @@ def _reopen(
 ) -> tuple[Run, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
-    from evoken.run import Run
+    from evoken.textual_inversion.folder import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
 
@@ -207,8 +193,9 @@ def _create(
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
     from evoken.images import load_images
-    from evoken.models.embedded import default_clip
-    from evoken.run import Run, check_new
+    from evoken.models.load import default_clip
+    from evoken.run_folder import check_new
+    from evoken.textual_inversion.folder import Run
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import preset
@@ -230,7 +217,7 @@ def _create(
 
 def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
-    from evoken.terminal import show_reading
+    from evoken.cli.terminal import show_reading
 
     compares = settings.initialization in ("attention", "nearest")
     needed = compares or settings.objective == "similarity"
@@ -241,10 +228,10 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
 
 
 def _learn(run: Run, learner: Learner) -> None:
-    from evoken.forecast import forecast
+    from evoken.cli.terminal import show
     from evoken.prompts import RECONSTRUCTION_PROMPT
-    from evoken.terminal import show
-    from evoken.workflow import learn_into
+    from evoken.textual_inversion.forecast import forecast
+    from evoken.textual_inversion.workflow import learn_into
 
     records = run.records()
     expected = forecast(learner, records[-1].calls if records else 0)
@@ -256,75 +243,6 @@ def _learn(run: Run, learner: Learner) -> None:
     typer.echo(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
 
 
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
-    word: WordPath = None,
-    model: Annotated[str, typer.Option(help="By default the word's own model.")] = "",
-    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 4,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
-    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    seed: Seed = 0,
-    precision: Precision = "",
-    batch: Batch = 0,
-    device: Device = "",
-    size: Size = 0,
-    encoders: Encoders = "",
-    model_config: ModelConfig = "",
-    runtime: RuntimeName = "",
-) -> None:
-    """Draw pictures of a prompt, with a learned word if one is given."""
-    with errors():
-        quiet()
-        from evoken.files import write_bytes
-        from evoken.images import counted, grid, png, to_pictures
-        from evoken.metrics import pictures_of
-
-        learned, of_word = load_word_and_spec(word)
-        given = {
-            "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
-            "encoders": encoders, "config": model_config, "runtime": runtime,
-        }  # fmt: skip
-        loaded = start_model(spec_of(learned, of_word, "stickers", given))
-        learned = _fitted_word(learned, prompt, loaded)
-        placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
-        images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
-        pictures = to_pictures(images)
-        stem = _free_stem(output, prompt, seed, count)
-        for i, picture in enumerate(pictures):
-            write_bytes(output / f"{stem}-{i:02}.png", png(picture))
-        sheet = output / f"{stem}.png"
-        write_bytes(sheet, png(grid(pictures, min(4, count), scale=max(1, 128 // loaded.size))))
-        typer.echo(f"{counted(count)} in {output}; together in {sheet}")
-
-
-def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
-    """The word as the model reads it, if there is one and it stands in the prompt."""
-    from evoken.errors import WordError
-    from evoken.textual_inversion.embedding import fitted
-
-    if learned is None:
-        return None
-    found = fitted(learned, model)
-    if learned.placeholder not in prompt:
-        raise WordError(f"a prompt with {learned.placeholder}", repr(prompt),
-                        "Put the placeholder into the prompt.")  # fmt: skip
-    return found
-
-
-def _free_stem(folder: Path, prompt: str, seed: int, count: int) -> str:
-    """A file name made of the prompt that neither a sheet nor a picture of it has yet."""
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
-    stem, number = f"{slug}-{seed}", 1
-    ends = ("", *(f"-{i:02}" for i in range(count)))
-    while any((folder / f"{stem}{end}.png").exists() for end in ends):
-        number += 1
-        stem = f"{slug}-{seed}-{number}"
-    return stem
-
-
-@app.command()
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     concept: Annotated[
@@ -336,9 +254,9 @@ def evaluate(
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     with errors():
         quiet()
-        from evoken.run import Run
-        from evoken.terminal import show_prompts
-        from evoken.workflow import evaluate_run, write_scores
+        from evoken.cli.terminal import show_prompts
+        from evoken.textual_inversion.folder import Run
+        from evoken.textual_inversion.workflow import evaluate_run, write_scores
 
         run = Run.open(path)
         run.word()
@@ -354,7 +272,8 @@ def evaluate(
 
 def _judge_of(run: Run, concept: str) -> Judge:
     """The judge, if it knows the concept and sees such pictures as the run's model draws."""
-    from evoken.models.embedded import EMBEDDED, JUDGED_SIZE, load_judge
+    from evoken.models.embedded import EMBEDDED, JUDGED_SIZE
+    from evoken.models.load import load_judge
 
     judge, kind = load_judge(), run.settings.kind
     seen = run.spec.name in EMBEDDED and run.spec.size in (0, JUDGED_SIZE)
@@ -364,19 +283,3 @@ def _judge_of(run: Run, concept: str) -> Judge:
         raise SettingError(f"the name of one {kind}, as the sticker judge knows it", repr(concept),
                            f"It is called {near}." if near else "Leave --concept out.")  # fmt: skip
     return judge
-
-
-for command in (cli_flow.invert, cli_flow.edit, cli_flow.pick):
-    app.command()(command)
-for on_files in (cli_files.convert, cli_files.inspect, cli_files.retrieve):
-    app.command()(on_files)
-app.add_typer(cli_flow.app, name="flowopt")
-
-
-def main() -> None:
-    """Entry point of the ``evoken`` command."""
-    app(prog_name="evoken")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,15 +9,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evoken.flowopt.edit import Iterate
 from evoken.flowopt.settings import FlowSettings
-from evoken.forecast import Forecast
 from evoken.images import counted
 from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.prompts import EDITING_PROMPTS
-from evoken.textual_inversion.initialization import sentences
+from evoken.prompts import EDITING_PROMPTS, sentences
+from evoken.textual_inversion.forecast import Forecast
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.workflow import Progress as LearnProgress
+from evoken.textual_inversion.workflow import Progress as LearnProgress
 
 QUIET = 60  # seconds without a line, where there is no terminal
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoken.cli_common import ModelConfig, Seed, errors, quiet
+from evoken.cli.common import ModelConfig, Seed, errors, quiet
 from evoken.errors import EvokenError
 
 if TYPE_CHECKING:
     from evoken.models.base import Model
-    from evoken.textual_inversion.formats import Embedding
+    from evoken.words.layouts import Embedding
 
 AnyWord = Annotated[
     Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
@@ -33,9 +33,9 @@ def convert(
 ) -> None:
     """Write a word as the file that another program loads."""
     with errors():
-        from evoken.textual_inversion.convert import convert
-        from evoken.textual_inversion.embedding_files import read_embedding
-        from evoken.textual_inversion.header import stem_of
+        from evoken.words.convert import convert
+        from evoken.words.files import read_embedding
+        from evoken.words.header import stem_of
 
         embedding = read_embedding(path)
         folder = output or Path("embeddings") / stem_of(embedding.placeholder)
@@ -56,8 +56,8 @@ def inspect(
     """Tell what an embedding file is: its layout, its base, its norms, the words nearest to it."""
     with errors():
         quiet()
-        from evoken.textual_inversion.embedding_files import read_embedding
-        from evoken.textual_inversion.formats import LAYOUTS
+        from evoken.words.files import read_embedding
+        from evoken.words.layouts import LAYOUTS
 
         embedding = read_embedding(path)
         rows = [
@@ -110,8 +110,8 @@ def _encoders(embedding: Embedding) -> str:
 
 def _show_nearest(embedding: Embedding, name: str, config: str) -> None:
     from evoken.models.base import ModelSpec
-    from evoken.models.embedded import load_model
-    from evoken.textual_inversion.embedding import fitted, nearest_words, word_of
+    from evoken.models.load import load_model
+    from evoken.words.word import fitted, nearest_words, word_of
 
     word = word_of(embedding)
     model: Model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
@@ -134,9 +134,9 @@ def retrieve(
     """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
     with errors():
         quiet()
-        from evoken.models.embedded import load_clip
-        from evoken.retrieval import query_of, rank, write_retrieval
-        from evoken.run import Run
+        from evoken.models.load import load_clip
+        from evoken.textual_inversion.folder import Run
+        from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
 
         run = Run.open(path)
         word, clip = run.word(), load_clip(run.clip)

@@ -1,76 +1,23 @@
-"""Where the chunks of an evaluation are computed: here, or on workers that may die and join.
-
-Results are the same bits whoever computes them: a chunk is a function of its vectors and of
-settings, chunks are added up in their order, and no kernel's rounding depends on the number of
-cores (``evoken.models.batches``).
-"""
+"""Chunks shared out to workers that may die and join, wherever these are."""
 
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, resource_tracker
-from multiprocessing.context import SpawnProcess
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from evoken.arrays import Vectors
-from evoken.checks import at_least
-from evoken.errors import EvokenError, SettingError, WorkerError
-from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective, total
+from evoken.errors import EvokenError, WorkerError
+from evoken.evaluation.chunks import Chunk, Evaluation, Objective, total
 
 TRIES = 3  # workers that a chunk may kill, or that may die at the start, before the run ends
 
 Build = Callable[[str], Objective]  # of a device; travels to the workers once
-
-
-class Evaluator(Protocol):
-    """Where chunks are computed."""
-
-    def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
-        """The sum of the chunks of candidate x vector x width.
-
-        Raises:
-            EvokenError: what the objective raised, wherever it did.
-            WorkerError: no worker can do it.
-        """
-
-    @property
-    def workers(self) -> int:
-        """How many chunks can be computed at a time, when all have started."""
-
-    @property
-    def threads(self) -> int:
-        """Cores that each of them may use."""
-
-    def close(self) -> None:
-        """End all workers."""
-
-
-class Serial:
-    """Chunks are computed here, one after another."""
-
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
-
-    def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
-        return total(self._objective.part(vectors, chunk) for chunk in chunks)
-
-    workers = 1
-
-    @property
-    def threads(self) -> int:
-        """What torch may use here."""
-        return torch.get_num_threads()
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 @dataclass(frozen=True)
@@ -206,98 +153,6 @@ class Pool(ABC, Generic[Worker]):
 def _hopeless(got: str, last: Died) -> WorkerError:
     return WorkerError("workers that stay alive", f"{got} (the last: {last.reason})",
                        "Use fewer workers or a smaller --batch: memory may be short.")  # fmt: skip
-
-
-@dataclass(eq=False)
-class _Process:
-    process: SpawnProcess
-    connection: Any  # a duplex end; its type differs between systems
-    device: str
-
-
-class Processes(Pool[_Process]):
-    """Processes on this machine. They share its cores; each has a model of its own.
-
-    A program that uses it needs the ``if __name__ == "__main__":`` that spawned processes need.
-    """
-
-    def __init__(self, build: Build, count: int, device: str = "cpu") -> None:
-        """
-        Args:
-            build: makes the objective, in every worker once.
-            count: number of workers.
-            device: of their models; for "cuda" every worker has a GPU of its own.
-
-        Raises:
-            SettingError: no workers, or more than there are GPUs.
-        """
-        at_least("workers", count, 1)
-        if device == "cuda" and count > torch.cuda.device_count():
-            raise SettingError(f"at most {torch.cuda.device_count()} workers, one for each GPU",
-                               str(count), "Change --workers or --device.")  # fmt: skip
-        super().__init__()
-        self._build, self.threads = build, max(1, torch.get_num_threads() // count)
-        for i in range(count):
-            self.add_worker(f"cuda:{i}" if device == "cuda" else device)
-
-    def add_worker(self, device: str = "cpu") -> None:
-        """Start one more worker; it takes part as soon as it has loaded its model."""
-        here, there = get_context("spawn").Pipe()
-        process = get_context("spawn").Process(
-            target=_work, args=(there, self.threads), daemon=True
-        )
-        # Ctrl-C goes to every process of a terminal; only the driver shall hear it. Its mask is
-        # inherited, but starting multiprocessing's own tracker would lift it.
-        resource_tracker.ensure_running()
-        before = pthread_sigmask(SIG_BLOCK, {SIGINT})
-        try:
-            process.start()
-        finally:
-            pthread_sigmask(SIG_SETMASK, before)
-        there.close()  # or its death would not close the connection
-        self._workers.append(_Process(process, here, device))
-
-    def _give(self, worker: _Process, vectors: Any, chunk: Chunk) -> None:
-        with suppress(OSError):
-            worker.connection.send((vectors, chunk))
-
-    def _answers(self) -> Iterator[tuple[_Process, Answer]]:
-        by_connection = {w.connection: w for w in self._workers}
-        for ready in connection.wait(list(by_connection)):
-            worker = by_connection[ready]
-            try:
-                answer = worker.connection.recv()
-                if answer == "here":
-                    worker.connection.send((self._build, worker.device))
-                    continue
-            except (EOFError, OSError):
-                worker.process.join()
-                answer = Died(f"exit code {worker.process.exitcode}")
-                worker.connection.close()
-            yield worker, answer
-
-    def _replace(self, worker: _Process) -> None:
-        self.add_worker(worker.device)
-
-    def _end(self) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
-
-
-def _work(driver: Any, threads: int) -> None:
-    """What a worker does until its driver is gone."""
-    torch.set_num_threads(threads)
-    with suppress(EOFError, OSError):
-        driver.send("here")
-        build, device = driver.recv()
-        objective = attempt(build, device)
-        driver.send(objective if isinstance(objective, EvokenError) else "ready")
-        while True:
-            vectors, chunk = driver.recv()
-            driver.send(attempt(compute, objective, vectors, chunk))
 
 
 def compute(objective: Objective, vectors: NDArray[np.float32], chunk: Chunk) -> Evaluation:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from evoken.arrays import Vectors
-from evoken.checks import at_least
 from evoken.errors import EvokenError, SettingError, WorkerError
-from evoken.textual_inversion.chunks import Chunk, Evaluation
-from evoken.workers import Answer, Build, Died, Pool, attempt, compute
+from evoken.evaluation.chunks import Chunk, Evaluation
+from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
+from evoken.options import at_least
 
 PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
 OBJECT_STORE = 100_000_000  # bytes; a generation is far smaller, and Ray would take a third of all

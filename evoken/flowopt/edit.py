@@ -16,7 +16,7 @@ from evoken.flowopt.settings import FlowSettings
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.seeds import derive
-from evoken.textual_inversion.embedding import Word
+from evoken.words.word import Word
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from evoken import __version__
 from evoken.errors import RunError, SettingError
 from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
@@ -28,7 +27,7 @@ from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowSettings
 from evoken.images import ImageSet, png, to_pictures
 from evoken.models.base import ModelSpec
-from evoken.run import (
+from evoken.run_folder import (
     FORMAT,
     append_line,
     as_written,
@@ -40,7 +39,8 @@ from evoken.run import (
     whole_lines,
     write_inputs,
 )
-from evoken.textual_inversion.embedding import load_word, save_word
+from evoken.version import __version__
+from evoken.words.word import load_word, save_word
 
 COMMANDS = ("invert", "edit")
 WORD = "word.safetensors"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from evoken.arrays import Latents
 from evoken.errors import SettingError
-from evoken.flowopt.rules import cancelled
 from evoken.flowopt.sampler import Sampler, per_row, rms
+from evoken.flowopt.secants import cancelled
 from evoken.process import Process
 from evoken.seeds import torch_generator
 

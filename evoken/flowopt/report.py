@@ -9,7 +9,7 @@ from evoken.files import write_text
 from evoken.flowopt.folder import FlowRun
 from evoken.images import counted
 from evoken.page import image, line_chart, page, table
-from evoken.run import input_path
+from evoken.run_folder import input_path
 
 UNITS = {
     "rmse": "RMSE to the source, 0 to 255",

@@ -5,10 +5,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
 from evoken.flowopt.inversion import STARTS
 from evoken.flowopt.rules import RULES
+from evoken.options import above_zero, at_least, known_fields, one_of, preset_values, right_types
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from evoken.flowopt.folder import FlowRun
 from evoken.flowopt.report import write_flow_report
 from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.run import held
+from evoken.run_folder import held
 
 
 def run_into(folder: FlowRun, model: Model, clip: Clip | None) -> Generator[Iterate]:

@@ -84,7 +84,7 @@ class Model(Protocol):
     @property
     def encoders(self) -> Mapping[str, int]:
         """The text encoders that a word has vectors for, by the names and in the order of
-        ``formats.ENCODERS``, with the widths of their token embeddings, which add up to ``width``.
+        ``bases.ENCODERS``, with the widths of their token embeddings, which add up to ``width``.
         """
 
     @property

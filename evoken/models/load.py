@@ -1,4 +1,4 @@
-"""The sticker models that are shipped in the package, and how any model is loaded by its name."""
+"""The one door to models: every model, CLIP and judge is loaded by its name here."""
 
 from functools import cache
 from pathlib import Path
@@ -6,18 +6,15 @@ from pathlib import Path
 import torch
 
 from evoken.errors import ModelError
-from evoken.judge import Judge
 from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
-from evoken.models.loading import LatentModels as LatentModels
-from evoken.models.loading import load_pipeline as load_pipeline
-from evoken.models.runtimes.entry import Check
+from evoken.models.embedded import EMBEDDED, STICKERS
+from evoken.models.judge import Judge
+from evoken.models.pipelines import LatentModels, load_pipeline
+from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
 
-STICKERS = Path(__file__).parent / "weights"
-EMBEDDED = ("stickers", "stickers-flow")
-JUDGED_SIZE = 64  # px; of the pictures that the judge was trained on
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 DEFAULT_SPEC = ModelSpec()
@@ -46,7 +43,7 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
 
 
 @torch.no_grad()
-def start(model: LatentModels) -> Check | None:
+def warm_up(model: LatentModels) -> Check | None:
     """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
 
     Returns:

@@ -12,7 +12,7 @@ def quiet() -> None:
         import diffusers.utils.logging
         import transformers.utils.logging
 
-        import evoken.models.embedded  # noqa: F401
+        import evoken.models.load  # noqa: F401
 
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()

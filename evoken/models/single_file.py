@@ -10,39 +10,9 @@ from torch import Tensor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
+from evoken.models.bases import PARTS
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
-UNET = ("model.diffusion_model.input_blocks.",)
-VAE = ("first_stage_model.", "vae.")
-# Without these, which some programs leave out, diffusers cannot read a file's T5.
-T5 = ("text_encoders.t5xxl.transformer.encoder.embed_tokens.",)
-# By a pipeline's class: its models, denoiser first, and what names of their weights begin with.
-PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "StableDiffusionPipeline": {
-        "unet": UNET,
-        "vae": VAE,
-        "text_encoder": ("cond_stage_model.",),
-    },
-    "StableDiffusionXLPipeline": {
-        "unet": UNET,
-        "vae": VAE,
-        "text_encoder": ("conditioner.embedders.0.",),
-        "text_encoder_2": ("conditioner.embedders.1.",),
-    },
-    "StableDiffusion3Pipeline": {
-        "transformer": ("joint_blocks.", "model.diffusion_model.joint_blocks."),
-        "vae": VAE,
-        "text_encoder": ("text_encoders.clip_l.",),
-        "text_encoder_2": ("text_encoders.clip_g.",),
-        "text_encoder_3": T5,
-    },
-    "FluxPipeline": {
-        "transformer": ("double_blocks.", "model.diffusion_model.double_blocks."),
-        "vae": VAE,
-        "text_encoder": ("text_encoders.clip_l.",),
-        "text_encoder_2": T5,
-    },
-}
 
 
 def single_file_config(file: Path, spec: ModelSpec) -> str:

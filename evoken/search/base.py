@@ -6,7 +6,7 @@ import numpy as np
 
 from evoken.arrays import Coords, Losses
 from evoken.errors import SearchError
-from evoken.textual_inversion.chunks import Evaluation
+from evoken.evaluation.chunks import Evaluation
 
 
 class Search(Protocol):

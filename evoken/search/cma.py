@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 
 from evoken.arrays import Coords
+from evoken.evaluation.chunks import Evaluation
 from evoken.search.base import without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that there is no matplotlib for its plots

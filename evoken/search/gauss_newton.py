@@ -14,8 +14,8 @@ import numpy as np
 
 from evoken.arrays import Coords
 from evoken.errors import SearchError
+from evoken.evaluation.chunks import Evaluation
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 # Polynomial-decay averaging (Shamir & Zhang 2013): point n of N weighs about as (n / N)^AVERAGING.
 AVERAGING = 3.0

@@ -3,9 +3,9 @@
 import numpy as np
 
 from evoken.arrays import Coords
+from evoken.evaluation.chunks import Evaluation
 from evoken.search.base import without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 
 class RandomSearch:

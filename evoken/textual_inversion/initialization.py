@@ -12,20 +12,15 @@ from evoken.arrays import Images, Vectors
 from evoken.errors import SettingError, WordError
 from evoken.models.base import Model, Vocabulary
 from evoken.models.clip import Clip
+from evoken.prompts import sentences
 from evoken.textual_inversion.reading import text_features
 
 INITIALIZATIONS = ("attention", "nearest", "word", "random")
-SENTENCE = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
 
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
     """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
     return clip.image_features(images) @ text_features(clip, sentences(words, kind)).T
-
-
-def sentences(words: Sequence[str], kind: str) -> list[str]:
-    """What CLIP reads of each word."""
-    return [SENTENCE[kind].format(word) for word in words]
 
 
 def cross_attention(

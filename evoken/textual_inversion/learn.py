@@ -12,6 +12,8 @@ import torch
 
 from evoken.arrays import Coords, Images, Vectors
 from evoken.errors import SearchError, SettingError, WordError
+from evoken.evaluation.chunks import Evaluation
+from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
@@ -21,12 +23,10 @@ from evoken.search.gauss_newton import GaussNewton
 from evoken.search.random_search import RandomSearch
 from evoken.search.zero_order import ZeroOrderAdam
 from evoken.seeds import torch_generator
-from evoken.textual_inversion.chunks import Evaluation
 from evoken.textual_inversion.initialization import initial_vectors
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
-from evoken.workers import Evaluator, Serial
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
 from evoken.seeds import derive, numpy_generator, torch_generator
-from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective, ranges
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from evoken.cache import cache_root, fingerprint
 from evoken.errors import RunError, SettingError
 from evoken.files import write_bytes
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import BATCH, Clip
-from evoken.models.runtimes.entry import cache_root, fingerprint
 
 MANY = 10_000  # texts; fewer are quick, and read anew every time
 

@@ -8,19 +8,14 @@ from numpy.typing import NDArray
 
 from evoken.arrays import Images
 from evoken.errors import SettingError
+from evoken.evaluation.chunks import Objective
 from evoken.models.base import Model, ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_clip, load_model
+from evoken.models.load import load_clip, load_model
 from evoken.models.notices import quiet
-from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
-from evoken.textual_inversion.chunks import Objective
+from evoken.prompts import templates
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
-
-
-def templates(kind: str) -> tuple[str, ...]:
-    """The sentences of a kind of concept."""
-    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
 
 
 def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:

@@ -6,16 +6,16 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
+from evoken.models.bases import FLUX, SDXL, Base
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.run import Run
-from evoken.textual_inversion.convert import diffusers_usage, taken
-from evoken.textual_inversion.embedding_files import WORD_FILE, read_embedding
-from evoken.textual_inversion.formats import FLUX, SDXL, Base
+from evoken.textual_inversion.folder import Run
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.words.convert import diffusers_usage, taken
+from evoken.words.files import WORD_FILE, read_embedding
 
 PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 

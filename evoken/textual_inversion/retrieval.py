@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evoken.drawing import pictures_of
 from evoken.errors import ImageError
 from evoken.files import write_json
 from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
-from evoken.metrics import pictures_of
 from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
-from evoken.models.embedded import load_model
+from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
 from evoken.prompts import RECONSTRUCTION_PROMPT
-from evoken.run import Run
-from evoken.textual_inversion.embedding import Word, fitted
+from evoken.textual_inversion.folder import Run
+from evoken.words.word import Word, fitted
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
+from evoken.options import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
 

@@ -3,22 +3,20 @@
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
-from PIL.Image import Image
-
-from evoken.arrays import Images
+from evoken.drawing import pictures_of, pictures_of_each, sheet
 from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
-from evoken.images import grid, png, to_pictures
-from evoken.judge import Judge
-from evoken.metrics import Score, evaluate, pictures_of, pictures_of_each, reconstruction
+from evoken.images import png
+from evoken.metrics import Score, evaluate, reconstruction
+from evoken.models.judge import Judge
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.report import write_card, write_report
-from evoken.run import Run, held
+from evoken.run_folder import held
+from evoken.textual_inversion.folder import Run
 from evoken.textual_inversion.learn import Learner, Record
+from evoken.textual_inversion.report import write_card, write_report
 
 PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
-SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,6 @@ def finish(run: Run, learner: Learner) -> None:
             write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
     write_card(run)
     write_report(run)
-
-
-def sheet(pictures: Images, columns: int) -> Image:
-    """Pictures side by side, small ones enlarged by whole pixels."""
-    return grid(to_pictures(pictures), columns, scale=max(1, SHEET_SCALE // pictures.shape[-1]))
 
 
 def evaluate_run(

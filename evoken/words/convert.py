@@ -6,21 +6,13 @@ from itertools import combinations
 from pathlib import Path
 
 from evoken.arrays import Vectors
-from evoken.checks import one_of
 from evoken.errors import RunError, WordError
 from evoken.files import write_bytes
-from evoken.textual_inversion.embedding_files import WORD_FILE, pt_bytes, safetensors_bytes
-from evoken.textual_inversion.formats import (
-    FLUX,
-    SD1,
-    SD2,
-    SD3,
-    SDXL,
-    Base,
-    Embedding,
-    told_by_width,
-)
-from evoken.textual_inversion.header import header, stem_of
+from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
+from evoken.options import one_of
+from evoken.words.files import WORD_FILE, pt_bytes, safetensors_bytes
+from evoken.words.header import header, stem_of
+from evoken.words.layouts import Embedding, told_by_width
 
 # The bases whose words a program loads, and the encoders that a file may have vectors for.
 Takes = dict[Base, tuple[tuple[str, ...], ...]]

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from evoken.arrays import Vectors
 from evoken.errors import EvokenError, WordError
-from evoken.textual_inversion.formats import BUNDLE, Embedding, parse
+from evoken.words.layouts import BUNDLE, Embedding, parse
 
 WORD_FILE = "learned_embeds.safetensors"
 FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")

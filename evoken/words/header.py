@@ -3,8 +3,9 @@
 import json
 import re
 
-from evoken import __version__
-from evoken.textual_inversion.formats import Base, Embedding
+from evoken.models.bases import Base
+from evoken.version import __version__
+from evoken.words.layouts import Embedding
 
 
 def stem_of(placeholder: str) -> str:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from evoken.arrays import Vectors
 from evoken.errors import WordError
+from evoken.models.bases import BASES, ENCODERS, Base, encoder_of_width
 
-ENCODERS = ("clip_l", "clip_g", "clip_h", "t5xxl")  # and the order of a word's vectors in a row
 ALIASES = {"t5": "t5xxl", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
 PARAMS = ("emb_params", "emp_params", "*")  # keys that say nothing of the word or its encoder
 BUNDLE = "bundle_emb."
@@ -34,32 +34,6 @@ LAYOUTS = {
     "a1111": "string_to_param, as A1111 writes it",
     "bundle": "bundle_emb, bundled with a LoRA",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Base:
-    """A kind of model that words are made for.
-
-    Attributes:
-        name: as people call it.
-        architecture: the start of its name in the ModelSpec standard.
-        widths: of the token embeddings of its text encoders. A word with vectors for all of them
-            but t5xxl is a whole one.
-    """
-
-    name: str
-    architecture: str
-    widths: Mapping[str, int]
-
-
-SD1 = Base("Stable Diffusion 1.x", "stable-diffusion-v1", {"clip_l": 768})
-SD2 = Base("Stable Diffusion 2.x", "stable-diffusion-v2", {"clip_h": 1024})
-SDXL = Base("Stable Diffusion XL", "stable-diffusion-xl-v1-base", {"clip_l": 768, "clip_g": 1280})
-SD3 = Base(
-    "Stable Diffusion 3", "stable-diffusion-3", {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}
-)
-FLUX = Base("FLUX.1", "flux-1", {"clip_l": 768, "t5xxl": 4096})
-BASES = (SD1, SD2, SDXL, SD3, FLUX)
 
 
 @dataclass(frozen=True)
@@ -121,12 +95,6 @@ class Embedding:
 
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def encoder_of_width(width: int) -> str:
-    """The text encoder that a word of a single one is for."""
-    known = {1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}
-    return known.get(width, "clip_l")
 
 
 def told_by_width(widths: Mapping[str, int]) -> bool:

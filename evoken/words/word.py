@@ -11,10 +11,10 @@ from evoken.arrays import Vectors
 from evoken.errors import WordError
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
-from evoken.textual_inversion.embedding_files import WORD_FILE as WORD_FILE
-from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
-from evoken.textual_inversion.formats import Embedding, told_by_width
-from evoken.textual_inversion.header import header
+from evoken.words.files import WORD_FILE as WORD_FILE
+from evoken.words.files import read_embedding, safetensors_bytes
+from evoken.words.header import header
+from evoken.words.layouts import Embedding, told_by_width
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError, SettingError
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
-from evoken.models.latent import LatentModel
+from evoken.models.families.latent import LatentModel
 from evoken.process import DDPM
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from evoken.arrays import Hidden, Images
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
-from evoken.models.latent import LatentModel
+from evoken.models.families.latent import LatentModel
 from evoken.process import RectifiedFlow
 
 

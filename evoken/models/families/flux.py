@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
-from evoken.models.flow import FlowModel
+from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined
 
 PATCH = 2  # side of the squares of latents that are packed into one token

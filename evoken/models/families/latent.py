@@ -16,8 +16,8 @@ from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
-from evoken.models.runtimes.entry import Check
-from evoken.models.text import arithmetic, keep_weights
+from evoken.models.runtimes.exports import Check
+from evoken.models.runtimes.precision import arithmetic, keep_weights
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec
-from evoken.models.diffusion import DiffusionModel
 from evoken.models.encoders import TextEncoders
+from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder, joined, penultimate, tokens_and_pooled
 
 

@@ -11,7 +11,7 @@ from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.errors import SettingError
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import Reads, TextEncoders
-from evoken.models.flow import FlowModel
+from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined, tokens_and_pooled
 
 CLIPS = ("clip_l", "clip_g")

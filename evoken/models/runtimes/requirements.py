@@ -5,9 +5,9 @@ from importlib.util import find_spec
 
 import torch
 
-from evoken.checks import one_of
 from evoken.errors import SettingError
 from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
+from evoken.options import one_of
 
 # Of every runtime but torch itself: its extra of this package, and the modules that come with it.
 EXTRAS = {
