@@ -7,12 +7,14 @@ The library raises these; only the command line and the web page turn them into 
 class EvokenError(Exception):
     """An error with its remedy; ``str(error)`` is one sentence per part."""
 
-    def __init__(self, expected: str, got: str, fix: str) -> None:
-        super().__init__(expected, got, fix)
-        self.expected, self.got, self.fix = expected, got, fix
+    def __init__(self, problem: str, *rest: str) -> None:
+        super().__init__(problem, *rest)
+        self.problem, self.fix = problem, rest[-1] if rest else ""
+        if len(rest) == 2:
+            self.problem = f"expected {problem}; got {rest[0]}."
 
     def __str__(self) -> str:
-        return f"expected {self.expected}; got {self.got}. {self.fix}"
+        return f"{self.problem} {self.fix}".strip()
 
 
 class ImageError(EvokenError):
