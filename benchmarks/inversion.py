@@ -26,7 +26,7 @@ from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, un
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
-from evoken.flowopt.settings import flow_preset
+from evoken.flowopt.settings import flowopt_preset
 from evoken.models.base import ModelSpec
 from evoken.models.load import load_model
 from evoken.models.pipelines import LatentModels
@@ -38,7 +38,7 @@ BUDGETS = (60, 120, 321)
 ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
 FRESH = 9100  # world seeds that no training used
 
-DEFAULT = flow_preset("invert")
+DEFAULT = flowopt_preset("invert")
 Inverted = Callable[[ModelSampler, Latents, Prompts], Latents]  # regenerated latents
 
 

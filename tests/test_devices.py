@@ -78,7 +78,7 @@ def test_words_are_drawn_there(both: list[LatentModels], clip: Clip) -> None:
 
 
 def test_pictures_are_edited_there(both: list[LatentModels], images: Tensor, clip: Clip) -> None:
-    few = evoken.flow_preset("edit", steps=3, last=2, iterations=2, fresh=0.5)
+    few = evoken.flowopt_preset("edit", steps=3, last=2, iterations=2, fresh=0.5)
     found = []
     for model in both:
         prompts = ["a cat"] * len(images), ["a red dog"] * len(images)

@@ -286,7 +286,7 @@ def test_inversion_of_a_linear_process_is_exact(seed: int) -> None:
 
 def test_the_package_inverts_and_edits(family: LatentModels) -> None:
     images = torch.rand(2, 3, family.size, family.size) * 2 - 1
-    few = evoken.FlowSettings(steps=4, iterations=2)
+    few = evoken.FlowOptSettings(steps=4, iterations=2)
     inverted = list(evoken.invert(few, family, images, PROMPTS[:2]))
     latents = family.encode(images)
     f = ModelSampler(family, 4)

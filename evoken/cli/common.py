@@ -138,13 +138,13 @@ def start_model(spec: ModelSpec) -> LatentModels:
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
     """The word at a path, and the model of its run if it is in one."""
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.words.word import load_word
 
     if path is None:
         return None, None
     in_run = (path / "config.json").is_file()
-    return load_word(path), Run.open(path).spec if in_run else None
+    return load_word(path), LearnRun.open(path).spec if in_run else None
 
 
 def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:

@@ -32,7 +32,7 @@ from evoken.errors import SettingError
 
 if TYPE_CHECKING:
     from evoken.flowopt.edit import Task
-    from evoken.flowopt.folder import FlowRun
+    from evoken.flowopt.folder import FlowOptRun
     from evoken.images import ImageSet
     from evoken.models.base import Model
     from evoken.models.clip import Clip
@@ -160,9 +160,9 @@ def pick(
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
     with errors():
         quiet()
-        from evoken.flowopt.folder import FlowRun
+        from evoken.flowopt.folder import FlowOptRun
 
-        for file in FlowRun.open(path).pick(number):
+        for file in FlowOptRun.open(path).pick(number):
             typer.echo(f"Picked: {file}")
 
 
@@ -217,7 +217,7 @@ def _start(
     resume: Path | None,
 ) -> None:
     """Begin or go on with a run, show it, and say what to do next; Ctrl-C says how to resume."""
-    begun: list[FlowRun] = []
+    begun: list[FlowOptRun] = []
 
     def advice() -> str:
         if not begun:
@@ -243,10 +243,10 @@ def _start(
         _show(run, model, clip)
 
 
-def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
-    from evoken.flowopt.folder import FlowRun
+def _reopen(path: Path) -> tuple[FlowOptRun, Model, Clip | None]:
+    from evoken.flowopt.folder import FlowOptRun
 
-    run = FlowRun.open(path)
+    run = FlowOptRun.open(path)
     has_targets, device = bool(run.config["targets"]), run.spec.device
     clip = load_clip_if_any(run.config["clip"], False, device) if has_targets else None
     return run, start_model(run.spec), clip
@@ -260,13 +260,13 @@ def _create(
     preset: str,
     changes: dict[str, Any],
     spec: dict[str, Any],
-) -> tuple[FlowRun, Model, Clip | None]:
+) -> tuple[FlowOptRun, Model, Clip | None]:
     """A new run folder; nothing is written before everything is checked."""
     from dataclasses import replace
 
     from evoken.flowopt.edit import check_prompts
-    from evoken.flowopt.folder import FlowRun
-    from evoken.flowopt.settings import flow_preset
+    from evoken.flowopt.folder import FlowOptRun
+    from evoken.flowopt.settings import flowopt_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.load import default_clip
     from evoken.run_folder import check_new
@@ -282,7 +282,7 @@ def _create(
         changes = edits.settings | changes
     elif command == "edit" and not target:
         raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
-    settings = flow_preset(preset, **changes)
+    settings = flowopt_preset(preset, **changes)
     check_new(path)
     learned, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "")
@@ -293,7 +293,7 @@ def _create(
     check_prompts(model, task)
     clip_name = names[1] or default_clip(model.spec.name)
     clip = load_clip_if_any(clip_name, False, model.spec.device) if task.targets else None
-    return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
+    return FlowOptRun.create(path, task, settings, model.spec, clip_name, images), model, clip
 
 
 def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
@@ -310,7 +310,7 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
     return Task(images.images, (source,) * count, targets), images
 
 
-def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
+def _show(run: FlowOptRun, model: Model, clip: Clip | None) -> None:
     from evoken.cli.terminal import show_iterates
     from evoken.flowopt.workflow import run_into
 

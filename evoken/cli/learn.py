@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from evoken.models.clip import Clip
     from evoken.models.judge import Judge
     from evoken.models.pipelines import LatentModels
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import LearnSettings
@@ -165,14 +165,14 @@ def _nowhere_else(_: Recipe) -> None:
 def _reopen(
     path: Path,
     start_workers: Callable[[Recipe], Evaluator | None] = _nowhere_else,
-) -> tuple[Run, Learner]:
+) -> tuple[LearnRun, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
 
-    run = Run.open(path)
+    run = LearnRun.open(path)
     model = start_model(run.spec)
     run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
     clip, found = _clip(run.settings, run.clip, model), run.images(model.size)
@@ -189,13 +189,13 @@ def _create(
     spec_values: dict[str, Any],
     clip: str,
     start_workers: Callable[[Recipe], Evaluator | None],
-) -> tuple[Run, Learner]:
+) -> tuple[LearnRun, Learner]:
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
     from evoken.images import load_images
     from evoken.models.load import default_clip
     from evoken.run_folder import check_new
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import preset
@@ -212,7 +212,7 @@ def _create(
     clip_name = clip or default_clip(spec.name)
     evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
     learner = Learner(settings, model, found.images, _clip(settings, clip_name, model), evaluator)
-    return Run.create(path, settings, model.spec, clip_name, found), learner
+    return LearnRun.create(path, settings, model.spec, clip_name, found), learner
 
 
 def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
@@ -227,7 +227,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
     return clip
 
 
-def _learn(run: Run, learner: Learner) -> None:
+def _learn(run: LearnRun, learner: Learner) -> None:
     from evoken.cli.terminal import show
     from evoken.prompts import RECONSTRUCTION_PROMPT
     from evoken.textual_inversion.forecast import forecast
@@ -255,10 +255,10 @@ def evaluate(
     with errors():
         quiet()
         from evoken.cli.terminal import show_prompts
-        from evoken.textual_inversion.folder import Run
+        from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.workflow import evaluate_run, write_scores
 
-        run = Run.open(path)
+        run = LearnRun.open(path)
         run.word()
         judge = _judge_of(run, concept) if concept else None
         run, learner = _reopen(path)
@@ -270,7 +270,7 @@ def evaluate(
         write_scores(run, results, count, seed)
 
 
-def _judge_of(run: Run, concept: str) -> Judge:
+def _judge_of(run: LearnRun, concept: str) -> Judge:
     """The judge, if it knows the concept and sees such pictures as the run's model draws."""
     from evoken.models.embedded import EMBEDDED, JUDGED_SIZE
     from evoken.models.load import load_judge

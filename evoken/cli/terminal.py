@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evoken.flowopt.edit import Iterate
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import counted
 from evoken.models.base import Model
 from evoken.models.clip import Clip
@@ -83,7 +83,7 @@ def show_prompts(kind: str, count: int) -> Iterator[Callable[[str], object]]:
         yield lambda prompt: bar.update(task, advance=1, description=f"{count} of {prompt!r}")
 
 
-def show_iterates(iterates: Iterable[Iterate], settings: FlowSettings, pictures: int) -> None:
+def show_iterates(iterates: Iterable[Iterate], settings: FlowOptSettings, pictures: int) -> None:
     """Consume an inversion's or an edit's stream and show it."""
     console = Console()
     console.print(f"{counted(pictures)}, {settings.iterations} updates.")

@@ -11,7 +11,7 @@ from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.convert import diffusers_usage, taken
@@ -20,7 +20,7 @@ from evoken.words.files import WORD_FILE, read_embedding
 PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: LearnRun) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path."""
     path = run.path / "report.html"
     settings, records = run.settings, run.records()
@@ -45,11 +45,11 @@ learned.</p>
     return path
 
 
-def _inputs(run: Run) -> str:
+def _inputs(run: LearnRun) -> str:
     return "".join(image(p, p.stem) for p in run.inputs)
 
 
-def _samples(run: Run, settings: LearnSettings) -> str:
+def _samples(run: LearnRun, settings: LearnSettings) -> str:
     prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
     rows = []
     for i, template in enumerate(prompts):
@@ -63,7 +63,7 @@ def _samples(run: Run, settings: LearnSettings) -> str:
     return "".join(rows)
 
 
-def _previews(run: Run) -> str:
+def _previews(run: LearnRun) -> str:
     figures = []
     for generation, path in run.previews():
         about, score = f"generation {generation}", run.score_path(generation)
@@ -90,7 +90,7 @@ def _curve(settings: LearnSettings, records: list[Record]) -> str:
     )
 
 
-def _usage(run: Run) -> str:
+def _usage(run: LearnRun) -> str:
     text = f"<pre>{escape(cli_usage(run))}</pre>"
     if usage := diffusers_code(run):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
@@ -98,7 +98,7 @@ def _usage(run: Run) -> str:
     return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
 
 
-def cli_usage(run: Run) -> str:
+def cli_usage(run: LearnRun) -> str:
     """How to use the word with this program."""
     return f'evoken generate "{_example(run.settings)}" --word {quote(str(run.path))}'
 
@@ -108,7 +108,7 @@ def _example(settings: LearnSettings) -> str:
     return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
 
 
-def diffusers_code(run: Run) -> str:
+def diffusers_code(run: LearnRun) -> str:
     """How to use the word with diffusers; "" for a word that it does not load, as those of Stable
     Diffusion 3.
     """
@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def write_card(run: Run) -> None:
+def write_card(run: LearnRun) -> None:
     """Write ``README.md``, the model card."""
     settings, records = run.settings, run.records()
     model, usage = run.spec.name, diffusers_code(run)

@@ -16,7 +16,7 @@ from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
 from evoken.prompts import RECONSTRUCTION_PROMPT
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word, fitted
 
 
@@ -46,7 +46,7 @@ def word_feature(clip: Clip, prompt: str, word: Word) -> Tensor:
     return F.normalize(clip.model.text_projection(pooled), dim=-1)
 
 
-def query_of(run: Run, word: Word, clip: Clip, count: int, seed: int) -> tuple[Tensor, str]:
+def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tuple[Tensor, str]:
     """What CLIP makes of a run's word, 1 x width, and how it was come by.
 
     Args:
@@ -94,7 +94,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
     return Ranking(tuple(sorted(found, key=lambda x: (-x[1], x[0]))), tuple(ignored))
 
 
-def write_retrieval(run: Run, folder: Path, how: str, ranking: Ranking) -> Path:
+def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> Path:
     """Write ``retrieval.json`` into the run folder; returns its path."""
     path = run.path / "retrieval.json"
     images = [{"file": name, "similarity": cosine} for name, cosine in ranking.images]

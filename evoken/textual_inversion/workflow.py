@@ -11,7 +11,7 @@ from evoken.metrics import Score, evaluate, reconstruction
 from evoken.models.judge import Judge
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
 from evoken.run_folder import held
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.report import write_card, write_report
 
@@ -28,7 +28,7 @@ class Progress:
     clip_score: Score | None  # of the preview made after this generation
 
 
-def learn_into(run: Run, learner: Learner) -> Generator[Progress]:
+def learn_into(run: LearnRun, learner: Learner) -> Generator[Progress]:
     """Learn, or go on learning, the word of a run folder; yields after every generation.
 
     The folder holds every finished generation at any time: an interrupted run loses at most the
@@ -48,7 +48,7 @@ def learn_into(run: Run, learner: Learner) -> Generator[Progress]:
         finish(run, learner)
 
 
-def _preview_if_due(run: Run, learner: Learner) -> Score | None:
+def _preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
     every = learner.settings.preview_every
     due = learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():
@@ -57,7 +57,7 @@ def _preview_if_due(run: Run, learner: Learner) -> Score | None:
     return preview(run, learner)
 
 
-def preview(run: Run, learner: Learner) -> Score | None:
+def preview(run: LearnRun, learner: Learner) -> Score | None:
     """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
     model, settings = learner.model, learner.settings
     prompt = RECONSTRUCTION_PROMPT[settings.kind].format(settings.placeholder)
@@ -74,7 +74,7 @@ def preview(run: Run, learner: Learner) -> Score | None:
     return score
 
 
-def finish(run: Run, learner: Learner) -> None:
+def finish(run: LearnRun, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
     run.save_word(learner)
@@ -90,7 +90,7 @@ def finish(run: Run, learner: Learner) -> None:
 
 
 def evaluate_run(
-    run: Run,
+    run: LearnRun,
     learner: Learner,
     judge: Judge | None,
     concept: str,
@@ -123,7 +123,9 @@ def evaluate_run(
     }
 
 
-def write_scores(run: Run, scores: dict[str, tuple[Score, Score]], count: int, seed: int) -> None:
+def write_scores(
+    run: LearnRun, scores: dict[str, tuple[Score, Score]], count: int, seed: int
+) -> None:
     """Write what ``evaluate_run`` found to ``scores.json``."""
     values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
     write_json(
