@@ -22,8 +22,8 @@ from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, per_row, rms
 from evoken.flowopt.settings import flowopt_preset
 from evoken.flowopt.step_size import estimate_step_size
-from evoken.models.base import ModelSpec
 from evoken.models.load import load_model
+from evoken.spec import ModelSpec
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
 ITERATIONS = 20

@@ -27,10 +27,10 @@ from evoken.flowopt.edit import edit
 from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
 from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
-from evoken.models.base import ModelSpec
 from evoken.models.load import load_clip, load_judge, load_model
 from evoken.models.pipelines import LatentModels
 from evoken.seeds import torch_generator
+from evoken.spec import ModelSpec
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SHEET = Path(__file__).parent.parent / "docs" / "sheets" / "editing.svg"

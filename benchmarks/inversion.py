@@ -27,9 +27,9 @@ from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
 from evoken.flowopt.settings import flowopt_preset
-from evoken.models.base import ModelSpec
 from evoken.models.load import load_model
 from evoken.models.pipelines import LatentModels
+from evoken.spec import ModelSpec
 from stickers import world
 from stickers.autoencoder import to_images
 

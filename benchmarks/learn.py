@@ -29,13 +29,13 @@ from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradien
 from evoken.arrays import Images, Vectors
 from evoken.drawing import pictures_of
 from evoken.metrics import editability, reconstruction
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
 from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, PRESETS, preset

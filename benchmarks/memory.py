@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks import figures, sd15
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.memory import give_back, measured, peak
 from evoken.models.pipelines import load_pipeline
 from evoken.models.text import substituted_embeddings
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import DenoisingLoss
 
 RESULTS = Path(__file__).with_suffix(".jsonl")

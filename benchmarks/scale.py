@@ -23,11 +23,11 @@ from evoken.evaluation.pool import Build
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import load_images
-from evoken.models.base import Model, ModelSpec, Vocabulary
+from evoken.models.base import Model, Vocabulary
 from evoken.models.load import load_model
-from evoken.models.notices import quiet
 from evoken.process import Process, RectifiedFlow
 from evoken.search.gauss_newton import GaussNewton
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
@@ -199,7 +199,6 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=4, help="measured in each row")
     parser.add_argument("--seconds", type=float, default=0.002, help="of the synthetic denoiser")
     options = parser.parse_args()
-    quiet()
     torch.set_num_threads(1)  # the machine's cores are the workers'
     for start, kind in ((Processes, ""), (on_ray, "ray_")):
         figures.update(synthetic(options.generations, options.seconds, start, kind))

@@ -26,10 +26,10 @@ from torch.nn import init
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks import figures
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.spec import ModelSpec
 
 
 def pipeline(latents: int) -> StableDiffusionPipeline:

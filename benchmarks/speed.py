@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import figures, sd15
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT, in_batches
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.precision import arithmetic
+from evoken.spec import ModelSpec
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 WAYS: dict[str, tuple[str, str]] = {

@@ -13,7 +13,6 @@ import torch
 
 from benchmarks import figures
 from evoken.images import grid, to_pictures
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -21,6 +20,7 @@ from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
 from evoken.models.pipelines import LatentModels
 from evoken.seeds import derive
+from evoken.spec import ModelSpec
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images
 from stickers.captions import with_article

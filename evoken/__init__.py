@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from evoken.flowopt.settings import flowopt_preset as flowopt_preset
     from evoken.images import load_images as load_images
     from evoken.metrics import evaluate as evaluate
-    from evoken.models.base import ModelSpec as ModelSpec
     from evoken.models.embedded import STICKERS as STICKERS
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
+    from evoken.spec import ModelSpec as ModelSpec
     from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
@@ -34,7 +34,7 @@ _HOMES = {
     "FlowOptSettings": "evoken.flowopt.settings",
     "LearnRun": "evoken.textual_inversion.folder",
     "LearnSettings": "evoken.textual_inversion.settings",
-    "ModelSpec": "evoken.models.base",
+    "ModelSpec": "evoken.spec",
     "STICKERS": "evoken.models.embedded",
     "Word": "evoken.words.word",
     "edit": "evoken.flowopt.edit",

@@ -13,8 +13,8 @@ from evoken.arrays import Images
 from evoken.errors import RunError
 from evoken.files import cannot_write, write_bytes
 from evoken.images import load_images, png, to_pictures
-from evoken.models.base import ModelSpec
 from evoken.options import known_fields
+from evoken.spec import ModelSpec
 from evoken.version import __version__
 
 FORMAT = 1  # of the folder; raised when an older program could misread it

@@ -12,10 +12,10 @@ from hypothesis import settings
 from PIL import Image
 from typer.testing import Result
 
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
+from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
 from tests import tiny
 from tests.commands import SMALL, evoken

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import RunError, SettingError, WordError
-from evoken.models.base import ModelSpec
 from evoken.models.bases import SD3
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.spec import ModelSpec
 from evoken.words.convert import NAMES, TOOLS, convert
 from evoken.words.files import read_embedding, safetensors_bytes
 from evoken.words.header import stem_of

@@ -16,10 +16,10 @@ from evoken.flowopt.inversion import implicit
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.pipeline import PipelineSampler
 from evoken.flowopt.rules import RULES
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.pipelines import LatentModels, load_pipeline
 from evoken.models.runtimes.requirements import check_spec
+from evoken.spec import ModelSpec
 from tests import tiny
 from tests.elsewhere import elsewhere
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from evoken.drawing import pictures_of
 from evoken.images import load_images, to_pictures
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED
 from evoken.models.load import default_clip, load_clip, load_model
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.retrieval import rank, word_feature
 from evoken.textual_inversion.settings import preset

@@ -28,11 +28,11 @@ from evoken.flowopt.optimize import Step, flow_opt
 from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
 from evoken.flowopt.secants import step_bound
-from evoken.models.base import ModelSpec
 from evoken.models.families.flux import Flux, pack
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.pipelines import LatentModels
+from evoken.spec import ModelSpec
 from tests import tiny
 
 SEEDS = st.integers(0, 2**31)

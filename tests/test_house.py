@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("errors", "arrays", "seeds", "version", "page", "cache", "prompts"),
+    ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
     ("files", "images", "options", "process"),
+    ("spec",),
     ("models", "evaluation"),
     ("words", "search", "drawing", "run_folder"),
     ("metrics",),

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from evoken.errors import SearchError, SettingError, WordError
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record, learn
 from evoken.textual_inversion.settings import (
     MISTAKES,

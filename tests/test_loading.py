@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.load import load_model
 from evoken.models.pipelines import LatentModels
 from evoken.models.provenance import weights_hash
+from evoken.spec import ModelSpec
 from tests import ldm, tiny
 
 UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")

@@ -27,7 +27,6 @@ from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_info
 
 from evoken.errors import ModelError, SettingError, WordError
-from evoken.models.base import ModelSpec
 from evoken.models.bases import ENCODERS
 from evoken.models.batches import in_batches, one_thread_each
 from evoken.models.clip import Clip
@@ -38,6 +37,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.load import load_model
 from evoken.models.pipelines import LatentModels, load_pipeline
+from evoken.spec import ModelSpec
 from tests import tiny
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")

@@ -21,7 +21,6 @@ from evoken.cache import cache_root
 from evoken.cli.app import app
 from evoken.errors import ModelError, SettingError
 from evoken.models import batches, memory
-from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -32,6 +31,7 @@ from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.exports import read_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
 from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
+from evoken.spec import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.textual_inversion import forecast as forecasts
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner

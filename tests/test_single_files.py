@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.load import load_model
 from evoken.models.pipelines import LatentModels
+from evoken.spec import ModelSpec
 from tests import ldm, mmdit, tiny
 from tests.test_loading import PIPELINES, assert_same
 

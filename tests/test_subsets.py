@@ -13,10 +13,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import WordError
-from evoken.models.base import ModelSpec
 from evoken.models.bases import encoder_of_width
 from evoken.models.encoders import TextEncoders
 from evoken.models.text import TextEncoder
+from evoken.spec import ModelSpec
 from evoken.words.convert import Converted, convert
 from evoken.words.files import read_embedding
 from evoken.words.layouts import Embedding

@@ -1,80 +1,107 @@
-"""What the commands share: common options, and errors as text and exit codes."""
+"""What the commands share: options that are no settings, output, and errors as text and codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoken.cli.options import flags
 from evoken.errors import EvokenError, SettingError
-from evoken.models.notices import quiet as quiet
+from evoken.options import ABOUT, BUDGET
+from evoken.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from evoken.evaluation.evaluator import Evaluator
-    from evoken.models.base import ModelSpec
-    from evoken.models.clip import Clip
-    from evoken.models.pipelines import LatentModels
-    from evoken.textual_inversion.recipe import Recipe
+    from evoken.progress import Display
     from evoken.words.word import Word
 
-ModelName = Annotated[
-    str,
+Output = Annotated[
+    Path | None,
     typer.Option(
-        "--model", help="'stickers', 'stickers-flow', a folder, a hub id, or a .safetensors file."
+        help="The run folder. \\[default: runs/NAME]", rich_help_panel=ABOUT, show_default=False
     ),
 ]
-ModelConfig = Annotated[
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="A run folder to continue.", rich_help_panel=ABOUT),
+]
+WordPath = Annotated[
+    Path | None,
+    typer.Option("--word", help="A run folder or a word's file.", rich_help_panel=ABOUT),
+]
+ClipName = Annotated[
     str,
     typer.Option(
-        help="For a single file: a folder or hub id of a pipeline of the same kind, "
-        "which also gives what the file lacks."
+        "--clip",
+        help="CLIP model for the start and the scores: 'stickers', a folder or a hub id. "
+        "\\[default: the model's]",
+        rich_help_panel="Model",
+        show_default=False,
     ),
 ]
-Encoders = Annotated[
-    str,
-    typer.Option(help="Text encoders that a word lives in, such as 'clip_l,clip_g'."),
+Seed = Annotated[int, typer.Option(help="Seed for all random numbers.", rich_help_panel=ABOUT)]
+Count = Annotated[int, typer.Option(help="Pictures per prompt.", rich_help_panel=BUDGET)]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object; progress goes to stderr."),
 ]
-Size = Annotated[int, typer.Option(help="Side of the pictures in pixels; 0: the model's own.")]
-Precision = Annotated[
-    str, typer.Option(help="Of arithmetic: float32 (default), bfloat16 or float16.")
-]
-Batch = Annotated[
-    int, typer.Option(help="Most latents per forward pass, rounded up to 16; 0: what fits.")
-]
-Device = Annotated[str, typer.Option(help="A torch device: cpu (default), cuda, mps or another.")]
-RuntimeName = Annotated[
-    str,
-    typer.Option(
-        "--runtime", help="Of the denoiser: torch (default), torch-int8, onnx or openvino."
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of every random number.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Processes that share the work; with --ray, actors. Changes no result."),
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Work on Ray: local, auto or HOST:PORT of a cluster."),
-]
-WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
 
 
 @contextmanager
 def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Bad input: one sentence and exit code 2. Ctrl-C: how to go on, and exit code 130."""
+    """Bad input: one sentence and exit code 2. Ctrl-C: how to continue, and exit code 130."""
     try:
         yield
     except EvokenError as error:
-        typer.echo(f"error: {error}", err=True)
+        tell(error)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
         raise typer.Exit(130) from None
+
+
+def tell(error: EvokenError) -> None:
+    """Print an error, with the running command's options in place of the settings it names."""
+    typer.echo(f"error: {with_flags(str(error), flags())}", err=True)
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """A message with the flags of the names that stand in backticks; those of no option lose their
+    backticks.
+    """
+    return re.sub(r"`([^`]+)`", lambda found: flags.get(found[1], found[1]), message)
+
+
+class Out:
+    """Where a command prints: its result to stdout, all else there too, or to stderr with --json."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    @property
+    def display(self) -> Display:
+        """For progress and notes."""
+        from rich.console import Console
+
+        from evoken.progress import Display
+
+        return Display(Console(stderr=self._as_json))
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self._as_json:
+            typer.echo(text)
+
+    def result(self, **values: Any) -> None:
+        """The JSON object, where that is asked for."""
+        if self._as_json:
+            typer.echo(json.dumps(values, default=str, allow_nan=False))
 
 
 def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
@@ -86,54 +113,36 @@ def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
 
     def was_given(name: str) -> bool:
         source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"
+        return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in ("resume", *beside) and was_given(str(parameter.name))
+        if parameter.name not in ("resume", "as_json", *beside) and was_given(str(parameter.name))
     ]
     if given:
-        raise SettingError("--resume alone: pictures, model and settings are in the run folder",
-                           f"also {', '.join(given)}",
-                           f"Type: evoken {context.info_name} --resume "
-                           f"{quote(str(path))}")  # fmt: skip
+        raise SettingError(
+            f"With `resume`, pictures, model and settings come from the run folder "
+            f"(got {', '.join(given)} as well).",
+            f"Type: evoken {context.info_name} --resume {quote(str(path))}",
+        )
 
 
 def spec_of(
-    word: Word | None, of_word: ModelSpec | None, default: str, given: dict[str, Any]
+    word: Word | None, of_word: ModelSpec | None, default: str, given: Mapping[str, Any]
 ) -> ModelSpec:
     """The model that the options ask for: where they say nothing that of the word's run, and of
     another model at least the encoders that the word lives in.
     """
     from dataclasses import replace
 
-    from evoken.models.base import ModelSpec
-
-    name = given["name"] or (of_word.name if of_word else default)
+    name = given.get("name") or (of_word.name if of_word else default)
     spec = ModelSpec(name)
     if of_word:
         spec = of_word if of_word.name == name else replace(spec, encoders=of_word.encoders)
     elif word and len(word.encoders) > 1:
         spec = replace(spec, encoders=",".join(word.encoders))
-    return replace(spec, **{key: value for key, value in given.items() if value})
-
-
-def new_spec(**given: Any) -> ModelSpec:
-    """A model as the options say; where they say nothing, the defaults."""
-    from evoken.models.base import ModelSpec
-
-    return ModelSpec(**{name: value for name, value in given.items() if value})
-
-
-def start_model(spec: ModelSpec) -> LatentModels:
-    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
-    from evoken.models.load import load_model, warm_up
-
-    model = load_model(spec)
-    if check := warm_up(model):
-        typer.echo(f"Checked once: {check}.")
-    return model
+    return replace(spec, **{key: value for key, value in given.items() if key != "name"})
 
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
@@ -145,38 +154,3 @@ def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None
         return None, None
     in_run = (path / "config.json").is_file()
     return load_word(path), LearnRun.open(path).spec if in_run else None
-
-
-def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:
-    """A CLIP model, or a note that there is none where the command can do without."""
-    from evoken.errors import ModelError
-    from evoken.models.load import load_clip
-
-    try:
-        return load_clip(name, device)
-    except ModelError as error:
-        if needed:
-            raise
-        typer.echo(f"Note: no CLIP scores ({error})")
-        return None
-
-
-@contextmanager
-def evaluators(
-    workers: int | None, ray: str | None
-) -> Iterator[Callable[[Recipe], Evaluator | None]]:
-    """How to start the workers that were asked for, None for none; at the end they are ended."""
-    with ExitStack() as stack:
-
-        def start(recipe: Recipe) -> Evaluator | None:
-            from evoken.evaluation.processes import Processes
-            from evoken.evaluation.ray_cluster import RayWorkers
-
-            device = recipe.spec.device
-            if ray is not None:
-                return stack.enter_context(closing(RayWorkers(recipe, ray, workers, device)))
-            if workers is not None:
-                return stack.enter_context(closing(Processes(recipe, workers, device)))
-            return None
-
-        yield start

@@ -1,68 +1,56 @@
-"""The command generate."""
+"""The command that draws pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import (
-    Batch,
-    Device,
-    Encoders,
-    ModelConfig,
-    Precision,
-    RuntimeName,
-    Seed,
-    Size,
-    WordPath,
-    errors,
-    load_word_and_spec,
-    quiet,
-    spec_of,
-    start_model,
-)
+from evoken.cli.common import AsJson, Out, Seed, WordPath, errors, load_word_and_spec, spec_of
+from evoken.cli.options import From, takes
+from evoken.options import ABOUT, BUDGET
+from evoken.spec import ModelSpec
 
 if TYPE_CHECKING:
     from evoken.models.base import Model
     from evoken.words.word import Word
 
 
+@takes(spec=From(ModelSpec, defaults={"name": "the word's own, or stickers"}))
 def generate(
+    spec: dict[str, Any],
     prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
     word: WordPath = None,
-    model: Annotated[str, typer.Option(help="By default the word's own model.")] = "",
-    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 4,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
-    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    count: Annotated[
+        int, typer.Option(help="Number of pictures.", min=1, rich_help_panel=ABOUT)
+    ] = 4,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the pictures.", rich_help_panel=ABOUT)
+    ] = Path("pictures"),
     seed: Seed = 0,
-    precision: Precision = "",
-    batch: Batch = 0,
-    device: Device = "",
-    size: Size = 0,
-    encoders: Encoders = "",
-    model_config: ModelConfig = "",
-    runtime: RuntimeName = "",
+    guidance: Annotated[
+        float, typer.Option(help="Classifier-free guidance; 1 means none.", rich_help_panel=ABOUT)
+    ] = 5.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, rich_help_panel=BUDGET)] = 25,
+    as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
+    out = Out(as_json)
     with errors():
-        quiet()
         from evoken.drawing import pictures_of, write_pictures
         from evoken.images import counted
+        from evoken.models.load import started
 
         learned, of_word = load_word_and_spec(word)
-        given = {
-            "name": model, "precision": precision, "batch": batch, "device": device, "size": size,
-            "encoders": encoders, "config": model_config, "runtime": runtime,
-        }  # fmt: skip
-        loaded = start_model(spec_of(learned, of_word, "stickers", given))
+        loaded = started(spec_of(learned, of_word, "stickers", spec), out.display)
         learned = _fitted_word(learned, prompt, loaded)
         placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
         images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
         sheet = write_pictures(output, prompt, seed, images)
-        typer.echo(f"{counted(count)} in {output}; together in {sheet}")
+        out.say(f"{counted(count)} in {output}; together in {sheet}")
+        pictures = [sheet.with_name(f"{sheet.stem}-{i:02}.png") for i in range(count)]
+        out.result(pictures=[str(p) for p in pictures], sheet=sheet)
 
 
 def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
@@ -74,6 +62,8 @@ def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None
         return None
     found = fitted(learned, model)
     if learned.placeholder not in prompt:
-        raise WordError(f"a prompt with {learned.placeholder}", repr(prompt),
-                        "Put the placeholder into the prompt.")  # fmt: skip
+        raise WordError(
+            f"The prompt {prompt!r} does not hold the word {learned.placeholder}.",
+            "Put the placeholder into the prompt.",
+        )
     return found

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import ModelConfig, Seed, errors, quiet
+from evoken.cli.common import AsJson, Out, Seed, errors
+from evoken.cli.options import From, takes
 from evoken.errors import EvokenError
+from evoken.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from evoken.models.base import Model
     from evoken.words.layouts import Embedding
 
 AnyWord = Annotated[
     Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
 ]
+ONLY_NAME = tuple(set(ModelSpec.__dataclass_fields__) - {"name", "config"})
 
 
+@takes()
 def convert(
     path: AnyWord,
     tool: Annotated[
@@ -27,7 +30,8 @@ def convert(
         typer.Option("--to", help="diffusers, a1111, forge, comfyui, invokeai, or pt (for A1111)."),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the file; embeddings/WORD by default.")
+        Path | None,
+        typer.Option(help="Folder for the file. \\[default: embeddings/WORD]", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
 ) -> None:
@@ -46,40 +50,38 @@ def convert(
             typer.echo(_plain(text, "\n"))
 
 
+@takes(spec=From(ModelSpec, ONLY_NAME, {"name": "the word's own, if at hand"}))
 def inspect(
+    spec: dict[str, Any],
     path: AnyWord,
-    model: Annotated[
-        str, typer.Option(help="Name its nearest words; by default its own model's, if at hand.")
-    ] = "",
-    model_config: ModelConfig = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Tell what an embedding file is: its layout, its base, its norms, the words nearest to it."""
+    """Show what an embedding file is: its layout, its base, its norms, the words nearest to it."""
+    out = Out(as_json)
     with errors():
-        quiet()
         from evoken.words.files import read_embedding
         from evoken.words.layouts import LAYOUTS
 
         embedding = read_embedding(path)
-        rows = [
-            ("word", _plain(embedding.placeholder)),
-            ("layout", LAYOUTS[embedding.layout]),
-            ("for", _bases(embedding)),
-        ]
+        out.say(f"{'word':12} {_plain(embedding.placeholder)}")
+        out.say(f"{'layout':12} {LAYOUTS[embedding.layout]}")
+        out.say(f"{'for':12} {_bases(embedding)}")
+        norms = {name: vectors.norm(dim=1).tolist() for name, vectors in embedding.vectors.items()}
         for name, vectors in embedding.vectors.items():
-            norms = ", ".join(f"{norm:.3f}" for norm in vectors.norm(dim=1).tolist())
-            rows.append((name, f"{len(vectors)} x {vectors.shape[1]}, norm {norms}"))
-        rows += [(_plain(key), _plain(value)) for key, value in sorted(embedding.about.items())]
-        for name, text in rows:
-            typer.echo(f"{name:12} {text}")
-        if model:
-            _show_nearest(embedding, model, model_config)
-        elif own := _model_at_hand(embedding):
-            try:
-                _show_nearest(embedding, own, model_config)
-            except EvokenError as error:
-                typer.echo(f"Note: no nearest words ({error})")
-        else:
-            typer.echo("Give --model to see the nearest words of its vocabulary.")
+            lengths = ", ".join(f"{norm:.3f}" for norm in norms[name])
+            out.say(f"{name:12} {len(vectors)} x {vectors.shape[1]}, norm {lengths}")
+        for key, value in sorted(embedding.about.items()):
+            out.say(f"{_plain(key):12} {_plain(value)}")
+        nearest = _nearest(embedding, spec, out)
+        out.result(
+            word=embedding.placeholder,
+            layout=embedding.layout,
+            base=embedding.purpose,
+            encoders={name: list(v.shape) for name, v in embedding.vectors.items()},
+            norms=norms,
+            about=embedding.about,
+            nearest=nearest,
+        )
 
 
 def _plain(text: str, keep: str = "") -> str:
@@ -92,14 +94,6 @@ def _bases(embedding: Embedding) -> str:
     return embedding.purpose or "a model of other widths than Stable Diffusion's and FLUX's"
 
 
-def _model_at_hand(embedding: Embedding) -> str:
-    """The model that the file names, if nothing would have to be downloaded; else ""."""
-    from evoken.models.embedded import EMBEDDED
-
-    name = embedding.about.get("model", "")
-    return name if name in EMBEDDED or os.path.isfile(f"{name}/model_index.json") else ""
-
-
 def _encoders(embedding: Embedding) -> str:
     """The word's text encoders, as a model's spec has them; "" where neither names nor widths in
     the file tell them.
@@ -108,20 +102,41 @@ def _encoders(embedding: Embedding) -> str:
     return ",".join(embedding.vectors) if named or embedding.bases else ""
 
 
-def _show_nearest(embedding: Embedding, name: str, config: str) -> None:
-    from evoken.models.base import ModelSpec
+def _nearest(embedding: Embedding, spec: dict[str, Any], out: Out) -> list[Any] | None:
+    """Show the words nearest to it: of the model that was asked for, or else of its own, where
+    nothing would have to be downloaded.
+    """
+    if "name" in spec:
+        return _nearest_of(embedding, spec["name"], spec.get("config", ""), out)
+    from evoken.models.embedded import EMBEDDED
+
+    own = embedding.about.get("model", "")
+    if own in EMBEDDED or os.path.isfile(f"{own}/model_index.json"):
+        try:
+            return _nearest_of(embedding, own, spec.get("config", ""), out)
+        except EvokenError as error:
+            out.say(f"Note: no nearest words. {error}")
+    else:
+        out.say("Give --model to see the nearest words of its vocabulary.")
+    return None
+
+
+def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[Any]:
     from evoken.models.load import load_model
     from evoken.words.word import fitted, nearest_words, word_of
 
     word = word_of(embedding)
-    model: Model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
+    model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
-    typer.echo(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")
-    for i, found in enumerate(nearest_words(fitted(word, model).vectors, vocabulary)):
-        typer.echo(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in found))
+    found = nearest_words(fitted(word, model).vectors, vocabulary)
+    out.say(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")
+    for i, words in enumerate(found):
+        out.say(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in words))
+    return found
 
 
+@takes()
 def retrieve(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of learn.")],
     folder: Annotated[Path, typer.Argument(help="A folder of images.")],
@@ -130,10 +145,11 @@ def retrieve(
         int, typer.Option(help="Pictures to draw, if CLIP cannot read the word.", min=1)
     ] = 16,
     seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
+    out = Out(as_json)
     with errors():
-        quiet()
         from evoken.models.load import load_clip
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
@@ -143,9 +159,14 @@ def retrieve(
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)
         file = write_retrieval(run, folder, how, ranked)
-        typer.echo(f"{len(ranked.images)} image(s), by {how}:")
+        out.say(f"{len(ranked.images)} image(s), by {how}:")
         for i, (image, similarity) in enumerate(ranked.images[:top]):
-            typer.echo(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
+            out.say(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
         if ranked.ignored:
-            typer.echo(f"Passed over {len(ranked.ignored)} file(s) that are no whole images.")
-        typer.echo(f"All of them: {file}")
+            out.say(f"Skipped {len(ranked.ignored)} file(s) that are no whole images.")
+        out.say(f"All of them: {file}")
+        out.result(
+            images=[{"file": name, "similarity": cosine} for name, cosine in ranked.images],
+            ignored=list(ranked.ignored),
+            file=file,
+        )

@@ -20,13 +20,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from evoken.errors import RunError, SettingError
-from evoken.files import new_folder, write_bytes, write_json
+from evoken.files import PathLike, new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
-from evoken.models.base import ModelSpec
 from evoken.run_folder import (
     FORMAT,
     append_line,
@@ -39,6 +38,7 @@ from evoken.run_folder import (
     whole_lines,
     write_inputs,
 )
+from evoken.spec import ModelSpec
 from evoken.version import __version__
 from evoken.words.word import load_word, save_word
 
@@ -89,9 +89,9 @@ class FlowOptRun:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "FlowOptRun":
+    def open(cls, path: PathLike) -> "FlowOptRun":
         """Open a folder; raises ``RunError`` if it is none, or one of another format."""
-        return cls(path, read_config(path, *COMMANDS))
+        return cls(Path(path), read_config(Path(path), *COMMANDS))
 
     @property
     def settings(self) -> FlowOptSettings:

@@ -7,8 +7,9 @@ from typing import Protocol
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
-from evoken.models.spec import ModelSpec as ModelSpec
 from evoken.process import Process
+from evoken.spec import ModelSpec
+
 
 @dataclass(frozen=True)
 class Vocabulary:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
@@ -14,6 +13,8 @@ from evoken.models.judge import Judge
 from evoken.models.pipelines import LatentModels, load_pipeline
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
+from evoken.progress import SILENT, Display
+from evoken.spec import ModelSpec
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
@@ -58,6 +59,14 @@ def warm_up(model: LatentModels) -> Check | None:
     return model.check
 
 
+def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModels:
+    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
+    model = load_model(spec)
+    if check := warm_up(model):
+        display.say(f"Checked once: {check}.")
+    return model
+
+
 def default_clip(model: str) -> str:
     """The name of the CLIP that goes with a model by default."""
     return "stickers" if model in EMBEDDED else DEFAULT_CLIP
@@ -67,6 +76,21 @@ def default_clip(model: str) -> str:
 def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
     """The CLIP that goes with a model: the sticker CLIP, a folder, or a hub id."""
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
+
+
+def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT) -> Clip | None:
+    """A CLIP model, or a note that there is none where one can do without.
+
+    Raises:
+        ModelError: it is needed, and there is none.
+    """
+    try:
+        return load_clip(name, device)
+    except ModelError as error:
+        if needed:
+            raise
+        display.say(f"Note: no CLIP scores. {error}")
+        return None
 
 
 @cache

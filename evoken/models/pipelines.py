@@ -17,13 +17,13 @@ from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.families.flux import Flux
 from evoken.models.families.sdxl import StableDiffusionXL
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.memory import out_of_memory
 from evoken.models.single_file import check_complete, held_and_lacking, single_file_config
+from evoken.spec import ModelSpec
 
 LatentModels = StableDiffusion | StableDiffusionXL | StableDiffusion3 | Flux
 # By the class that a pipeline's configuration names: that class, and ours.

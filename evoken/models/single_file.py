@@ -9,8 +9,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.bases import PARTS
+from evoken.spec import ModelSpec
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
 

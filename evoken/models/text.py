@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Vectors
 from evoken.errors import WordError
-from evoken.models.base import ModelSpec, Vocabulary
+from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.spec import ModelSpec
 
 
 class TextEncoder:

@@ -17,9 +17,8 @@ from typing import Any
 
 from evoken.arrays import Images
 from evoken.errors import RunError
-from evoken.files import new_folder, write_json
+from evoken.files import PathLike, new_folder, write_json
 from evoken.images import ImageSet
-from evoken.models.base import ModelSpec
 from evoken.models.provenance import versions, weights_hash
 from evoken.run_folder import (
     FORMAT,
@@ -34,6 +33,7 @@ from evoken.run_folder import (
     whole_lines,
     write_inputs,
 )
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.version import __version__
@@ -75,13 +75,13 @@ class LearnRun:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "LearnRun":
+    def open(cls, path: PathLike) -> "LearnRun":
         """Open a folder.
 
         Raises:
             RunError: it is no run, or one of another format.
         """
-        return cls(path, read_config(path, "learn"))
+        return cls(Path(path), read_config(Path(path), "learn"))
 
     @property
     def settings(self) -> LearnSettings:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from evoken.arrays import Images
 from evoken.errors import SettingError
 from evoken.evaluation.chunks import Objective
-from evoken.models.base import Model, ModelSpec
+from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.load import load_clip, load_model
-from evoken.models.notices import quiet
 from evoken.prompts import templates
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -50,7 +50,6 @@ class Recipe:
 
     def __call__(self, device: str) -> Objective:
         """The objective, its model on ``device``."""
-        quiet()
         model = load_model(replace(self.spec, device=device))
         similarity = self.settings.objective == "similarity"
         clip = load_clip(self.clip, device) if similarity else None

@@ -11,11 +11,11 @@ from evoken.drawing import pictures_of
 from evoken.errors import ImageError
 from evoken.files import write_json
 from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
-from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
 from evoken.prompts import RECONSTRUCTION_PROMPT
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word, fitted
 

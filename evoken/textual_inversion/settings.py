@@ -95,15 +95,15 @@ class LearnSettings:
         "attention", "How the start is found (attention is Eq. 4)", choices=INITIALIZATIONS
     )
     start: str = _about("", "A word or phrase to start from.")
-    temperature: float = _expert(
-        0.0, "Temperature of Eq. 4", above=0, zero="CLIP's own"
-    )
+    temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, zero="CLIP's own")
     subspace: str = _expert(
         "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
     )
     axes: int = _expert(0, "Dimension d of the subspace", least=1, zero="as many as possible")
     objective: str = _expert(
-        "denoising", "What is minimised: Eq. 1, or CLIP on whole pictures", choices=OBJECTIVES
+        "denoising",
+        "What is minimised (denoising is Eq. 1, similarity is CLIP's)",
+        choices=OBJECTIVES,
     )
     search: str = _expert("gauss-newton", "The optimizer", choices=SEARCHES)
     popsize: int = _budget(
@@ -120,7 +120,7 @@ class LearnSettings:
     t_low: float = _expert(0.2, "Lowest noise level", least=0, most=1)
     t_high: float = _expert(0.9, "Highest noise level", least=0, most=1)
     weighting: str = _expert(
-        "relative", "Weight of a draw: relative to its noise level, or the same", choices=WEIGHTINGS
+        "relative", "Weights of draws at different noise levels", choices=WEIGHTINGS
     )
     validation_draws: int = _expert(64, "Fixed draws on which the result is chosen", least=1)
     calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1)

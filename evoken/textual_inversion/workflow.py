@@ -1,7 +1,7 @@
-"""What ``evoken learn`` does with a run folder: records, previews, samples, word, report."""
+"""Learning a word into a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 
 from evoken.drawing import pictures_of, pictures_of_each, sheet
 from evoken.errors import SettingError
@@ -10,45 +10,16 @@ from evoken.images import png
 from evoken.metrics import Score, evaluate, reconstruction
 from evoken.models.judge import Judge
 from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.run_folder import held
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.learn import Learner, Record
+from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.report import write_card, write_report
 
 PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One generation as a user wants to see it."""
-
-    learner: Learner
-    record: Record
-    clip_score: Score | None  # of the preview made after this generation
-
-
-def learn_into(run: LearnRun, learner: Learner) -> Generator[Progress]:
-    """Learn, or go on learning, the word of a run folder; yields after every generation.
-
-    The folder holds every finished generation at any time: an interrupted run loses at most the
-    generation it was in.
-
-    Args:
-        learner: a fresh one, made of the run's settings and images.
-    """
-    with held(run.path):
-        learner.replay(run.records())
-        if learner.generation >= 0:
-            _preview_if_due(run, learner)  # a crash may have come between a record and its preview
-        while not learner.finished:
-            record = learner.step()
-            run.append(record)
-            yield Progress(learner, record, _preview_if_due(run, learner))
-        finish(run, learner)
-
-
-def _preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
+def preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
+    """The preview of the generation just done, where one is wanted and not there; its score."""
     every = learner.settings.preview_every
     due = learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():

@@ -9,10 +9,10 @@ from torch import nn
 
 from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError, SettingError
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
 from evoken.process import DDPM
+from evoken.spec import ModelSpec
 
 
 class DiffusionModel(LatentModel):

@@ -11,10 +11,10 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import nn
 
 from evoken.arrays import Hidden, Images
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
 from evoken.process import RectifiedFlow
+from evoken.spec import ModelSpec
 
 
 class FlowModel(LatentModel):

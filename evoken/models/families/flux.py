@@ -8,10 +8,10 @@ from diffusers import FluxPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined
+from evoken.spec import ModelSpec
 
 PATCH = 2  # side of the squares of latents that are packed into one token
 T5_TOKENS = 512

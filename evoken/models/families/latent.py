@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
 from evoken.errors import ModelError, SettingError
 from evoken.images import MIN_SIDE
-from evoken.models.base import ModelSpec, Vocabulary
+from evoken.models.base import Vocabulary
 from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.spec import ModelSpec
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 

@@ -9,10 +9,10 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder, joined, penultimate, tokens_and_pooled
+from evoken.spec import ModelSpec
 
 
 class _UNet(nn.Module):

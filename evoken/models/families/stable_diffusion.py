@@ -7,10 +7,10 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder
+from evoken.spec import ModelSpec
 
 WIDTH_OF_H = 1024  # Stable Diffusion 2.x reads with OpenCLIP's ViT-H, all others with ViT-L
 

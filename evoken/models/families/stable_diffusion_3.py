@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.errors import SettingError
-from evoken.models.base import ModelSpec
 from evoken.models.encoders import Reads, TextEncoders
 from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined, tokens_and_pooled
+from evoken.spec import ModelSpec
 
 CLIPS = ("clip_l", "clip_g")
 

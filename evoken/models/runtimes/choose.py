@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from evoken.cache import cache_root, fingerprint
 from evoken.errors import EvokenError, ModelError
-from evoken.models.base import ModelSpec
 from evoken.models.memory import give_back, out_of_memory
 from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
 from evoken.models.runtimes.exports import Check, read_entry, write_entry
 from evoken.models.runtimes.precision import arithmetic
 from evoken.models.runtimes.requirements import EXTRAS
+from evoken.spec import ModelSpec
 from evoken.version import __version__
 
 Denoiser = Callable[..., Tensor]

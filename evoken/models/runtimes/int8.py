@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.models.memory import trim
-from evoken.models.runtimes.quiet import quiet
+from evoken.quiet import quiet
 
 ROWS = 4  # a divisor of ``evoken.models.batches.UNIT``
 AT_ONCE = 2**22  # weights of a convolution that are floats at the same time; some have 2**25

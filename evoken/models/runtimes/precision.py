@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from evoken.models.base import ModelSpec
 from evoken.models.runtimes.int8 import to_int8
+from evoken.spec import ModelSpec
 
 
 def arithmetic(spec: ModelSpec) -> torch.autocast:

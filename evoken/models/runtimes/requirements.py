@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import torch
 
 from evoken.errors import SettingError
-from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.options import one_of
+from evoken.spec import PRECISIONS, RUNTIMES, ModelSpec
 
 # Of every runtime but torch itself: its extra of this package, and the modules that come with it.
 EXTRAS = {
