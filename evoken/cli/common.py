@@ -79,7 +79,7 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
 
 
 class Out:
-    """Where a command prints: its result to stdout, all else there too, or to stderr with --json."""
+    """Where a command prints: to stdout; with --json the object alone, and all else to stderr."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json

@@ -129,59 +129,6 @@ def help_of(field: Field, default: Any) -> str:
     return f"{text}. \\[default: {value}]"
 
 
-_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-_running: deque[typer.Context] = deque(maxlen=1)  # the command that was started last
-
-
-def flags() -> dict[str, str]:
-    """The options of the running command, with their dashes, by the names of its parameters."""
-    if not _running:
-        return {}
-    found = {}
-    for parameter in _running[0].command.params:
-        longest = max(parameter.opts, key=len)
-        argument = parameter.param_type_name == "argument"
-        found[str(parameter.name)] = parameter.human_readable_name if argument else longest
-    return found
-
-
-def _parameter(field: Field, default: Any) -> inspect.Parameter:
-    """The option of a setting; its value is None where it is not given."""
-    about = field.about
-    flag = about.flag or field.name.replace("_", "-")
-    option = typer.Option(
-        f"--{flag}",
-        help=help_of(field, default),
-        rich_help_panel=about.panel,
-        show_default=False,
-        autocompletion=(lambda: list(about.choices)) if about.choices else None,
-    )
-    kind: Any = list[field.type] if field.several else field.type  # type: ignore[name-defined]
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, option],
-    )
-
-
-def help_of(field: Field, default: Any) -> str:
-    """The help of a setting's option: what it is, what is allowed, the default."""
-    about, text = field.about, field.about.help.rstrip(".")
-    if about.choices:
-        text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
-    elif field.range and about.least not in (0, 1):
-        text += f", {field.range}"
-    if about.zero:
-        text += f"; 0: {about.zero}"
-    if default not in ("", ()):
-        value = f"{default:,}" if isinstance(default, int) else default
-        text += f". \\[default: {value}]"
-    else:
-        text += "."
-    return text
-
-
 def _panel(parameter: inspect.Parameter) -> int:
     """The place of an option's panel."""
     [option] = parameter.annotation.__metadata__

@@ -47,7 +47,7 @@ class Request:
 
     @property
     def command(self) -> str:
-        """ "invert" or "edit"."""
+        """What is done: "invert" or "edit"."""
         return "invert" if self.target is None else "edit"
 
     def yaml(self) -> Edits | None:
