@@ -7,13 +7,13 @@ from typing import Any
 
 from evoken.errors import SettingError
 from evoken.options import above_zero, at_least, known_fields, one_of, preset_values, right_types
+from evoken.search.table import search_of
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
 
 KINDS = ("object", "style")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-SEARCHES = ("cma", "sep-cma", "zero-order", "gauss-newton", "random")
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -86,7 +86,7 @@ class LearnSettings:
         one_of("subspace", self.subspace, SUBSPACES)
         one_of("objective", self.objective, OBJECTIVES)
         one_of("weighting", self.weighting, WEIGHTINGS)
-        one_of("search", self.search, SEARCHES)
+        search = search_of(self.search)
         for mistake in self.mistakes:
             one_of("mistake", mistake, tuple(MISTAKES))
         at_least("vectors", self.vectors, 1)
@@ -109,8 +109,8 @@ class LearnSettings:
                                f"{self.t_low} and {self.t_high}",
                                "Change --t-low and --t-high.")  # fmt: skip
         for wrong, what, cure in (
-            ("independent-draws" in self.mistakes and self.search == "gauss-newton",
-             "a search other than gauss-newton with the mistake independent-draws",
+            ("independent-draws" in self.mistakes and search.wants_gram,
+             f"a search other than {self.search} with the mistake independent-draws",
              "Add --search cma, or --preset paper."),
             ("independent-draws" in self.mistakes and self.objective == "similarity",
              "the objective denoising with the mistake independent-draws", "Leave it out."),
@@ -126,9 +126,9 @@ class LearnSettings:
             if wrong:
                 raise SettingError(what, f"{self.objective}, {self.search}, {self.subspace} and "
                                    f"{self.initialization}", cure)  # fmt: skip
-        if self.objective == "similarity" and self.search == "gauss-newton":
+        if self.objective == "similarity" and search.wants_gram:
             raise SettingError("a search that needs losses only with the objective 'similarity'",
-                               "'gauss-newton', which needs residuals",
+                               f"{self.search!r}, which needs residuals",
                                "Add --search sep-cma.")  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,9 +161,6 @@ _PAPER = {
 }
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 
-# What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
-# the draws of many generations, so it prefers more directions; the others rank on these draws.
-_SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
 # What whole generations have no use for.
 _OF_DRAWS = (
     "draws", "sentences", "chunk", "t_low", "t_high", "weighting", "validation_draws",
@@ -184,6 +181,6 @@ def preset(name: str, **changes: Any) -> LearnSettings:
         for unused in (n for n in _OF_DRAWS if n in changes):
             raise SettingError("settings that the objective 'similarity' uses", unused,
                                f"Leave --{unused.replace('_', '-')} out.")  # fmt: skip
-    suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
+    suited = search_of(chosen.get("search", LearnSettings.search)).suited
     style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
-    return LearnSettings(**suited | style | chosen)
+    return LearnSettings(**{**suited, **style, **chosen})
