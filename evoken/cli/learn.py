@@ -229,7 +229,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
 
 def _learn(run: LearnRun, learner: Learner) -> None:
     from evoken.cli.terminal import show
-    from evoken.prompts import RECONSTRUCTION_PROMPT
+    from evoken.prompts import KINDS
     from evoken.textual_inversion.forecast import forecast
     from evoken.textual_inversion.workflow import learn_into
 
@@ -239,7 +239,7 @@ def _learn(run: LearnRun, learner: Learner) -> None:
         show(steps, run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word)
+    prompt = KINDS[run.settings.kind].plain.format(word)
     typer.echo(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
 
 
