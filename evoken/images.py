@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evoken.arrays import Images
 from evoken.errors import ImageError
+from evoken.files import PathLike
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MIN_SIDE = 16
@@ -29,7 +30,7 @@ class ImageSet:
     ignored: tuple[str, ...] = ()  # files in the folder that do not look like images
 
 
-def load_images(path: Path, size: int) -> ImageSet:
+def load_images(path: PathLike, size: int) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
     Files without an image's suffix are passed over and named in ``ignored``. Each image is turned
@@ -41,6 +42,7 @@ def load_images(path: Path, size: int) -> ImageSet:
     Raises:
         ImageError: nothing there, no image among the files, or an image that cannot be used.
     """
+    path = Path(path)
     try:
         files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
     except OSError as error:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from evoken.errors import SettingError
@@ -138,8 +137,7 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-@cache
-def fields_of(settings: type) -> dict[str, Field]:
+def fields_of(settings: type[Any]) -> dict[str, Field]:
     """The settings of a class by name, in the order of its fields."""
     hints = get_type_hints(settings)
     found = {}

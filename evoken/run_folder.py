@@ -13,7 +13,7 @@ from evoken.arrays import Images
 from evoken.errors import RunError
 from evoken.files import cannot_write, write_bytes
 from evoken.images import load_images, png, to_pictures
-from evoken.options import known_fields
+from evoken.options import make
 from evoken.spec import ModelSpec
 from evoken.version import __version__
 
@@ -39,8 +39,7 @@ def read_spec(path: Path, config: dict[str, Any]) -> ModelSpec:
         SettingError: there are values in it that this version does not know.
     """
     with as_written(path / "config.json"):
-        known_fields(ModelSpec, config["model"])
-        return ModelSpec(**config["model"])
+        return make(ModelSpec, config["model"])
 
 
 @contextmanager

@@ -92,12 +92,12 @@ def learn(
 
 def _tell(job: LearnJob, out: Out) -> None:
     """What was learned, and how it is used."""
-    from evoken.prompts import RECONSTRUCTION_PROMPT
+    from evoken.prompts import KINDS
     from evoken.words.word import WORD_FILE
 
     run, learner = job.run, job.learner
     word = run.settings.placeholder
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word)
+    prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
     out.result(
@@ -134,7 +134,7 @@ def evaluate(
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     out = Out(as_json)
     with errors():
-        from evoken.prompts import EDITING_PROMPTS
+        from evoken.prompts import KINDS
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
         from evoken.textual_inversion.workflow import evaluate_run, write_scores
@@ -144,7 +144,7 @@ def evaluate(
         run = LearnRun.open(path)
         run.word()
         judge = _judge_of(run, concept) if concept else None
-        prompts = 2 * (1 + len(EDITING_PROMPTS[run.settings.kind]))  # at the start, and as learned
+        prompts = 2 * len(KINDS[run.settings.kind].samples)  # at the start, and as learned
         display, done = out.display, iter(range(prompts))
         with reopened(path, display=display) as job, display.bar("", prompts) as bar:
             results = evaluate_run(

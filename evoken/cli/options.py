@@ -86,8 +86,8 @@ def flags() -> dict[str, str]:
     found = {}
     for parameter in _running[0].command.params:
         longest = max(parameter.opts, key=len)
-        argument = parameter.param_type_name == "argument"
-        found[str(parameter.name)] = parameter.human_readable_name if argument else longest
+        named = parameter.param_type_name == "option"
+        found[str(parameter.name)] = longest if named else longest.upper()
     return found
 
 
@@ -167,7 +167,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _options_of(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by the names of the command's parameters; the file may name options or settings."""
-    names = {}
+    names: dict[str | None, str | None] = {}
     for parameter in context.command.params:
         if parameter.name not in NOT_IN_FILES:
             flags = (option.lstrip("-").replace("-", "_") for option in parameter.opts)

@@ -10,7 +10,8 @@ from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.judge import Judge
-from evoken.models.pipelines import LatentModels, load_pipeline
+from evoken.models.pipelines import LatentModels as LatentModels
+from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
 from evoken.progress import SILENT, Display
@@ -18,17 +19,16 @@ from evoken.spec import ModelSpec
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
-DEFAULT_SPEC = ModelSpec()
 
-
-def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
-    """The model of a spec; by default the sticker model.
+def load_model(spec: ModelSpec | str = "stickers") -> LatentModels:
+    """The model of a spec or a name; by default the sticker model.
 
     Raises:
         ModelError: it cannot be found or is of another family.
         SettingError: the precision, the batch, the device, the runtime, the size or the encoders
             are not possible.
     """
+    spec = ModelSpec(spec) if isinstance(spec, str) else spec
     check_spec(spec)
     if spec.name == "stickers-flow":
         # It was trained to do without the zeros in T5's place.

@@ -8,7 +8,7 @@ import torch
 from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
-from evoken.prompts import EDITING_PROMPTS
+from evoken.prompts import KINDS
 from evoken.textual_inversion.learn import Learner
 
 SLOW = 2.0  # seconds; no second measurement where the first took longer
@@ -101,4 +101,4 @@ def _sheets(learner: Learner) -> int:
     """Units of rows that previews and the pairs of sheets at the end are drawn in."""
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    return previews + 1 + len(EDITING_PROMPTS[s.kind])
+    return previews + len(KINDS[s.kind].samples)

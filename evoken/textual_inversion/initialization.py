@@ -12,15 +12,14 @@ from evoken.arrays import Images, Vectors
 from evoken.errors import SettingError, WordError
 from evoken.models.base import Model, Vocabulary
 from evoken.models.clip import Clip
-from evoken.prompts import sentences
+from evoken.prompts import KINDS
 from evoken.textual_inversion.reading import text_features
-
-INITIALIZATIONS = ("attention", "nearest", "word", "random")
+from evoken.textual_inversion.settings import INITIALIZATIONS
 
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
     """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
-    return clip.image_features(images) @ text_features(clip, sentences(words, kind)).T
+    return clip.image_features(images) @ text_features(clip, KINDS[kind].sentences(words)).T
 
 
 def cross_attention(

@@ -16,11 +16,11 @@ from evoken.metrics import Score
 from evoken.models.clip import Clip
 from evoken.models.load import LatentModels, clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
+from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import forecast
-from evoken.textual_inversion.initialization import sentences
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
@@ -228,7 +228,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels, display: Disp
 def _read_vocabulary(clip: Clip, model: LatentModels, kind: str, display: Display) -> None:
     """Read the model's vocabulary with CLIP, and show how far that is where it takes long."""
     words, what = model.vocabulary().words, "reading the vocabulary with CLIP"
-    reading = read(clip, sentences(words, kind))
+    reading = read(clip, KINDS[kind].sentences(words))
     if (first := next(reading, None)) is None:
         return
     display.say(f"CLIP reads {len(words):,} words, once for all that are learned.")

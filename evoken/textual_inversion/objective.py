@@ -148,6 +148,13 @@ class DenoisingLoss(Objective):
         # One word is one row per draw: a chunk fills a batch of the smallest size.
         return [Chunk(0, "validation", *share) for share in ranges(len(self._validation.t), UNIT)]
 
+    def calls(self, candidates: int) -> int:
+        return candidates * self.draws
+
+    @property
+    def validation_calls(self) -> int:
+        return len(self._validation.t)
+
     @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         before = self.model.calls
@@ -250,6 +257,17 @@ class ImageSimilarity(Objective):
 
     def split_validation(self) -> list[Chunk]:
         return [Chunk(0, "validation", 0, 1)]
+
+    def calls(self, candidates: int) -> int:
+        return candidates * self.pictures * self._calls_per_picture
+
+    @property
+    def validation_calls(self) -> int:
+        return self.validation_pictures * self._calls_per_picture
+
+    @property
+    def _calls_per_picture(self) -> int:
+        return self.steps * (1 if self.guidance == 1 else self.model.guidance_calls)
 
     @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:

@@ -10,7 +10,7 @@ from evoken.models.bases import FLUX, SDXL, Base
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
@@ -50,7 +50,7 @@ def _inputs(run: LearnRun) -> str:
 
 
 def _samples(run: LearnRun, settings: LearnSettings) -> str:
-    prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
+    prompts = KINDS[settings.kind].samples
     rows = []
     for i, template in enumerate(prompts):
         before, after = (run.path / "samples" / f"{i:02}-{n}.png" for n in ("before", "after"))
@@ -105,7 +105,7 @@ def cli_usage(run: LearnRun) -> str:
 
 def _example(settings: LearnSettings) -> str:
     """A sentence with the word in it."""
-    return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
+    return KINDS[settings.kind].edits[0].format(settings.placeholder)
 
 
 def diffusers_code(run: LearnRun) -> str:

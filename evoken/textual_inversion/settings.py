@@ -12,17 +12,18 @@ from evoken.options import (
     check,
     fill,
     make,
+    one_of,
     open_setting,
     preset_values,
     to_dict,
 )
+from evoken.prompts import KINDS
+from evoken.search.table import SEARCHES, search_of
 
-KINDS = ("object", "style")
 INITIALIZATIONS = ("attention", "nearest", "word", "random")
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-SEARCHES = ("gauss-newton", "cma", "sep-cma", "zero-order", "random")
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -55,11 +56,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "calls": 13_000 * 20,
     },
 }
-# What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
-# the draws of many generations, so it prefers more directions; the others rank on these draws.
-_SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
-# A style has to be told in sentences that say nothing of what is shown. One vector was too few.
-_STYLE = {"vectors": 3}
 # What whole generations have no use for.
 _OF_DRAWS = (
     "draws",
@@ -89,7 +85,7 @@ class LearnSettings:
     placeholder: str = _about(
         UNSET, "The placeholder, such as '<teapot>'.", flag="word", suited="the folder's name"
     )
-    kind: str = _about("object", "What is learned", choices=KINDS)
+    kind: str = _about("object", "What is learned", choices=tuple(KINDS))
     vectors: int = _about(1, "Token embeddings per word", least=1, suited="1; 3 for a style")
     initialization: str = _expert(
         "attention", "How the start is found (attention is Eq. 4)", choices=INITIALIZATIONS
@@ -105,7 +101,7 @@ class LearnSettings:
         "What is minimised (denoising is Eq. 1, similarity is CLIP's)",
         choices=OBJECTIVES,
     )
-    search: str = _expert("gauss-newton", "The optimizer", choices=SEARCHES)
+    search: str = _expert("gauss-newton", "The optimizer", choices=tuple(SEARCHES))
     popsize: int = _budget(
         30, "Candidates per generation", least=4, suited="61 for gauss-newton, else 30"
     )
@@ -150,10 +146,11 @@ class LearnSettings:
             raise SettingError("A word needs a placeholder.", "Give one, such as '<teapot>'.")
         name = "default" if self.preset is UNSET else self.preset
         values = preset_values(PRESETS, name)
-        search = values.get("search", "gauss-newton") if self.search is UNSET else self.search
-        style = _STYLE if self.kind == "style" else {}
+        search = values.get("search", _default("search")) if self.search is UNSET else self.search
+        kind = _default("kind") if self.kind is UNSET else self.kind
+        one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
-        values = _SUITED.get(search, {}) | style | values
+        values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
         if self.start is not UNSET and self.start:
             values = {"initialization": "word"} | values
         fill(self, values)
@@ -165,10 +162,11 @@ class LearnSettings:
 
     def _check_together(self) -> None:
         """Raise for settings without effect beside the others."""
+        search = search_of(self.search)
         for wrong, problem, fix in (
             (
-                "independent-draws" in self.mistakes and self.search == "gauss-newton",
-                "The mistake 'independent-draws' does not go with the search gauss-newton.",
+                "independent-draws" in self.mistakes and search.wants_gram,
+                f"The mistake 'independent-draws' does not go with the search {self.search}.",
                 "Choose another `search`, such as cma.",
             ),
             (
@@ -182,9 +180,9 @@ class LearnSettings:
                 "Set `subspace` to pca.",
             ),
             (
-                "last-best" in self.mistakes and self.search not in ("cma", "sep-cma"),
-                "The mistake 'last-best' is one of CMA-ES.",
-                "Set `search` to cma or sep-cma.",
+                "last-best" in self.mistakes and not search.has_best,
+                f"The mistake 'last-best' does not go with the search {self.search}.",
+                "Choose another `search`, such as cma.",
             ),
             (
                 "no-temperature" in self.mistakes and self.initialization != "attention",
@@ -202,8 +200,8 @@ class LearnSettings:
                 "Leave `start` or `initialization` out.",
             ),
             (
-                self.objective == "similarity" and self.search == "gauss-newton",
-                "The search gauss-newton needs residuals, which the objective 'similarity' "
+                self.objective == "similarity" and search.wants_gram,
+                f"The search {self.search} needs residuals, which the objective 'similarity' "
                 "does not give.",
                 "Set `search` to sep-cma.",
             ),

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from evoken.arrays import Coords, Vectors
 from evoken.errors import SettingError
-
-SUBSPACES = ("pca", "prior", "normal", "identity")
+from evoken.textual_inversion.settings import SUBSPACES
 
 
 @dataclass(frozen=True)
