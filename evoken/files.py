@@ -11,8 +11,6 @@ from typing import Any
 
 from evoken.errors import RunError
 
-PathLike = str | os.PathLike[str]
-
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write atomically; what was there stays until the new content is complete.

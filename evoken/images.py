@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evoken.arrays import Images
+from evoken.arrays import Images, PathLike
 from evoken.errors import ImageError
-from evoken.files import PathLike
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MIN_SIDE = 16

@@ -172,7 +172,8 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"mistakes": ("independent-draws",), "search": "gauss-newton"},
         {"mistakes": ("no-temperature",), "initialization": "random"},
         {"mistakes": ("independent-draws",), "objective": "similarity", "search": "cma"},
-        {"temperature": 1.0, "initialization": "random"}, {"start": "cat"},
+        {"temperature": 1.0, "initialization": "random"}, {"start": "cat", "initialization": "random"},
+        {"mistakes": ("last-best",), "search": "random"}, {"mistakes": "last-best"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
@@ -183,9 +184,12 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["draws", "sentences", "chunk", "t_low", "t_high", "weighting"])
 def test_settings_without_effect_on_an_objective_are_refused(name: str) -> None:
     whole = {"placeholder": "<x>", "objective": "similarity", "search": "cma"}
-    value = getattr(preset("default", **whole), name)  # what is not asked for does not matter
-    with pytest.raises(SettingError, match=f"Leave --{name.replace('_', '-')} out"):
-        preset("default", **whole, **{name: value})
+    usual = getattr(preset("default", **whole), name)
+    other = "uniform" if name == "weighting" else usual / 2 if name == "t_low" else usual + 0.05
+    other = usual + 1 if isinstance(usual, int) else other
+    with pytest.raises(SettingError, match=f"no use for `{name}`"):
+        preset("default", **whole, **{name: other})
+    assert getattr(preset("default", **whole, **{name: usual}), name) == usual
 
 
 @pytest.mark.parametrize("name", PRESETS)

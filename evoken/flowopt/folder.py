@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from evoken.arrays import PathLike
 from evoken.errors import RunError, SettingError
-from evoken.files import PathLike, new_folder, write_bytes, write_json
+from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated

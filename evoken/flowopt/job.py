@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from evoken.arrays import PathLike
 from evoken.errors import SettingError
-from evoken.files import PathLike
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
 from evoken.flowopt.folder import FlowOptRun

@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evoken.arrays import Images
+from evoken.arrays import Images, PathLike
 from evoken.errors import RunError
-from evoken.files import PathLike, new_folder, write_json
+from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
 from evoken.run_folder import (

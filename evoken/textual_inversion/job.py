@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evoken.arrays import PathLike
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.files import PathLike
 from evoken.images import ImageSet, counted, load_images
 from evoken.metrics import Score
 from evoken.models.clip import Clip
@@ -116,10 +116,11 @@ class LearnJob:
                 if step.clip_score is not None:
                     score = f"  CLIP {step.clip_score.value:.3f}"
                 text = f"{step}{score}"
-                about = "drawing the pictures of the report" if finished else text
-                bar.update(about, step.record.calls, self.learner.total_calls)
+                bar.update(text, step.record.calls, self.learner.total_calls)
                 if step.clip_score is not None or finished:
                     bar.line(text)
+                if finished:
+                    bar.update("drawing the pictures of the report", step.record.calls)
 
 
 def learn_into(
