@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Latents, NoiseLevels
-from evoken.errors import ModelError
+from evoken.errors import ModelError, shown
 
 
 class Process(Protocol):
@@ -61,8 +61,10 @@ class DDPM:
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v_prediction"):
-            raise ModelError("a model that predicts epsilon or v", repr(self.prediction),
-                             "Use another model.")  # fmt: skip
+            raise ModelError(
+                f"a model must predict epsilon or v (got {shown(self.prediction)}).",
+                "Use another model.",
+            )
 
     def timestep(self, t: NoiseLevels) -> Tensor:
         """The index, 0 .. T - 1, of the discrete level that t in [0, 1] falls in."""

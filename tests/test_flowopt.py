@@ -127,7 +127,7 @@ def test_too_large_a_step_is_noticed_and_made_smaller() -> None:
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
 def test_a_step_size_must_be_positive(bad: float) -> None:
-    with pytest.raises(SettingError, match="--eta"):
+    with pytest.raises(SettingError, match="`eta`"):
         Fixed(bad)
 
 
@@ -223,9 +223,9 @@ def test_calls_are_counted_at_the_denoiser(family: LatentModels) -> None:
 def test_the_last_steps_are_the_process_cut_short(family: LatentModels) -> None:
     whole, part = ModelSampler(family, 6), ModelSampler(family, 6, last=2)
     assert part.levels == whole.levels[-3:]
-    with pytest.raises(SettingError, match="--last"):
+    with pytest.raises(SettingError, match="`last` must be from 0"):
         last_levels([1.0, 0.5, 0.0], 3)
-    with pytest.raises(SettingError, match="--steps"):
+    with pytest.raises(SettingError, match="`steps` must be at least 1"):
         ModelSampler(family, 0)
 
 
@@ -270,7 +270,7 @@ def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModels)
 
 def test_an_unknown_start_is_refused(family: LatentModels) -> None:
     sampler = ModelSampler(family, 2)
-    with pytest.raises(SettingError, match="--start"):
+    with pytest.raises(SettingError, match="`start` must be one of"):
         starting_point("ddim", sampler, family.noise([0]), sampler.condition(["a cat"]))
 
 

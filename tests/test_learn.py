@@ -184,7 +184,7 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 def test_settings_without_effect_on_an_objective_are_refused(name: str) -> None:
     whole = {"placeholder": "<x>", "objective": "similarity", "search": "cma"}
     value = getattr(preset("default", **whole), name)  # what is not asked for does not matter
-    with pytest.raises(SettingError, match=f"Leave --{name.replace('_', '-')} out"):
+    with pytest.raises(SettingError, match=f"Leave out `{name}`"):
         preset("default", **whole, **{name: value})
 
 

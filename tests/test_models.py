@@ -306,7 +306,7 @@ def test_a_word_lives_in_its_encoders(name: str, encoders: str, parts: tuple[int
 @pytest.mark.parametrize(("name", "encoders"), [("xl", "t5xxl"), ("flow", "clip_l,clip_h")])
 def test_encoders_that_a_model_has_not_are_refused(name: str, encoders: str) -> None:
     build, family = PIPELINES[name]
-    with pytest.raises(SettingError, match="encoders of clip_l, clip_g"):
+    with pytest.raises(SettingError, match="`encoders` must be among clip_l, clip_g"):
         family(build(), replace(SPEC, encoders=encoders))
 
 
@@ -359,7 +359,7 @@ def test_schedulers_of_other_processes_are_refused() -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("model", 15), ("flow", 18), ("flow", 64), ("flux", 6)])
 def test_sizes_that_a_model_cannot_draw(tiny_folder: Path, name: str, size: int) -> None:
-    with pytest.raises(SettingError, match="--size"):
+    with pytest.raises(SettingError, match="`size`"):
         load_pipeline(str(tiny_folder / name), replace(SPEC, size=size))
 
 
@@ -411,7 +411,7 @@ def test_clip_features_are_those_of_transformers(clip: Clip, images: torch.Tenso
 
 
 def test_a_clip_that_does_not_exist() -> None:
-    with pytest.raises(ModelError, match="--clip"):
+    with pytest.raises(ModelError, match="with `clip`"):
         Clip.load("/no/such/clip")
 
 

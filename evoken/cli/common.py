@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,17 +67,55 @@ Ray = Annotated[
 WordPath = Annotated[Path | None, typer.Option("--word", help="A run folder or a word's file.")]
 
 
+# Fields of the library whose option has another name, and the parameter that it is.
+OTHER_NAMES = (
+    ("name", "model"),
+    ("config", "model_config"),
+    ("placeholder", "word"),
+    ("mistakes", "mistake"),
+    ("iteration", "number"),
+)
+_flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default=MappingProxyType({}))
+
+
 @contextmanager
-def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Bad input: one sentence and exit code 2. Ctrl-C: how to go on, and exit code 130."""
+def errors(context: typer.Context, resume: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Bad input: a message and exit code 2. Ctrl-C: how to go on, and exit code 130."""
+    token = _flags.set(flags_of(context))
     try:
         yield
     except EvokenError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {told(error)}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
         raise typer.Exit(130) from None
+    finally:
+        _flags.reset(token)
+
+
+def told(error: EvokenError) -> str:
+    """An error in the words of the command that runs."""
+    return with_flags(str(error), _flags.get())
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """A message with the flag in place of every name in backticks, or the name alone where the
+    command has no such option.
+    """
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
+
+
+def flags_of(context: typer.Context) -> dict[str, str]:
+    """By parameter of the running command and by what the library calls it: the longest option, or
+    the argument's name in capitals.
+    """
+    flags = {}
+    for parameter in context.command.params:
+        name, option = str(parameter.name), max(parameter.opts, key=len)
+        shape = parameter.metavar or name.upper()
+        flags[name] = option if option.startswith("-") else shape
+    return {field: flags[name] for field, name in OTHER_NAMES if name in flags} | flags
 
 
 def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
@@ -88,16 +129,15 @@ def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
         source = context.get_parameter_source(name)
         return source is not None and source.name == "COMMANDLINE"
 
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in ("resume", *beside) and was_given(str(parameter.name))
-    ]
+    names = [str(parameter.name) for parameter in context.command.params]
+    given = [n for n in names if n not in ("resume", *beside) and was_given(n)]
     if given:
-        raise SettingError("--resume alone: pictures, model and settings are in the run folder",
-                           f"also {', '.join(given)}",
-                           f"Type: evoken {context.info_name} --resume "
-                           f"{quote(str(path))}")  # fmt: skip
+        listed = ", ".join(f"`{name}`" for name in given)
+        raise SettingError(
+            f"{listed} cannot be given with `resume`: pictures, model and settings come from the "
+            "run folder.",
+            f"Type: evoken {context.info_name} --resume {quote(str(path))}",
+        )
 
 
 def spec_of(
@@ -157,7 +197,7 @@ def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:
     except ModelError as error:
         if needed:
             raise
-        typer.echo(f"Note: no CLIP scores ({error})")
+        typer.echo(f"Note: no CLIP scores: {told(error)}")
         return None
 
 

@@ -28,7 +28,7 @@ from evoken.cli.common import (
     spec_of,
     start_model,
 )
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 
 if TYPE_CHECKING:
     from evoken.flowopt.edit import Task
@@ -152,13 +152,14 @@ def edit(
 
 
 def pick(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
     number: Annotated[
         int | None, typer.Argument(help="Which iterate; the suggested one by default.")
     ] = None,
 ) -> None:
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
-    with errors():
+    with errors(context):
         quiet()
         from evoken.flowopt.folder import FlowRun
 
@@ -168,6 +169,7 @@ def pick(
 
 @app.command()
 def step_size(
+    context: typer.Context,
     pictures: Pictures,
     prompt: Annotated[str, typer.Option(help="What the pictures show.")] = "",
     model: ModelName = "stickers-flow",
@@ -182,7 +184,7 @@ def step_size(
     runtime: RuntimeName = "",
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
-    with errors():
+    with errors(context):
         quiet()
         from evoken.flowopt.inversion import uniinv
         from evoken.flowopt.sampler import ModelSampler
@@ -198,9 +200,15 @@ def step_size(
         start = uniinv(sampler, latents, prompts)
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
         for name, bound in zip(images.names, found.bounds, strict=True):
-            typer.echo(f"{name}: the least bound met is {bound:.4f}")
+            typer.echo(f"{name}: the smallest bound found is {bound:.4f}")
         typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")
 
+
+# What to type after a picture, for the commands that need prompts.
+PROMPTS = {
+    "invert": '--prompt "what it shows"',
+    "edit": '--from "what it shows" --to "what it should show"',
+}
 
 Asked = tuple[Path | None, str, str, Path | None]  # pictures, source, target, word
 
@@ -221,12 +229,13 @@ def _start(
 
     def advice() -> str:
         if not begun:
-            return "Nothing was begun."
+            return "Nothing was started."
         return (
-            f"Go on with: evoken {begun[0].config['command']} --resume {quote(str(begun[0].path))}"
+            f"Continue with: evoken {begun[0].config['command']} "
+            f"--resume {quote(str(begun[0].path))}"
         )
 
-    with errors(advice):
+    with errors(context, advice):
         quiet()
         if resume is not None:
             resume_alone(context, resume)
@@ -234,8 +243,10 @@ def _start(
         else:
             pictures = asked[0]
             if pictures is None:
-                raise SettingError("a picture, or --resume with a run folder", "neither",
-                                   'Type: evoken invert PICTURE --prompt "..."')  # fmt: skip
+                raise SettingError(
+                    f"{command} needs a picture, or `resume` with a run folder.",
+                    f"Type: evoken {command} PICTURE {PROMPTS[command]}",
+                )
             path = output or Path("runs") / pictures.resolve().stem
             given = {name: value for name, value in changes.items() if value is not None}
             run, model, clip = _create(command, path, asked, names, preset, given, spec)
@@ -276,12 +287,17 @@ def _create(
     edits = None
     if pictures and pictures.suffix.lower() in (".yaml", ".yml"):
         if source or target:
-            raise SettingError("the prompts in the YAML", f"also {(source or target)!r}",
-                               "Leave the options with prompts out.")  # fmt: skip
+            raise SettingError(
+                f"the prompts are in {shown(pictures)}, but {shown(source or target)} came as "
+                "well.",
+                f"Leave out {'`prompt`' if command == 'invert' else '`source` and `target`'}.",
+            )
         edits = read_yaml(pictures, invert=command == "invert")
         changes = edits.settings | changes
     elif command == "edit" and not target:
-        raise SettingError("what the picture should show", "no --to", 'Add --to "...".')
+        raise SettingError(
+            "edit needs a target prompt.", 'Add --to "what the picture should show".'
+        )
     settings = flow_preset(preset, **changes)
     check_new(path)
     learned, of_word = load_word_and_spec(word)
@@ -303,7 +319,7 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
 
     pictures, source, target, _ = asked
     if pictures is None:
-        raise SettingError("a picture", "none", "Give a file or a folder.")
+        raise SettingError("step-size needs a picture.", "Type: evoken flowopt step-size PICTURE")
     images = load_images(pictures, size)
     count = len(images.names)
     targets = (target,) * count if target else ()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
     word: WordPath = None,
     model: Annotated[str, typer.Option(help="By default the word's own model.")] = "",
@@ -47,7 +48,7 @@ def generate(
     runtime: RuntimeName = "",
 ) -> None:
     """Draw pictures of a prompt, with a learned word if one is given."""
-    with errors():
+    with errors(context):
         quiet()
         from evoken.drawing import pictures_of, write_pictures
         from evoken.images import counted
@@ -67,13 +68,15 @@ def generate(
 
 def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
     """The word as the model reads it, if there is one and it stands in the prompt."""
-    from evoken.errors import WordError
+    from evoken.errors import WordError, shown
     from evoken.words.word import fitted
 
     if learned is None:
         return None
     found = fitted(learned, model)
     if learned.placeholder not in prompt:
-        raise WordError(f"a prompt with {learned.placeholder}", repr(prompt),
-                        "Put the placeholder into the prompt.")  # fmt: skip
+        raise WordError(
+            f"the prompt {shown(prompt)} does not contain the word {shown(learned.placeholder)}.",
+            "Put the word into the prompt.",
+        )
     return found

@@ -32,7 +32,7 @@ from evoken.cli.common import (
     resume_alone,
     start_model,
 )
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 
 if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
@@ -133,10 +133,10 @@ def learn(
 
     def advice() -> str:
         if not folder:
-            return "Nothing was begun."
-        return f"Go on with: evoken learn --resume {quote(str(folder[0]))}"
+            return "Nothing was started."
+        return f"Continue with: evoken learn --resume {quote(str(folder[0]))}"
 
-    with errors(advice), evaluators(workers, ray) as start_workers:
+    with errors(context, advice), evaluators(workers, ray) as start_workers:
         if resume is not None:
             resume_alone(context, resume, "workers", "ray")
             run, learner = _reopen(resume, start_workers)
@@ -153,8 +153,10 @@ def learn(
 def _concept(images: Path | None) -> tuple[Path, str]:
     """The folder of images, and a name for the concept made of the folder's."""
     if images is None:
-        raise SettingError("a folder of images, or --resume with a run folder", "neither",
-                           "Type: evoken learn FOLDER")  # fmt: skip
+        raise SettingError(
+            "learn needs a folder of images, or `resume` with a run folder.",
+            "Type: evoken learn FOLDER",
+        )
     return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
 
 
@@ -192,7 +194,7 @@ def _create(
 ) -> tuple[Run, Learner]:
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
-    from evoken.images import load_images
+    from evoken.images import counted, load_images
     from evoken.models.load import default_clip
     from evoken.run_folder import check_new
     from evoken.textual_inversion.folder import Run
@@ -206,9 +208,9 @@ def _create(
     model = start_model(spec)
     found = load_images(images, model.size)
     if found.ignored:
-        typer.echo(f"Passed over {', '.join(found.ignored)}: no image by name.")
+        typer.echo(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
-        typer.echo(f"Note: {len(found.names)} image(s); three to five work best.")
+        typer.echo(f"Note: {counted(len(found.names))}; three to five work best.")
     clip_name = clip or default_clip(spec.name)
     evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
     learner = Learner(settings, model, found.images, _clip(settings, clip_name, model), evaluator)
@@ -244,6 +246,7 @@ def _learn(run: Run, learner: Learner) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     concept: Annotated[
         str, typer.Option(help="What the sticker judge calls the concept, such as 'teapot'.")
@@ -252,7 +255,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
-    with errors():
+    with errors(context):
         quiet()
         from evoken.cli.terminal import show_prompts
         from evoken.textual_inversion.folder import Run
@@ -280,6 +283,11 @@ def _judge_of(run: Run, concept: str) -> Judge:
     known = judge.names[kind] if seen else ()
     if concept not in known:
         near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
-        raise SettingError(f"the name of one {kind}, as the sticker judge knows it", repr(concept),
-                           f"It is called {near}." if near else "Leave --concept out.")  # fmt: skip
+        problem = f"the sticker judge knows no {kind} called {shown(concept)}."
+        if not seen:
+            problem = (
+                f"the sticker judge cannot look for {shown(concept)}: it only sees pictures of "
+                f"{' and '.join(EMBEDDED)} at {JUDGED_SIZE} pixels."
+            )
+        raise SettingError(problem, f"Use {near}." if near else "Leave out `concept`.")
     return judge

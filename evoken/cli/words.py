@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoken.cli.common import ModelConfig, Seed, errors, quiet
+from evoken.cli.common import ModelConfig, Seed, errors, quiet, told
 from evoken.errors import EvokenError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ AnyWord = Annotated[
 
 
 def convert(
+    context: typer.Context,
     path: AnyWord,
     tool: Annotated[
         str,
@@ -32,7 +33,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
 ) -> None:
     """Write a word as the file that another program loads."""
-    with errors():
+    with errors(context):
         from evoken.words.convert import convert
         from evoken.words.files import read_embedding
         from evoken.words.header import stem_of
@@ -47,6 +48,7 @@ def convert(
 
 
 def inspect(
+    context: typer.Context,
     path: AnyWord,
     model: Annotated[
         str, typer.Option(help="Name its nearest words; by default its own model's, if at hand.")
@@ -54,7 +56,7 @@ def inspect(
     model_config: ModelConfig = "",
 ) -> None:
     """Tell what an embedding file is: its layout, its base, its norms, the words nearest to it."""
-    with errors():
+    with errors(context):
         quiet()
         from evoken.words.files import read_embedding
         from evoken.words.layouts import LAYOUTS
@@ -77,15 +79,15 @@ def inspect(
             try:
                 _show_nearest(embedding, own, model_config)
             except EvokenError as error:
-                typer.echo(f"Note: no nearest words ({error})")
+                typer.echo(f"Note: no nearest words: {told(error)}")
         else:
             typer.echo("Give --model to see the nearest words of its vocabulary.")
 
 
 def _plain(text: str, keep: str = "") -> str:
     """Foreign text for a terminal: no control characters, not endless."""
-    shown = "".join(c if c.isprintable() or c in keep else "?" for c in text)
-    return shown if keep or len(shown) <= 100 else shown[:100] + "..."
+    plain = "".join(c if c.isprintable() or c in keep else "?" for c in text)
+    return plain if keep or len(plain) <= 100 else plain[:100] + "..."
 
 
 def _bases(embedding: Embedding) -> str:
@@ -102,7 +104,7 @@ def _model_at_hand(embedding: Embedding) -> str:
 
 def _encoders(embedding: Embedding) -> str:
     """The word's text encoders, as a model's spec has them; "" where neither names nor widths in
-    the file tell them.
+    the file show them.
     """
     named = embedding.layout == "encoders" or "architecture" in embedding.about
     return ",".join(embedding.vectors) if named or embedding.bases else ""
@@ -117,12 +119,13 @@ def _show_nearest(embedding: Embedding, name: str, config: str) -> None:
     model: Model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
-    typer.echo(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")
+    typer.echo(f"Nearest words of {name} (cosine); their typical norm is {typical:.3f}:")
     for i, found in enumerate(nearest_words(fitted(word, model).vectors, vocabulary)):
         typer.echo(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in found))
 
 
 def retrieve(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of learn.")],
     folder: Annotated[Path, typer.Argument(help="A folder of images.")],
     top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 10,
@@ -132,8 +135,9 @@ def retrieve(
     seed: Seed = 0,
 ) -> None:
     """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
-    with errors():
+    with errors(context):
         quiet()
+        from evoken.images import counted
         from evoken.models.load import load_clip
         from evoken.textual_inversion.folder import Run
         from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
@@ -143,9 +147,9 @@ def retrieve(
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)
         file = write_retrieval(run, folder, how, ranked)
-        typer.echo(f"{len(ranked.images)} image(s), by {how}:")
+        typer.echo(f"{counted(len(ranked.images))}, by {how}:")
         for i, (image, similarity) in enumerate(ranked.images[:top]):
             typer.echo(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
         if ranked.ignored:
-            typer.echo(f"Passed over {len(ranked.ignored)} file(s) that are no whole images.")
-        typer.echo(f"All of them: {file}")
+            typer.echo(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
+        typer.echo(f"The full list: {file}")

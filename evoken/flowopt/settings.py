@@ -55,16 +55,19 @@ class FlowSettings:
         above_zero("tolerance", self.tolerance)
         above_zero("eta", self.eta)
         if not 0 <= self.fresh <= 1:
-            raise SettingError("a share of fresh noise from 0 to 1", str(self.fresh),
-                               "Change --fresh.")  # fmt: skip
+            raise SettingError(
+                f"`fresh` must be a share of the noise from 0 to 1 (got {self.fresh})."
+            )
         for name in ("source_guidance", "guidance"):
             if not 1 <= getattr(self, name) < math.inf:
-                raise SettingError("a guidance of at least 1, which means none",
-                                   str(getattr(self, name)),
-                                   f"Change --{name.replace('_', '-')}.")  # fmt: skip
+                raise SettingError(
+                    f"`{name}` must be at least 1, which means none, and finite (got "
+                    f"{getattr(self, name)})."
+                )
         if self.last > self.steps:
-            raise SettingError(f"to use at most the {self.steps} steps there are", str(self.last),
-                               "Change --last or --steps.")  # fmt: skip
+            raise SettingError(
+                f"`last` must be at most `steps` (got {self.last} and {self.steps})."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from evoken.errors import ModelError
+from evoken.errors import ModelError, shown
 from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
@@ -37,8 +37,11 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
     looks_like_path = spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1
     path = Path(spec.name).expanduser()
     if looks_like_path and not path.exists():
-        raise ModelError(f"{', '.join(EMBEDDED)}, a folder, a file, or a hub id",
-                         f"{spec.name!r}, which is none", "Check the name.")  # fmt: skip
+        raise ModelError(
+            f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
+            f"{shown(spec.name)}).",
+            "Check the spelling.",
+        )
     return load_pipeline(str(path) if path.exists() else spec.name, spec)
 
 

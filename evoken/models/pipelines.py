@@ -16,7 +16,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError
 
-from evoken.errors import ModelError
+from evoken.errors import ModelError, reason_of, shown
 from evoken.models.base import ModelSpec
 from evoken.models.families.flux import Flux
 from evoken.models.families.sdxl import StableDiffusionXL
@@ -34,7 +34,7 @@ FAMILIES: dict[str, tuple[type[DiffusionPipeline], Callable[..., LatentModels]]]
     "FluxPipeline": (FluxPipeline, Flux),
 }
 KNOWN = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5 or FLUX.1"
-WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with --model-config."
+WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with `config`."
 FAILURES = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
             SafetensorError, SingleFileComponentError)  # fmt: skip
 
@@ -61,18 +61,20 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModels:
             else:
                 pipeline = _from_folder(kind, path, config, _dtype(spec))
             return model(pipeline, spec, **family)
-        reason, cause = f"a {name}", None
+        reason, cause = f"its class is {shown(name)}", None
     except FAILURES as error:
-        reason, cause = _reason(error), error
+        reason, cause = reason_of(error), error
         if out_of_memory(error):
-            raise ModelError(f"memory for {spec.name!r} in {spec.precision} on {spec.device}",
-                             f"less ({reason})", "Use --precision bfloat16 or float16, or "
-                             "--runtime torch-int8.") from error  # fmt: skip
+            raise ModelError(
+                f"there is not enough memory for {shown(spec.name)} in {spec.precision} on "
+                f"{spec.device} ({reason}).",
+                "Set `precision` to bfloat16 or float16, or `runtime` to torch-int8.",
+            ) from error
     fix = "Check the name, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
         fix = WHOLE
     raise ModelError(
-        f"a folder, a hub id or a single file of {KNOWN}", f"{spec.name!r} ({reason})", fix
+        f"{shown(spec.name)} is not a folder, a hub id or a single file of {KNOWN}: {reason}.", fix
     ) from cause
 
 
@@ -82,11 +84,6 @@ def _dtype(spec: ModelSpec) -> torch.dtype:
     """
     whole = spec.precision == "float32" and spec.runtime != "torch-int8"
     return torch.float32 if whole else torch.float16
-
-
-def _reason(error: Exception) -> str:
-    """Of a failure elsewhere: its first line."""
-    return (str(error).strip() or repr(error)).splitlines()[0][:200]
 
 
 def _from_folder(
@@ -152,15 +149,14 @@ def _rest(
     Raises:
         ModelError: the spec names no pipeline, or a model that the file lacks is not in it.
     """
-    reason, cause = "no --model-config", None
+    reason, cause = "no `config` is given", None
     if spec.config:
         try:
             pipe = _from_folder(kind, spec.config, config, _dtype(spec), without=held)
             return {name: part for name, part in pipe.components.items() if name not in held}
         except OSError as error:
-            reason, cause = _reason(error), error
+            reason = f"the pipeline of `config` could not be loaded: {reason_of(error)}"
+            cause = error
     raise ModelError(
-        f"{', '.join(lacking)} in the file or in the pipeline of --model-config",
-        f"{spec.name!r} without ({reason})",
-        WHOLE,
+        f"{shown(spec.name)} lacks {' and '.join(lacking)}, and {reason}.", WHOLE
     ) from cause

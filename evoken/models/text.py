@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Vectors
-from evoken.errors import WordError
+from evoken.errors import WordError, shown
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
 from evoken.models.runtimes.precision import arithmetic, keep_weights
@@ -67,7 +67,10 @@ class TextEncoder:
         """Token x width: the embeddings of the phrase's tokens."""
         ids = self._ids(phrase)
         if not ids:
-            raise WordError("a word or phrase to start from", repr(phrase), "Give a word.")
+            raise WordError(
+                f"there must be a word or phrase to start from (got {shown(phrase)}).",
+                "Give a word.",
+            )
         return self._rows(ids)
 
     def _rows(self, ids: list[int]) -> Vectors:
@@ -107,9 +110,11 @@ class TextEncoder:
                 ids += [0] * count
             ids += self._ids(piece)
         if places and places[-1] > self.room - 2:
-            raise WordError(f"a prompt of at most {self.prompt_room} tokens",
-                            f"{len(ids) - len(self._start)} in {prompt!r}",
-                            "Shorten it, or put the placeholder earlier.")  # fmt: skip
+            raise WordError(
+                f"a prompt may have at most {self.prompt_room} tokens (got "
+                f"{len(ids) - len(self._start)} in {shown(prompt)}).",
+                "Shorten it, or put the placeholder earlier.",
+            )
         ids = [*ids[: self.room - 1], self.tokenizer.eos_token_id]
         pad = self.tokenizer.pad_token_id
         return ids + [pad] * (self.room - len(ids)), places

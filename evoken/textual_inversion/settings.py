@@ -88,48 +88,71 @@ class LearnSettings:
         one_of("weighting", self.weighting, WEIGHTINGS)
         one_of("search", self.search, SEARCHES)
         for mistake in self.mistakes:
-            one_of("mistake", mistake, tuple(MISTAKES))
+            one_of("mistakes", mistake, tuple(MISTAKES))
         at_least("vectors", self.vectors, 1)
         at_least("popsize", self.popsize, 4)
         at_least("draws", self.draws, 1)
         at_least("sentences", self.sentences, 1)
         at_least("chunk", self.chunk, 1)
-        at_least("validation-draws", self.validation_draws, 1)
+        at_least("validation_draws", self.validation_draws, 1)
         at_least("calls", self.calls, 1)
-        at_least("preview-every", self.preview_every, 0)
+        at_least("preview_every", self.preview_every, 0)
         at_least("seed", self.seed, 0)
         above_zero("sigma", self.sigma)
         if not 0 <= self.temperature < math.inf:
-            raise SettingError("a temperature above 0, or 0 for CLIP's own", str(self.temperature),
-                               "Change --temperature.")  # fmt: skip
+            raise SettingError(
+                f"`temperature` must be above 0, or 0 for CLIP's own (got {self.temperature})."
+            )
         if not 0 <= self.minutes < math.inf:
-            raise SettingError("minutes above 0", str(self.minutes), "Change --minutes.")
+            raise SettingError(
+                f"`minutes` must be above 0, or 0 for no limit (got {self.minutes})."
+            )
         if not 0 <= self.t_low < self.t_high <= 1:
-            raise SettingError("noise levels with 0 <= low < high <= 1",
-                               f"{self.t_low} and {self.t_high}",
-                               "Change --t-low and --t-high.")  # fmt: skip
-        for wrong, what, cure in (
-            ("independent-draws" in self.mistakes and self.search == "gauss-newton",
-             "a search other than gauss-newton with the mistake independent-draws",
-             "Add --search cma, or --preset paper."),
-            ("independent-draws" in self.mistakes and self.objective == "similarity",
-             "the objective denoising with the mistake independent-draws", "Leave it out."),
-            ("unit-axes" in self.mistakes and self.subspace != "pca",
-             "the subspace pca with the mistake unit-axes", "Add --subspace pca."),
-            ("no-temperature" in self.mistakes and self.initialization != "attention",
-             "the initialization attention with the mistake no-temperature", "Leave it out."),
-            (self.temperature and self.initialization != "attention",
-             "the initialization attention with a temperature", "Leave --temperature out."),
-            (self.start and self.initialization != "word",
-             "the initialization word with a start", "Leave --start or --initialization out."),
-        ):  # fmt: skip
+            raise SettingError(
+                f"`t_low` must be below `t_high`, and both from 0 to 1 (got {self.t_low} and "
+                f"{self.t_high})."
+            )
+        for wrong, problem, fix in (
+            (
+                "independent-draws" in self.mistakes and self.search == "gauss-newton",
+                "the mistake independent-draws needs a `search` other than gauss-newton.",
+                "Set `search` to cma, or `preset` to paper.",
+            ),
+            (
+                "independent-draws" in self.mistakes and self.objective == "similarity",
+                "the mistake independent-draws needs `objective` denoising (got similarity).",
+                "Leave it out.",
+            ),
+            (
+                "unit-axes" in self.mistakes and self.subspace != "pca",
+                f"the mistake unit-axes needs `subspace` pca (got {self.subspace}).",
+                "Set `subspace` to pca.",
+            ),
+            (
+                "no-temperature" in self.mistakes and self.initialization != "attention",
+                "the mistake no-temperature needs `initialization` attention "
+                f"(got {self.initialization}).",
+                "Leave it out.",
+            ),
+            (
+                self.temperature and self.initialization != "attention",
+                f"`temperature` needs `initialization` attention (got {self.initialization}).",
+                "Leave out `temperature`.",
+            ),
+            (
+                self.start and self.initialization != "word",
+                f"`start` needs `initialization` word (got {self.initialization}).",
+                "Leave out `start` or `initialization`.",
+            ),
+        ):
             if wrong:
-                raise SettingError(what, f"{self.objective}, {self.search}, {self.subspace} and "
-                                   f"{self.initialization}", cure)  # fmt: skip
+                raise SettingError(problem, fix)
         if self.objective == "similarity" and self.search == "gauss-newton":
-            raise SettingError("a search that needs losses only with the objective 'similarity'",
-                               "'gauss-newton', which needs residuals",
-                               "Add --search sep-cma.")  # fmt: skip
+            raise SettingError(
+                "`search` must need only losses with `objective` similarity (got gauss-newton, "
+                "which needs residuals).",
+                "Set `search` to sep-cma.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -182,8 +205,9 @@ def preset(name: str, **changes: Any) -> LearnSettings:
     chosen = preset_values(PRESETS, name) | changes
     if chosen.get("objective") == "similarity":
         for unused in (n for n in _OF_DRAWS if n in changes):
-            raise SettingError("settings that the objective 'similarity' uses", unused,
-                               f"Leave --{unused.replace('_', '-')} out.")  # fmt: skip
+            raise SettingError(
+                f"the objective similarity does not use `{unused}`.", f"Leave out `{unused}`."
+            )
     suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
     style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
     return LearnSettings(**suited | style | chosen)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evoken.arrays import Coords, Vectors
 from evoken.errors import SettingError
+from evoken.options import one_of
 
 SUBSPACES = ("pca", "prior", "normal", "identity")
 
@@ -127,8 +128,7 @@ def build_subspace(
         SettingError: unknown kind or impossible number of axes.
     """
     words, width = vocabulary.shape
-    if kind not in SUBSPACES:
-        raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
+    one_of("subspace", kind, SUBSPACES)
     parts = parts or (width,)
     most = most_axes(kind, words, parts)
     # Halves go up: Python's rounding to even could leave a part without the axis that is its share.
@@ -137,8 +137,10 @@ def build_subspace(
     shares = [end - start for start, end in pairwise(ends)]
     least = width if kind == "identity" else len(parts)
     if not least <= axes <= sum(most) or not all(shares):
-        raise SettingError(f"{least} to {sum(most)} axes for the subspace {kind!r}", str(axes),
-                           "Change --axes, or --subspace.")  # fmt: skip
+        raise SettingError(
+            f"`axes` must be from {least} to {sum(most)} for the subspace {kind} (got {axes}).",
+            "Change `axes` or `subspace`.",
+        )
     blocks = []
     for part, share in zip(vocabulary.split(list(parts), 1), shares, strict=True):
         if kind == "pca":

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from evoken.arrays import Vectors
-from evoken.errors import RunError, WordError
+from evoken.errors import RunError, WordError, shown
 from evoken.files import write_bytes
 from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
 from evoken.options import one_of
@@ -65,8 +65,10 @@ class Converted:
         """
         there = self.path.exists()
         if there and not force and not (self.path.is_file() and self._is_there()):
-            raise RunError(f"a new file {self.path}", "one that is there already",
-                           "Give another --output, or overwrite it with --force.")  # fmt: skip
+            raise RunError(
+                f"{shown(self.path)} already exists, with other content.",
+                "Choose another folder with `output`, or overwrite it with `force`.",
+            )
         write_bytes(self.path, self.content)
 
     def _is_there(self) -> bool:
@@ -145,20 +147,19 @@ def _left_out(tool: str, base: Base, names: tuple[str, ...]) -> str:
 
 
 def _not_taken(embedding: Embedding, tool: str) -> WordError:
-    others = ", ".join(t for t in TOOLS if taken(embedding, t)[1])
-    fix = f"Use --to with one of {others}" if others else "Use it with 'evoken generate'"
+    others = " or ".join(t for t in TOOLS if taken(embedding, t)[1])
+    fix = f"Use `tool` {others}" if others else "Use the word with 'evoken generate'"
     if base := next((b for b in embedding.bases if b in TOOLS[tool]), None):
         sets = TOOLS[tool][base]
         return WordError(
-            f"a word for {base.name} with {' or '.join(map(' + '.join, sets))}, "
-            f"as {NAMES[tool]} loads it",
-            f"one with {' + '.join(embedding.vectors)}",
-            f"{fix}, or learn one with --encoders {','.join(sets[0])}.",
+            f"{NAMES[tool]} loads words for {base.name} only with "
+            f"{' or '.join(map(' + '.join, sets))} (got {' + '.join(embedding.vectors)}).",
+            f"{fix}, or learn one with: evoken learn FOLDER --encoders {','.join(sets[0])}",
         )
     widths = ", ".join(f"{name} of width {width}" for name, width in embedding.widths.items())
     return WordError(
-        f"a word for {', '.join(b.name for b in TOOLS[tool])}, all that {NAMES[tool]} loads",
-        f"one for {embedding.purpose or f'another model ({widths})'}",
+        f"{NAMES[tool]} only loads words for {', '.join(b.name for b in TOOLS[tool])} (got one "
+        f"for {embedding.purpose or f'another model ({widths})'}).",
         f"{fix}.",
     )
 

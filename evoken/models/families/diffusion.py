@@ -26,7 +26,10 @@ class DiffusionModel(LatentModel):
         self.scheduler = pipeline.scheduler
         if not hasattr(self.scheduler, "alphas_cumprod"):
             found = type(self.scheduler).__name__
-            raise ModelError("a scheduler of discrete diffusion", found, "Use another model.")
+            raise ModelError(
+                f"the model's scheduler must be one of discrete diffusion (got {found}).",
+                "Use another model.",
+            )
         solver = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         self.process = DDPM(solver.alphas_cumprod, self.scheduler.config.prediction_type)
 
@@ -45,8 +48,10 @@ class DiffusionModel(LatentModel):
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         levels = len(self.process.alphas_cumprod)
         if steps > levels // 2:  # nearer to one another, noise levels are as good as equal
-            raise SettingError(f"at most {levels // 2} steps of a model with {levels} noise levels",
-                               str(steps), "Lower --steps.")  # fmt: skip
+            raise SettingError(
+                f"`steps` must be at most {levels // 2} for a model with {levels} noise levels "
+                f"(got {steps})."
+            )
         scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         scheduler.set_timesteps(steps)
         latents = self.noise(seeds) * scheduler.init_noise_sigma

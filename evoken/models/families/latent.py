@@ -60,15 +60,18 @@ class LatentModel(ABC):
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
         if getattr(vae.config, "latents_mean", None) is not None:
-            raise ModelError("an autoencoder with one scale for its latents",
-                             "one with a mean and a scale for each channel",
-                             "Use another model.")  # fmt: skip
+            raise ModelError(
+                "the model's autoencoder must have one scale for its latents (got a mean and a "
+                "scale for each channel).",
+                "Use another model.",
+            )
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = spec.size or side * factor  # side of the images in pixels
         if self.size < MIN_SIDE or self.size % (factor * patch):
-            raise SettingError(f"a size of at least {MIN_SIDE} that is a multiple of "
-                               f"{factor * patch}", str(self.size),
-                               "Change --size.")  # fmt: skip
+            raise SettingError(
+                f"`size` must be a multiple of {factor * patch} and at least {MIN_SIDE} (got "
+                f"{self.size})."
+            )
         self._side, self._patch = self.size // factor, patch
 
     architecture = ""  # see ``Model``

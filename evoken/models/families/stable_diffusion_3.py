@@ -65,7 +65,7 @@ class StableDiffusion3(FlowModel):
         )
         if self._side > config.pos_embed_max_size * config.patch_size:
             most = self.size // self._side * config.pos_embed_max_size * config.patch_size
-            raise SettingError(f"a size of at most {most}", str(self.size), "Change --size.")
+            raise SettingError(f"`size` must be at most {most} (got {self.size}).")
 
     def condition(
         self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None

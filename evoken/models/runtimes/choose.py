@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evoken.cache import cache_root, fingerprint
-from evoken.errors import EvokenError, ModelError
+from evoken.errors import EvokenError, ModelError, reason_of
 from evoken.models.base import ModelSpec
 from evoken.models.memory import give_back, out_of_memory
 from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
@@ -72,9 +72,10 @@ def on_runtime(
     except Exception as error:
         if out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"a denoiser that {spec.runtime} can run", reason,
-                         "Use --runtime torch.") from error  # fmt: skip
+        raise ModelError(
+            f"{spec.runtime} cannot run this denoiser: {reason_of(error)}.",
+            "Set `runtime` to torch.",
+        ) from error
     return made[0], check
 
 
@@ -92,8 +93,10 @@ def compare(
     check = Check(spec.runtime, largest, float(expected.square().mean().sqrt()))
     share = ALLOWED[spec.runtime]
     if not largest <= share * check.rms:  # NaN is not
-        raise ModelError(f"outputs within {share * check.rms:.2g} of torch's", str(check),
-                         "Use --runtime torch, or --precision float32.")  # fmt: skip
+        raise ModelError(
+            f"{check}; at most {share * check.rms:.2g} is a matter of rounding.",
+            "Set `runtime` to torch, or `precision` to float32.",
+        )
     return check
 
 
@@ -112,8 +115,11 @@ def _open(
 
     def checked(*inputs: Tensor) -> Tensor:
         if (given := [x.shape[1:] for x in inputs]) != sizes:
-            raise ModelError(f"rows of sizes {[*map(tuple, sizes)]}, as exported",
-                             f"{[*map(tuple, given)]}", "Load the model anew.")  # fmt: skip
+            raise ModelError(
+                f"the denoiser was exported for rows of sizes {[*map(tuple, sizes)]} (got "
+                f"{[*map(tuple, given)]}).",
+                "Load the model again.",
+            )
         return run(*inputs)
 
     return checked

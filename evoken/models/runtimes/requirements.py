@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import torch
 
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.options import one_of
 
@@ -29,40 +29,53 @@ def check_spec(spec: ModelSpec) -> None:
     one_of("runtime", spec.runtime, RUNTIMES)
     one_of("precision", spec.precision, PRECISIONS)
     if spec.precision not in POSSIBLE[spec.runtime]:
-        raise SettingError(f"a precision of {', '.join(POSSIBLE[spec.runtime])} in {spec.runtime}",
-                           spec.precision, "Change --precision or --runtime.")  # fmt: skip
+        raise SettingError(
+            f"`precision` must be {' or '.join(POSSIBLE[spec.runtime])} with the runtime "
+            f"{spec.runtime} (got {spec.precision}).",
+            "Change `precision` or `runtime`.",
+        )
     if spec.batch < 0:
-        raise SettingError("a batch of at least 1, or 0 to size it by memory", str(spec.batch),
-                           "Use 0 or 16 or more.")  # fmt: skip
+        raise SettingError(
+            f"`batch` must be at least 1, or 0 to be sized by memory (got {spec.batch}).",
+            "Use 0, or 16 or more.",
+        )
     _check_device(spec)
     if spec.runtime in EXTRAS:
         extra, modules = EXTRAS[spec.runtime]
         if missing := [m for m in modules if find_spec(m) is None]:
-            raise SettingError(f"{' and '.join(missing)} for the runtime {spec.runtime}",
-                               "no such package",
-                               f'Type: pip install "evoken[{extra}]"')  # fmt: skip
+            raise SettingError(
+                f"the runtime {spec.runtime} is not installed: there is no package "
+                f"{' or '.join(missing)}.",
+                f"Install it with: pip install 'evoken[{extra}]'",
+            )
 
 
 def _check_device(spec: ModelSpec) -> None:
     try:
         kind = torch.device(spec.device).type
     except RuntimeError as error:
-        raise SettingError("a device of torch, such as cpu, cuda or mps", repr(spec.device),
-                           "Change --device.") from error  # fmt: skip
+        raise SettingError(
+            f"`device` must be one of torch's, such as cpu, cuda or mps (got {shown(spec.device)})."
+        ) from error
     if kind != "cpu" and spec.runtime in ON_CPU_ONLY:
-        raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
-                           "Use --device cpu or --runtime torch.")  # fmt: skip
+        raise SettingError(
+            f"`device` must be cpu with the runtime {spec.runtime} (got {shown(spec.device)}).",
+            "Set `device` to cpu, or `runtime` to torch.",
+        )
     if spec.precision == "float16" and imitates(spec):
         other = "float32" if imitates(replace(spec, precision="bfloat16")) else "bfloat16"
-        raise SettingError(f"{other} on this CPU",
-                           "float16, which it can only imitate, at a twentieth of the speed",
-                           f"Use --precision {other}.")  # fmt: skip
+        raise SettingError(
+            "this CPU can only imitate float16, at a twentieth of the speed.",
+            f"Set `precision` to {other}.",
+        )
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     here = ["cpu", *([accelerator.type] if accelerator else [])]
     if kind not in here:
-        raise SettingError(f"a device that torch finds here: {', '.join(here)}",
-                           repr(spec.device),
-                           "Change --device, or install torch for it.")  # fmt: skip
+        raise SettingError(
+            f"`device` must be one that torch finds here: {', '.join(here)} (got "
+            f"{shown(spec.device)}).",
+            "Change `device`, or install torch for it.",
+        )
 
 
 def imitates(spec: ModelSpec) -> bool:
