@@ -1,7 +1,7 @@
 """The kinds of concept, and the sentences that their words are learned and measured in.
 
-Source of the templates: Gal et al. 2022, "An Image is Worth One Word", the 27 for objects and 19 for
-styles that the field's training scripts share (a subset of CLIP's ImageNet templates).
+Source of the templates: Gal et al. 2022, "An Image is Worth One Word", the 27 of objects and 19
+of styles that the field's training scripts share (a subset of CLIP's ImageNet templates).
 """
 
 from collections.abc import Sequence

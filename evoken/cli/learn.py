@@ -37,8 +37,8 @@ from evoken.errors import SettingError
 if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
     from evoken.models.clip import Clip
+    from evoken.models.families.latent import LatentModel
     from evoken.models.judge import Judge
-    from evoken.models.pipelines import LatentModels
     from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
@@ -215,7 +215,7 @@ def _create(
     return LearnRun.create(path, settings, model.spec, clip_name, found), learner
 
 
-def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
+def _clip(settings: LearnSettings, name: str, model: LatentModel) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
     from evoken.cli.terminal import show_reading
 

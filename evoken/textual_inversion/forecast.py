@@ -7,7 +7,7 @@ import torch
 
 from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
-from evoken.models.runtimes.requirements import imitates
+from evoken.models.runtimes.requirements import RUNTIMES, imitates
 from evoken.prompts import KINDS
 from evoken.textual_inversion.learn import Learner
 
@@ -93,7 +93,7 @@ def _at_once(learner: Learner, units: int) -> int:
     """How many units are computed at a time: by workers, and on a CPU by each worker's cores."""
     spec, evaluator = learner.model.spec, learner.evaluator
     chunks = len(learner.objective.split(learner.settings.popsize, 0))
-    shared = spec.device == "cpu" and spec.runtime.startswith("torch")
+    shared = spec.device == "cpu" and not RUNTIMES[spec.runtime].own_threads
     return min(evaluator.workers, chunks) * (min(evaluator.threads, units) if shared else 1)
 
 

@@ -18,6 +18,10 @@ from evoken.process import DDPM
 class DiffusionModel(LatentModel):
     """A model with a U-Net that predicts epsilon or v."""
 
+    process: DDPM
+
+    process: DDPM
+
     def __init__(
         self, pipeline: Any, function: nn.Module, texts: TextEncoders, spec: ModelSpec
     ) -> None:
