@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_info
 
+from evoken.drawing import pictures_of, pictures_of_each
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.bases import ENCODERS
@@ -242,6 +243,13 @@ def test_calls_count_batch_items(family: LatentModel) -> None:
 
 def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModel) -> None:
     assert torch.equal(family.noise([5, 6, 7])[1:], family.noise([6, 7]))
+
+
+def test_words_drawn_together_are_drawn_as_each_alone(family: LatentModel) -> None:
+    words = torch.randn(2, 1, family.width, generator=torch.Generator().manual_seed(3))
+    drawn = pictures_of_each(family, "a <x>", "<x>", list(words), 2, 0)
+    for word, pictures in zip(words, drawn, strict=True):
+        assert torch.equal(pictures, pictures_of(family, "a <x>", "<x>", word, 2, 0))
 
 
 def test_the_encoders_of_a_word_make_up_its_width(family: LatentModel) -> None:

@@ -17,6 +17,7 @@ from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.sampling import GUIDANCE
 from evoken.seeds import derive, numpy_generator, torch_generator
 
 
@@ -242,7 +243,7 @@ class ImageSimilarity(Objective):
         clip: Clip,
         pictures: int = 2,
         steps: int = 10,
-        guidance: float = 5.0,
+        guidance: float = GUIDANCE,
         validation_pictures: int = 8,
     ) -> None:
         self.model, self.placeholder, self.templates = model, placeholder, templates

@@ -19,6 +19,7 @@ from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.precision import arithmetic, keep_weights
 from evoken.models.runtimes.requirements import RUNTIMES
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
@@ -123,7 +124,7 @@ class LatentModel(ABC):
 
     @abstractmethod
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""
 
