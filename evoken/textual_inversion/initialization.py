@@ -38,7 +38,8 @@ def cross_attention(
     inverse = clip.logit_scale if temperature is None else 1 / temperature
     scores = similarities(clip, images, vocabulary.words, kind) * inverse
     weights = scores.softmax(1).mean(0)
-    return _typical_norm(weights[None] @ vocabulary.vectors, vocabulary)
+    mean = weights[None] @ vocabulary.vectors  # (Eq. 4)
+    return _typical_norm(mean, vocabulary)
 
 
 def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) -> Vectors:

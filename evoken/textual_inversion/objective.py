@@ -188,7 +188,7 @@ class DenoisingLoss(Objective):
         """Mean losses and inner products over these draws."""
         residuals = self.residuals(vectors, draws)
         flat = (residuals.double() * self._scales(draws.t)).flatten(1)
-        losses = flat.square().mean(1)
+        losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
         relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
@@ -228,8 +228,8 @@ def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:
 class ImageSimilarity(Objective):
     """One minus the mean CLIP similarity between fully generated pictures and the images.
 
-    Source: the stored summary of the paper, which names this objective instead of Eq. 1; kept as
-    the second implementation of the same concept. Every evaluation is a whole generation.
+    Differs: Fei et al. 2023 compare single predictions (Eq. 1); here every evaluation is a whole
+    generation.
     """
 
     @one_thread_each()
