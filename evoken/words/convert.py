@@ -216,8 +216,11 @@ def diffusers_usage(
         return f"pipe.load_textual_inversion({str(path.parent)!r})"
     if base not in TOOLS["diffusers"]:
         known = ", ".join(b.name for b in TOOLS["diffusers"])
-        raise WordError(f"a word for {known}, all that diffusers loads", f"one for {base.name}",
-                        "Use it with 'evoken generate'.")  # fmt: skip
+        raise WordError(
+            f"a word for {known}, all that diffusers loads",
+            f"one for {base.name}",
+            "Use it with 'evoken generate'.",
+        )
     lines = ["from safetensors.torch import load_file", f"word = load_file({str(path)!r})"]
     for i, name in enumerate(base.widths):
         if name in keys:
