@@ -26,10 +26,10 @@ from evoken.files import write_text
 from evoken.flowopt.edit import edit
 from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowSettings, flow_preset
+from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.models.base import ModelSpec
+from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.models.pipelines import LatentModels
 from evoken.seeds import torch_generator
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
@@ -42,7 +42,7 @@ OFFICIAL_ETA = 0.05  # the best of .01, .05 and .1 on other edits, after as many
 class Problem:
     """The edits of one kind, encoded: what every editor gets."""
 
-    def __init__(self, model: LatentModels, scorer: Scorer) -> None:
+    def __init__(self, model: LatentModel, scorer: Scorer) -> None:
         self.model, self.images = model, scorer.sources
         self.latents = model.encode(scorer.sources)
         self.sources, self.targets = zip(*(e.prompts for e in scorer.edits), strict=True)
@@ -67,7 +67,7 @@ Point = tuple[int, Latents]  # calls per edit so far, results
 Editor = Callable[[Problem], Iterator[Point]]
 
 
-def flowopt(settings: FlowSettings) -> Editor:
+def flowopt(settings: FlowOptSettings) -> Editor:
     """Ours, or the official script, by its settings."""
 
     def run(p: Problem) -> Iterator[Point]:
@@ -141,9 +141,9 @@ def flowedit(
 
 
 EDITORS: dict[str, Editor] = {
-    "FlowOpt, ours": flowopt(flow_preset("edit")),
-    "FlowOpt, ours, fresh noise": flowopt(flow_preset("edit", fresh=0.5)),
-    "FlowOpt, official": flowopt(flow_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
+    "FlowOpt, ours": flowopt(flowopt_preset("edit")),
+    "FlowOpt, ours, fresh noise": flowopt(flowopt_preset("edit", fresh=0.5)),
+    "FlowOpt, official": flowopt(flowopt_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
     "RF-Inversion": rf_inversion(40, 4.0, (0.1, 0.2, 0.3, 0.4)),
     "FlowEdit": flowedit(40, 1.5, 4.0, (0.55, 0.7, 0.85, 1.0)),
     "inversion and regeneration": regeneration(40, 4.0, (0.55, 0.7, 0.85, 1.0)),

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from evoken.errors import EvokenError as EvokenError
     from evoken.flowopt.edit import edit as edit
     from evoken.flowopt.edit import invert as invert
-    from evoken.flowopt.settings import FlowSettings as FlowSettings
-    from evoken.flowopt.settings import flow_preset as flow_preset
+    from evoken.flowopt.settings import FlowOptSettings as FlowOptSettings
+    from evoken.flowopt.settings import flowopt_preset as flowopt_preset
     from evoken.images import load_images as load_images
     from evoken.metrics import evaluate as evaluate
     from evoken.models.base import ModelSpec as ModelSpec
+    from evoken.models.embedded import STICKERS as STICKERS
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
+    from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
     from evoken.textual_inversion.settings import preset as preset
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EvokenError": "evoken.errors",
-    "FlowSettings": "evoken.flowopt.settings",
+    "FlowOptSettings": "evoken.flowopt.settings",
+    "LearnRun": "evoken.textual_inversion.folder",
     "LearnSettings": "evoken.textual_inversion.settings",
     "ModelSpec": "evoken.models.base",
+    "STICKERS": "evoken.models.embedded",
     "Word": "evoken.words.word",
     "edit": "evoken.flowopt.edit",
     "evaluate": "evoken.metrics",
-    "flow_preset": "evoken.flowopt.settings",
+    "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
     "learn": "evoken.textual_inversion.learn",
     "load_clip": "evoken.models.load",

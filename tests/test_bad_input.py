@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import Result
 
 from evoken.models.families.stable_diffusion import StableDiffusion
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from tests.commands import evoken, files, refused
 
 
@@ -166,7 +166,7 @@ def test_a_full_disk_keeps_what_is_there(learn: Callable[..., Result]) -> None:
     result = learn("--calls", "2000")
     refused(result, "could not write", "unchanged")
     folder = Path("runs/disc")
-    assert Run.open(folder).records()
+    assert LearnRun.open(folder).records()
     assert not list(folder.rglob(".*"))
 
 
@@ -189,17 +189,17 @@ def test_a_folder_that_cannot_be_written(learn: Callable[..., Result]) -> None:
 def test_losses_that_become_no_numbers_keep_what_was_learned(
     learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denoise, append = StableDiffusion.denoise, Run.append
+    denoise, append = StableDiffusion.denoise, LearnRun.append
     factor = [1.0]
 
-    def broken_from_now_on(self: Run, record: Any) -> None:
+    def broken_from_now_on(self: LearnRun, record: Any) -> None:
         append(self, record)
         factor[0] = float("nan") if record.generation == 2 else 1.0
 
-    monkeypatch.setattr(Run, "append", broken_from_now_on)
+    monkeypatch.setattr(LearnRun, "append", broken_from_now_on)
     monkeypatch.setattr(StableDiffusion, "denoise", lambda *a: denoise(*a) * factor[0])
     refused(learn(), "finite")
-    assert len(Run.open(Path("runs/disc")).records()) == 3
+    assert len(LearnRun.open(Path("runs/disc")).records()) == 3
 
 
 def test_losses_that_are_not_numbers(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from tests import ldm, mmdit, tiny
 from tests.commands import evoken, refused
 from tests.conftest import make_photos
@@ -38,11 +38,11 @@ def done(*arguments: object) -> str:
     return result.output
 
 
-def learn(tiny_folder: Path, family: str, encoders: str) -> Run:
+def learn(tiny_folder: Path, family: str, encoders: str) -> LearnRun:
     more = ("--encoders", encoders) if encoders else ()
     done("learn", "disc", "--model", tiny_folder / family, "--clip", tiny_folder / "clip",
          "--size", 16, *SMALL, *more)  # fmt: skip
-    return Run.open(Path("runs/disc"))
+    return LearnRun.open(Path("runs/disc"))
 
 
 @pytest.mark.parametrize(("family", "asked", "encoders", "width"), CASES)

@@ -15,7 +15,7 @@ from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED
 from evoken.models.load import default_clip, load_clip, load_model
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.retrieval import rank, word_feature
 from evoken.textual_inversion.settings import preset
 from evoken.words.files import read_embedding
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture
-def learned(tiny_folder: Path, photos: Path) -> Callable[..., Run]:
+def learned(tiny_folder: Path, photos: Path) -> Callable[..., LearnRun]:
     """The folder of a run on a model, with the word's start for a word."""
 
-    def make(name: str, encoders: str = "") -> Run:
+    def make(name: str, encoders: str = "") -> LearnRun:
         path = name if name in EMBEDDED else str(tiny_folder / name)
         spec = ModelSpec(path, encoders=encoders)
         model = load_model(spec)
         settings = preset("default", placeholder="<disc>")
         clip = default_clip(name) if name in EMBEDDED else str(tiny_folder / "clip")
-        run = Run.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
+        run = LearnRun.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
         known = {"best_generation": 0, "best_validation": 1.0, "calls": 0}
         run.save_word(SimpleNamespace(model=model, vectors=model.embed("dog"), **known))
         return run
@@ -57,7 +57,7 @@ def learned(tiny_folder: Path, photos: Path) -> Callable[..., Run]:
     ],
 )
 def test_a_run_s_word_is_kept_by_encoder_and_drawn_from_its_file(
-    learned: Callable[[str], Run], name: str, encoders: list[str]
+    learned: Callable[[str], LearnRun], name: str, encoders: list[str]
 ) -> None:
     run = learned(name)
     found = read_embedding(run.path)
@@ -73,7 +73,7 @@ def test_a_run_s_word_is_kept_by_encoder_and_drawn_from_its_file(
 # convert
 
 
-def test_convert_writes_what_it_says(learned: Callable[[str], Run]) -> None:
+def test_convert_writes_what_it_says(learned: Callable[[str], LearnRun]) -> None:
     learned("model")
     result = evoken("convert", "run", "--to", "diffusers")
     assert result.exit_code == 0, result.output
@@ -161,7 +161,7 @@ def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
      ("flow", "clip_l,clip_g")],
 )  # fmt: skip
 def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
-    learned: Callable[..., Run], name: str, encoders: str
+    learned: Callable[..., LearnRun], name: str, encoders: str
 ) -> None:
     run = learned(name, encoders)
     for given in ((), ("--model", run.spec.name)):
@@ -175,7 +175,7 @@ def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
     refused(result, width if other == "clip_l" else names)
 
 
-def test_inspect_takes_a_single_file(learned: Callable[..., Run], tiny_folder: Path) -> None:
+def test_inspect_takes_a_single_file(learned: Callable[..., LearnRun], tiny_folder: Path) -> None:
     learned("xl", "clip_g")
     file = ldm.save(tiny.xl_pipeline(), Path("one.safetensors"))
     given = ("inspect", "run", "--model", file, "--model-config", tiny_folder / "xl")
@@ -246,7 +246,7 @@ def test_the_order_is_that_of_the_cosines_whatever_stands_beside(
     ("name", "how"), [("model", "CLIP's reading"), ("flow", "3 pictures drawn")]
 )
 def test_retrieve_ranks_a_folder(
-    learned: Callable[[str], Run], photos: Path, name: str, how: str
+    learned: Callable[[str], LearnRun], photos: Path, name: str, how: str
 ) -> None:
     run = learned(name)
     (photos / "broken.png").write_bytes(b"no image")
@@ -279,7 +279,9 @@ def test_retrieve_finds_the_pictures_of_a_word() -> None:
         assert sorted(best) == [f"{noun}-{i}.png" for i in range(3)]
 
 
-def test_what_retrieve_refuses(learned: Callable[[str], Run], photos: Path, tmp_path: Path) -> None:
+def test_what_retrieve_refuses(
+    learned: Callable[[str], LearnRun], photos: Path, tmp_path: Path
+) -> None:
     refused(evoken("retrieve", "run", photos), "evoken learn")
     run = learned("model")
     refused(evoken("retrieve", "run", "nowhere"), "a folder of pictures")

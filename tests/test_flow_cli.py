@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from evoken.cli.app import app
 from evoken.errors import SettingError
-from evoken.flowopt.folder import FlowRun
-from evoken.flowopt.settings import FLOW_PRESETS, FlowSettings, flow_preset
+from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import read_yaml
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.run_folder import read_inputs, write_inputs
@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_an_inversion_leaves_noise_iterates_and_a_report(evoken: Evoken, photo: Path) -> None:
     result = evoken("invert", photo, "--prompt", "a photo of a cat", *SMALL)
     assert result.exit_code == 0, result.output
-    run = FlowRun.open(Path("runs/house"))
+    run = FlowOptRun.open(Path("runs/house"))
     records = run.records()
     assert [r["iteration"] for r in records] == [0, 1, 2, 3]
     best = min(range(4), key=lambda i: records[i]["residual"][0])
@@ -80,7 +80,7 @@ def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Pa
     result = edited(evoken, photo)
     assert result.exit_code == 0, result.output
     assert "CLIP" in result.output and "evoken pick runs/house" in result.output
-    assert all(r["agreement"] for r in FlowRun.open(Path("runs/house")).records())
+    assert all(r["agreement"] for r in FlowOptRun.open(Path("runs/house")).records())
     result = evoken("pick", "runs/house", 2)
     assert result.exit_code == 0, result.output
     picked = Path("runs/house/picked/00-house-2.png")
@@ -91,7 +91,7 @@ def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Pa
 
 def test_without_a_number_the_suggested_iterate_is_picked(evoken: Evoken, photo: Path) -> None:
     edited(evoken, photo)
-    run = FlowRun.open(Path("runs/house"))
+    run = FlowOptRun.open(Path("runs/house"))
     (number,) = run.suggestions() or [-1]
     result = evoken("pick", "runs/house")
     assert result.exit_code == 0, result.output
@@ -108,10 +108,10 @@ def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
     evoken: Evoken, photo: Path, monkeypatch: pytest.MonkeyPatch, rule: str, iterates: int
 ) -> None:
     assert edited(evoken, photo, "--rule", rule, "--output", "whole").exit_code == 0
-    save, denoise = FlowRun.save, StableDiffusion3.denoise
+    save, denoise = FlowOptRun.save, StableDiffusion3.denoise
     saved: list[int] = []
 
-    def counting(self: FlowRun, iterate: Any) -> None:
+    def counting(self: FlowOptRun, iterate: Any) -> None:
         save(self, iterate)
         saved.append(iterate.step.iteration)
 
@@ -122,11 +122,11 @@ def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
         return denoise(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FlowRun, "save", counting)
+        patch.setattr(FlowOptRun, "save", counting)
         patch.setattr(StableDiffusion3, "denoise", interrupted)
         result = edited(evoken, photo, "--rule", rule, "--output", "cut")
     assert result.exit_code == 130 and "evoken edit --resume cut" in result.stderr
-    assert len(FlowRun.open(Path("cut")).records()) == iterates
+    assert len(FlowOptRun.open(Path("cut")).records()) == iterates
     result = evoken("edit", "--resume", "cut")
     assert result.exit_code == 0, result.output
     whole, cut = files(Path("whole")), files(Path("cut"))
@@ -149,8 +149,8 @@ def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> N
     for i, name in enumerate(("a.png", "b.png")):
         assert edited(evoken, Path("two") / name, "--output", f"alone-{i}").exit_code == 0
         for number in range(4):
-            one = FlowRun.open(Path(f"alone-{i}")).picture(0, number)
-            both = FlowRun.open(Path("together")).picture(i, number)
+            one = FlowOptRun.open(Path(f"alone-{i}")).picture(0, number)
+            both = FlowOptRun.open(Path("together")).picture(i, number)
             assert one.read_bytes() == both.read_bytes()
 
 
@@ -169,21 +169,21 @@ def test_a_learned_word_may_stand_in_the_target(
     with_word = evoken("edit", photo, "--from", "a cat", "--to", "a <disc>", *SMALL, "--word",
                        "runs/disc", "--output", "word")  # fmt: skip
     assert plain.exit_code == with_word.exit_code == 0, with_word.output
-    first = [FlowRun.open(Path(p)).picture(0, 0).read_bytes() for p in ("plain", "word")]
+    first = [FlowOptRun.open(Path(p)).picture(0, 0).read_bytes() for p in ("plain", "word")]
     assert first[0] != first[1]
 
 
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
     result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--guidance", 3)
     assert result.exit_code == 0
-    assert len(FlowRun.open(Path("runs/house")).records()) < 31
+    assert len(FlowOptRun.open(Path("runs/house")).records()) < 31
     assert Path("runs/house/report.html").exists()
 
 
 def test_too_large_a_step_says_so_and_keeps_the_best(evoken: Evoken, photo: Path) -> None:
     result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", 90)
     assert result.exit_code == 0 and "diverged" in result.output
-    records = FlowRun.open(Path("runs/house")).records()
+    records = FlowOptRun.open(Path("runs/house")).records()
     noise = load_file("runs/house/noise.safetensors")["noise"]
     assert records[1]["diverged"] == [True] and noise.isfinite().all()
 
@@ -198,7 +198,7 @@ def test_step_size_prints_a_bound_that_holds(
     assert eta > 0
     result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", eta,
                     "--start", "uniinv")  # fmt: skip
-    residuals = [r["residual"][0] for r in FlowRun.open(Path("runs/house")).records()]
+    residuals = [r["residual"][0] for r in FlowOptRun.open(Path("runs/house")).records()]
     assert residuals == sorted(residuals, reverse=True)
 
 
@@ -232,9 +232,9 @@ def official(photo: Path) -> Path:
 def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -> None:
     result = evoken("edit", official / "exp.yaml", "--output", "out")
     assert result.exit_code == 0, result.output
-    run = FlowRun.open(Path("out"))
+    run = FlowOptRun.open(Path("out"))
     assert run.config["targets"] == ["a dog", "a bird", "a red house"]
-    expected = flow_preset("official-sd3-edit", steps=5, last=4, iterations=2, seed=1024)
+    expected = flowopt_preset("official-sd3-edit", steps=5, last=4, iterations=2, seed=1024)
     assert run.settings == expected
     assert len(run.records()) == 3
     assert read_yaml(official / "exp.yaml", False).model.startswith("stabilityai/")
@@ -242,7 +242,7 @@ def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -
     assert len({Path(p.strip()).read_bytes() for p in picked}) == 3  # two edits are of one file
     result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)
     assert result.exit_code == 0, result.output
-    assert FlowRun.open(Path("inverted")).config["sources"] == ["a cat", "a house"]
+    assert FlowOptRun.open(Path("inverted")).config["sources"] == ["a cat", "a house"]
 
 
 @pytest.mark.parametrize(
@@ -377,12 +377,12 @@ def test_a_folder_that_cannot_be_written(evoken: Evoken, photo: Path) -> None:
     assert Path("file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("name", FLOW_PRESETS)
+@pytest.mark.parametrize("name", FLOWOPT_PRESETS)
 def test_settings_survive_json(name: str) -> None:
-    found = flow_preset(name)
-    assert FlowSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    found = flowopt_preset(name)
+    assert FlowOptSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     with pytest.raises(SettingError, match="colour"):
-        FlowSettings.from_dict({"colour": 1})
+        FlowOptSettings.from_dict({"colour": 1})
 
 
 def test_an_iterate_that_is_not_finite_is_told_and_passed_over(
@@ -398,7 +398,7 @@ def test_an_iterate_that_is_not_finite_is_told_and_passed_over(
     options = ("--rule", "fixed", "--eta", "1e9", "--output", "out", *SMALL)
     result = evoken("invert", photo, "--prompt", "a cat", *options)
     assert result.exit_code == 0, result.output
-    records = FlowRun.open(Path("out")).records()
+    records = FlowOptRun.open(Path("out")).records()
     assert records[1]["residual"] == [None] and records[1]["rmse"] == [None]
     assert "not finite" in Path("out/report.html").read_text()
 

@@ -12,11 +12,11 @@ from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
+from evoken.search.table import SEARCHES
 from evoken.textual_inversion.learn import Learner, Record, learn
 from evoken.textual_inversion.settings import (
     MISTAKES,
     PRESETS,
-    SEARCHES,
     LearnSettings,
     preset,
 )

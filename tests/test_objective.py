@@ -136,6 +136,14 @@ def test_every_objective_gives_a_candidate_the_same_loss_in_any_company(
     np.testing.assert_array_equal(together, alone)
 
 
+def test_every_objective_says_what_it_costs(objective: Objective) -> None:
+    model = objective.model  # type: ignore[attr-defined]
+    assert objective.evaluate(words(3), 4).calls == objective.calls(3)
+    before = model.calls
+    objective.validate(words(1)[0])
+    assert model.calls - before == objective.validation_calls
+
+
 def test_similarity_falls_with_likeness(
     model: StableDiffusion, clip: Clip, images: torch.Tensor
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from tests.commands import evoken, refused
 from tests.conftest import make_photos
@@ -54,7 +54,7 @@ def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
     result = evoken(*given, "--output", spread, *more)
     assert result.exit_code == 0, result.output
     assert learned(spread) == learned(serial)
-    assert Run.open(spread).config == Run.open(serial).config
+    assert LearnRun.open(spread).config == LearnRun.open(serial).config
     assert not active_children()
     records = spread / "records.jsonl"
     records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
@@ -65,18 +65,18 @@ def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
 def test_ctrl_c_ends_the_workers_and_loses_nothing(
     given: tuple[object, ...], serial: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = Run.append
+    append = LearnRun.append
 
-    def interrupting(self: Run, record: Record) -> None:
+    def interrupting(self: LearnRun, record: Record) -> None:
         append(self, record)
         if record.generation == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "append", interrupting)
+    monkeypatch.setattr(LearnRun, "append", interrupting)
     result = evoken(*given, "--output", "cut", "--workers", 1)
     assert result.exit_code == 130 and "evoken learn --resume cut" in result.stderr
     assert not active_children()
-    monkeypatch.setattr(Run, "append", append)
+    monkeypatch.setattr(LearnRun, "append", append)
     assert evoken("learn", "--resume", "cut").exit_code == 0
     assert learned(Path("cut")) == learned(serial)
 

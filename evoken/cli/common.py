@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
-    from evoken.models.pipelines import LatentModels
+    from evoken.models.families.latent import LatentModel
     from evoken.textual_inversion.recipe import Recipe
     from evoken.words.word import Word
 
@@ -166,7 +166,7 @@ def new_spec(**given: Any) -> ModelSpec:
     return ModelSpec(**{name: value for name, value in given.items() if value})
 
 
-def start_model(spec: ModelSpec) -> LatentModels:
+def start_model(spec: ModelSpec) -> LatentModel:
     """The model of a spec, on its runtime; says how near that is to torch when it is new."""
     from evoken.models.load import load_model, warm_up
 
@@ -178,13 +178,13 @@ def start_model(spec: ModelSpec) -> LatentModels:
 
 def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
     """The word at a path, and the model of its run if it is in one."""
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.words.word import load_word
 
     if path is None:
         return None, None
     in_run = (path / "config.json").is_file()
-    return load_word(path), Run.open(path).spec if in_run else None
+    return load_word(path), LearnRun.open(path).spec if in_run else None
 
 
 def load_clip_if_any(name: str, needed: bool, device: str) -> Clip | None:

@@ -32,7 +32,7 @@ from evoken.errors import SettingError, shown
 
 if TYPE_CHECKING:
     from evoken.flowopt.edit import Task
-    from evoken.flowopt.folder import FlowRun
+    from evoken.flowopt.folder import FlowOptRun
     from evoken.images import ImageSet
     from evoken.models.base import Model
     from evoken.models.clip import Clip
@@ -51,7 +51,7 @@ Start = Annotated[str | None, typer.Option(help="implicit, uniinv, euler or nois
 Tolerance = Annotated[float | None, typer.Option(help="Of the start 'implicit', in latents.")]
 Rule = Annotated[
     str | None,
-    typer.Option(help="anderson, barzilai-borwein, estimated, fixed or adam."),
+    typer.Option(help="How far an update goes: anderson, fixed or another of docs/flowopt.md."),
 ]
 Eta = Annotated[float | None, typer.Option(help="Step size.")]
 Seed = Annotated[int | None, typer.Option(help="Of the start 'noise' and of fresh noise.")]
@@ -161,9 +161,9 @@ def pick(
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
     with errors(context):
         quiet()
-        from evoken.flowopt.folder import FlowRun
+        from evoken.flowopt.folder import FlowOptRun
 
-        for file in FlowRun.open(path).pick(number):
+        for file in FlowOptRun.open(path).pick(number):
             typer.echo(f"Picked: {file}")
 
 
@@ -225,7 +225,7 @@ def _start(
     resume: Path | None,
 ) -> None:
     """Begin or go on with a run, show it, and say what to do next; Ctrl-C says how to resume."""
-    begun: list[FlowRun] = []
+    begun: list[FlowOptRun] = []
 
     def advice() -> str:
         if not begun:
@@ -254,10 +254,10 @@ def _start(
         _show(run, model, clip)
 
 
-def _reopen(path: Path) -> tuple[FlowRun, Model, Clip | None]:
-    from evoken.flowopt.folder import FlowRun
+def _reopen(path: Path) -> tuple[FlowOptRun, Model, Clip | None]:
+    from evoken.flowopt.folder import FlowOptRun
 
-    run = FlowRun.open(path)
+    run = FlowOptRun.open(path)
     has_targets, device = bool(run.config["targets"]), run.spec.device
     clip = load_clip_if_any(run.config["clip"], False, device) if has_targets else None
     return run, start_model(run.spec), clip
@@ -271,13 +271,13 @@ def _create(
     preset: str,
     changes: dict[str, Any],
     spec: dict[str, Any],
-) -> tuple[FlowRun, Model, Clip | None]:
+) -> tuple[FlowOptRun, Model, Clip | None]:
     """A new run folder; nothing is written before everything is checked."""
     from dataclasses import replace
 
     from evoken.flowopt.edit import check_prompts
-    from evoken.flowopt.folder import FlowRun
-    from evoken.flowopt.settings import flow_preset
+    from evoken.flowopt.folder import FlowOptRun
+    from evoken.flowopt.settings import flowopt_preset
     from evoken.flowopt.tasks import read_yaml
     from evoken.models.load import default_clip
     from evoken.run_folder import check_new
@@ -298,7 +298,7 @@ def _create(
         raise SettingError(
             "edit needs a target prompt.", 'Add --to "what the picture should show".'
         )
-    settings = flow_preset(preset, **changes)
+    settings = flowopt_preset(preset, **changes)
     check_new(path)
     learned, of_word = load_word_and_spec(word)
     name = names[0] or (edits.model if edits else "")
@@ -309,7 +309,7 @@ def _create(
     check_prompts(model, task)
     clip_name = names[1] or default_clip(model.spec.name)
     clip = load_clip_if_any(clip_name, False, model.spec.device) if task.targets else None
-    return FlowRun.create(path, task, settings, model.spec, clip_name, images), model, clip
+    return FlowOptRun.create(path, task, settings, model.spec, clip_name, images), model, clip
 
 
 def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
@@ -326,7 +326,7 @@ def _task(asked: Asked, size: int) -> tuple[Task, ImageSet]:
     return Task(images.images, (source,) * count, targets), images
 
 
-def _show(run: FlowRun, model: Model, clip: Clip | None) -> None:
+def _show(run: FlowOptRun, model: Model, clip: Clip | None) -> None:
     from evoken.cli.terminal import show_iterates
     from evoken.flowopt.workflow import run_into
 

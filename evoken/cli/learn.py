@@ -37,9 +37,9 @@ from evoken.errors import SettingError, shown
 if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
     from evoken.models.clip import Clip
+    from evoken.models.families.latent import LatentModel
     from evoken.models.judge import Judge
-    from evoken.models.pipelines import LatentModels
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import LearnSettings
@@ -167,14 +167,14 @@ def _nowhere_else(_: Recipe) -> None:
 def _reopen(
     path: Path,
     start_workers: Callable[[Recipe], Evaluator | None] = _nowhere_else,
-) -> tuple[Run, Learner]:
+) -> tuple[LearnRun, Learner]:
     """A run folder, and a fresh learner made of its settings and images."""
     quiet()
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
 
-    run = Run.open(path)
+    run = LearnRun.open(path)
     model = start_model(run.spec)
     run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
     clip, found = _clip(run.settings, run.clip, model), run.images(model.size)
@@ -191,13 +191,13 @@ def _create(
     spec_values: dict[str, Any],
     clip: str,
     start_workers: Callable[[Recipe], Evaluator | None],
-) -> tuple[Run, Learner]:
+) -> tuple[LearnRun, Learner]:
     """A new run folder and its learner; nothing is written before everything is checked."""
     quiet()
     from evoken.images import counted, load_images
     from evoken.models.load import default_clip
     from evoken.run_folder import check_new
-    from evoken.textual_inversion.folder import Run
+    from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
     from evoken.textual_inversion.settings import preset
@@ -214,10 +214,10 @@ def _create(
     clip_name = clip or default_clip(spec.name)
     evaluator = start_workers(Recipe(settings, model.spec, clip_name, found.images.numpy()))
     learner = Learner(settings, model, found.images, _clip(settings, clip_name, model), evaluator)
-    return Run.create(path, settings, model.spec, clip_name, found), learner
+    return LearnRun.create(path, settings, model.spec, clip_name, found), learner
 
 
-def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
+def _clip(settings: LearnSettings, name: str, model: LatentModel) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
     from evoken.cli.terminal import show_reading
 
@@ -229,9 +229,9 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
     return clip
 
 
-def _learn(run: Run, learner: Learner) -> None:
+def _learn(run: LearnRun, learner: Learner) -> None:
     from evoken.cli.terminal import show
-    from evoken.prompts import RECONSTRUCTION_PROMPT
+    from evoken.prompts import KINDS
     from evoken.textual_inversion.forecast import forecast
     from evoken.textual_inversion.workflow import learn_into
 
@@ -241,7 +241,7 @@ def _learn(run: Run, learner: Learner) -> None:
         show(steps, run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word)
+    prompt = KINDS[run.settings.kind].plain.format(word)
     typer.echo(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
 
 
@@ -258,10 +258,10 @@ def evaluate(
     with errors(context):
         quiet()
         from evoken.cli.terminal import show_prompts
-        from evoken.textual_inversion.folder import Run
+        from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.workflow import evaluate_run, write_scores
 
-        run = Run.open(path)
+        run = LearnRun.open(path)
         run.word()
         judge = _judge_of(run, concept) if concept else None
         run, learner = _reopen(path)
@@ -273,7 +273,7 @@ def evaluate(
         write_scores(run, results, count, seed)
 
 
-def _judge_of(run: Run, concept: str) -> Judge:
+def _judge_of(run: LearnRun, concept: str) -> Judge:
     """The judge, if it knows the concept and sees such pictures as the run's model draws."""
     from evoken.models.embedded import EMBEDDED, JUDGED_SIZE
     from evoken.models.load import load_judge

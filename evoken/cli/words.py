@@ -139,10 +139,10 @@ def retrieve(
         quiet()
         from evoken.images import counted
         from evoken.models.load import load_clip
-        from evoken.textual_inversion.folder import Run
+        from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
 
-        run = Run.open(path)
+        run = LearnRun.open(path)
         word, clip = run.word(), load_clip(run.clip)
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)

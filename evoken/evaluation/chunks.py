@@ -75,6 +75,15 @@ class Objective(ABC):
         """The chunks of the loss of one word on fixed draws that no candidate is fitted to."""
 
     @abstractmethod
+    def calls(self, candidates: int) -> int:
+        """Forward passes that the evaluation of a generation takes."""
+
+    @property
+    @abstractmethod
+    def validation_calls(self) -> int:
+        """Forward passes that ``validate`` takes."""
+
+    @abstractmethod
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """A chunk's share of the losses of candidate x vector x width, and of the Gram matrix."""
 

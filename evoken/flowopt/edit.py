@@ -12,7 +12,7 @@ from evoken.flowopt.inversion import starting_point, with_fresh_noise
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowOptSettings
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.seeds import derive
@@ -68,7 +68,7 @@ class Iterate:
 
 
 def invert(
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     model: Model,
     images: Images,
     prompts: Sequence[str],
@@ -78,13 +78,13 @@ def invert(
     """Find the noise that ``model`` makes N pictures from; yields the start and every iterate.
 
     ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
-    and ``run``.
+    and ``iterates``.
     """
-    return run(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
+    return iterates(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
 
 
 def edit(
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     model: Model,
     images: Images,
     sources: Sequence[str],
@@ -96,7 +96,7 @@ def edit(
     """Walk N pictures from their edits back towards themselves; yields the start and every iterate.
 
     ``iterate.images`` are finished pictures. For the arguments and errors, see ``Task`` and
-    ``run``.
+    ``iterates``.
 
     Raises:
         SettingError: no targets.
@@ -106,13 +106,15 @@ def edit(
             "`targets` must say what each picture should show (got none).",
             "Give one target prompt per picture.",
         )
-    return run(Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier)
+    return iterates(
+        Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier
+    )
 
 
-def run(
+def iterates(
     task: Task,
     model: Model,
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     clip: Clip | None = None,
     earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Iterate]:
@@ -155,7 +157,7 @@ def run(
 
 
 def _start(
-    sampler: ModelSampler, settings: FlowSettings, latents: Latents, source: Prompts
+    sampler: ModelSampler, settings: FlowOptSettings, latents: Latents, source: Prompts
 ) -> Latents:
     """Where the iteration begins, by the settings; every picture has its own seed."""
     seeds = [derive(settings.seed, i, "picture") for i in range(len(latents))]

@@ -24,7 +24,7 @@ from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
 from evoken.models.base import ModelSpec
 from evoken.run_folder import (
@@ -46,7 +46,7 @@ COMMANDS = ("invert", "edit")
 WORD = "word.safetensors"
 
 
-class FlowRun:
+class FlowOptRun:
     """A folder on disk."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -57,11 +57,11 @@ class FlowRun:
         cls,
         path: Path,
         task: Task,
-        settings: FlowSettings,
+        settings: FlowOptSettings,
         spec: ModelSpec,
         clip: str,
         images: ImageSet,
-    ) -> "FlowRun":
+    ) -> "FlowOptRun":
         """Start a folder.
 
         Raises:
@@ -89,15 +89,15 @@ class FlowRun:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "FlowRun":
+    def open(cls, path: Path) -> "FlowOptRun":
         """Open a folder; raises ``RunError`` if it is none, or one of another format."""
         return cls(path, read_config(path, *COMMANDS))
 
     @property
-    def settings(self) -> FlowSettings:
+    def settings(self) -> FlowOptSettings:
         """The settings that the run was started with."""
         with as_written(self.path / "config.json"):
-            return FlowSettings.from_dict(self.config["settings"])
+            return FlowOptSettings.from_dict(self.config["settings"])
 
     @property
     def spec(self) -> ModelSpec:

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from evoken.files import write_text
-from evoken.flowopt.folder import FlowRun
+from evoken.flowopt.folder import FlowOptRun
 from evoken.images import counted
 from evoken.page import image, line_chart, page, table
 from evoken.run_folder import input_path
@@ -20,7 +20,7 @@ UNITS = {
 }
 
 
-def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
+def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path.
 
     Args:
@@ -48,7 +48,7 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
 
 
 def _picture(
-    run: FlowRun,
+    run: FlowOptRun,
     records: list[dict[str, Any]],
     floor: dict[str, list[float]],
     i: int,

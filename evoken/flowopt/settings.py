@@ -12,7 +12,7 @@ from evoken.options import above_zero, at_least, known_fields, one_of, preset_va
 
 
 @dataclass(frozen=True)
-class FlowSettings:
+class FlowOptSettings:
     """The settings of one run; all of them stand in its ``config.json``.
 
     Attributes:
@@ -74,7 +74,7 @@ class FlowSettings:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "FlowSettings":
+    def from_dict(cls, values: dict[str, Any]) -> "FlowOptSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
         known_fields(cls, values)
         return cls(**values)
@@ -102,15 +102,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "guidance": 4.0,
     },
 }
-FLOW_PRESETS = DEFAULTS | OFFICIAL
+FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
 
 
-def flow_preset(name: str, **changes: Any) -> FlowSettings:
+def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
     """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset.
     With other ``steps``, the preset's share of them is used unless ``last`` is given too.
     """
-    chosen = preset_values(FLOW_PRESETS, name)
+    chosen = preset_values(FLOWOPT_PRESETS, name)
     if isinstance(changes.get("steps"), int) and chosen.get("last"):
         share = chosen["last"] / chosen["steps"]
         chosen = chosen | {"last": max(1, round(share * changes["steps"]))}
-    return FlowSettings(**chosen | changes)
+    return FlowOptSettings(**chosen | changes)

@@ -10,23 +10,30 @@ generations found; and what a generation measures anew is forgotten in it, and o
 residual is not linear and old slopes mislead.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 
 from evoken.arrays import Coords
 from evoken.errors import SearchError
 from evoken.evaluation.chunks import Evaluation
+from evoken.search.base import Search
 from evoken.seeds import numpy_generator
 
 # Polynomial-decay averaging (Shamir & Zhang 2013): point n of N weighs about as (n / N)^AVERAGING.
 AVERAGING = 3.0
 
 
-class GaussNewton:
+class GaussNewton(Search):
     """Candidates are the centre and k points around it; the step minimises the model within
     a trust radius that falls over the run (a test on few fresh draws would be noise itself).
     """
 
     wants_gram = True
+    # Its model averages the draws of many generations, so it prefers more directions; other
+    # searches rank on these draws.
+    suited: ClassVar[Mapping[str, int]] = {"popsize": 61, "draws": 8}
 
     def __init__(
         self,
@@ -54,7 +61,7 @@ class GaussNewton:
             final_radius: share of the first radius that is left at the end.
         """
         self._rng = numpy_generator(seed, 0, "gauss-newton")
-        self._count = min(popsize - 1, dimension)
+        self._count = self.candidates(popsize, dimension) - 1
         self._dimension, self._generation, self._generations = dimension, 0, generations
         self._reach, self._final = reach * sigma, final_radius
         self._known, self._refreshing, self._fading = known, refreshing, fading
@@ -65,6 +72,11 @@ class GaussNewton:
         # The model around the centre: slope' s + 1/2 s' hessian s.
         self._hessian = np.zeros((dimension, dimension))
         self._slope = np.zeros(dimension)
+
+    @classmethod
+    def candidates(cls, popsize: int, dimension: int) -> int:
+        """The centre, and no more directions than there are dimensions."""
+        return min(popsize, dimension + 1)
 
     def ask(self) -> Coords:
         known = int(self._known * self._count) if self._hessian.any() else 0

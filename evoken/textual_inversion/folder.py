@@ -41,7 +41,7 @@ from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
 
 
-class Run:
+class LearnRun:
     """A run folder on disk."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Run:
     @classmethod
     def create(
         cls, path: Path, settings: LearnSettings, spec: ModelSpec, clip: str, images: ImageSet
-    ) -> "Run":
+    ) -> "LearnRun":
         """Start a folder.
 
         Raises:
@@ -75,7 +75,7 @@ class Run:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
+    def open(cls, path: Path) -> "LearnRun":
         """Open a folder.
 
         Raises:

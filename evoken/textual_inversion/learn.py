@@ -17,11 +17,7 @@ from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
-from evoken.search.base import Search
-from evoken.search.cma import CMAES
-from evoken.search.gauss_newton import GaussNewton
-from evoken.search.random_search import RandomSearch
-from evoken.search.zero_order import ZeroOrderAdam
+from evoken.search.table import search_of
 from evoken.seeds import torch_generator
 from evoken.textual_inversion.initialization import initial_vectors
 from evoken.textual_inversion.recipe import build_objective
@@ -113,7 +109,9 @@ class Learner:
         self.calls = self._setup_calls = model.calls - before
         with one_thread_each():
             self.subspace = _subspace(settings, model, images, clip)
-        self.cost = self._calls_per_generation()
+        kind, dimension = search_of(settings.search), self.subspace.dimension
+        candidates = kind.candidates(settings.popsize, dimension)
+        self.cost = self.objective.calls(candidates) + self.objective.validation_calls
         self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
         if not self.generations:
             least = self.cost + self._calls_at_start()
@@ -122,25 +120,15 @@ class Learner:
                 f"{settings.calls}).",
                 "Raise `calls`, or lower `popsize` or `draws`.",
             )
-        self.search = _search(settings, self.subspace.dimension, self.generations)
+        self.search = kind(
+            dimension, settings.seed, settings.popsize, settings.sigma, self.generations
+        )
         self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
         self.best: Coords = self.search.center
 
-    def _validation_calls(self) -> int:
-        s = self.settings
-        per_picture = 10 * self.model.guidance_calls
-        return s.validation_draws if s.objective == "denoising" else 8 * per_picture
-
     def _calls_at_start(self) -> int:
-        return self._setup_calls + self._validation_calls()
-
-    def _calls_per_generation(self) -> int:
-        s = self.settings
-        per_picture = 10 * self.model.guidance_calls
-        per_candidate = s.draws if s.objective == "denoising" else 2 * per_picture
-        most = self.subspace.dimension + 1 if s.search == "gauss-newton" else s.popsize
-        return min(s.popsize, most) * per_candidate + self._validation_calls()
+        return self._setup_calls + self.objective.validation_calls
 
     @property
     def total_calls(self) -> int:
@@ -206,9 +194,7 @@ class Learner:
         return record
 
     def _result(self) -> Coords:
-        if "last-best" in self.settings.mistakes and isinstance(self.search, CMAES):
-            return self.search.best
-        return self.search.center
+        return self.search.best if "last-best" in self.settings.mistakes else self.search.center
 
     def _note(self, record: Record) -> None:
         self.generation, self.calls, self.seconds = (
@@ -278,13 +264,3 @@ def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None)
     return build_subspace(s.subspace, origin, vocabulary.vectors, axes,
                           torch_generator(s.seed, 0, "subspace"), vocabulary.parts,
                           unit_axes="unit-axes" in s.mistakes)  # fmt: skip
-
-
-def _search(s: LearnSettings, dimension: int, generations: int) -> Search:
-    if s.search == "gauss-newton":
-        return GaussNewton(dimension, s.seed, s.popsize, s.sigma, generations)
-    if s.search == "zero-order":
-        return ZeroOrderAdam(dimension, s.seed, s.popsize, s.sigma, generations)
-    if s.search == "random":
-        return RandomSearch(dimension, s.seed, s.popsize, s.sigma)
-    return CMAES(dimension, s.seed, s.popsize, s.sigma, separable=s.search == "sep-cma")

@@ -6,21 +6,19 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
-from evoken.models.bases import FLUX, SDXL, Base
+from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
-from evoken.textual_inversion.folder import Run
+from evoken.prompts import KINDS
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.convert import diffusers_usage, taken
 from evoken.words.files import WORD_FILE, read_embedding
 
-PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 
-
-def write_report(run: Run) -> Path:
+def write_report(run: LearnRun) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path."""
     path = run.path / "report.html"
     settings, records = run.settings, run.records()
@@ -45,12 +43,12 @@ learned.</p>
     return path
 
 
-def _inputs(run: Run) -> str:
+def _inputs(run: LearnRun) -> str:
     return "".join(image(p, p.stem) for p in run.inputs)
 
 
-def _samples(run: Run, settings: LearnSettings) -> str:
-    prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
+def _samples(run: LearnRun, settings: LearnSettings) -> str:
+    prompts = KINDS[settings.kind].samples
     rows = []
     for i, template in enumerate(prompts):
         before, after = (run.path / "samples" / f"{i:02}-{n}.png" for n in ("before", "after"))
@@ -63,7 +61,7 @@ def _samples(run: Run, settings: LearnSettings) -> str:
     return "".join(rows)
 
 
-def _previews(run: Run) -> str:
+def _previews(run: LearnRun) -> str:
     figures = []
     for generation, path in run.previews():
         about, score = f"generation {generation}", run.score_path(generation)
@@ -90,7 +88,7 @@ def _curve(settings: LearnSettings, records: list[Record]) -> str:
     )
 
 
-def _usage(run: Run) -> str:
+def _usage(run: LearnRun) -> str:
     text = f"<pre>{escape(cli_usage(run))}</pre>"
     if usage := diffusers_code(run):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
@@ -98,17 +96,17 @@ def _usage(run: Run) -> str:
     return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
 
 
-def cli_usage(run: Run) -> str:
+def cli_usage(run: LearnRun) -> str:
     """How to use the word with this program."""
     return f'evoken generate "{_example(run.settings)}" --word {quote(str(run.path))}'
 
 
 def _example(settings: LearnSettings) -> str:
     """A sentence with the word in it."""
-    return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
+    return KINDS[settings.kind].edits[0].format(settings.placeholder)
 
 
-def diffusers_code(run: Run) -> str:
+def diffusers_code(run: LearnRun) -> str:
     """How to use the word with diffusers; "" for a word that it does not load, as those of Stable
     Diffusion 3.
     """
@@ -116,7 +114,8 @@ def diffusers_code(run: Run) -> str:
     base, names = taken(embedding, "diffusers")
     if not names:
         return ""
-    kind, model = PIPELINES.get(base, "StableDiffusionPipeline"), run.spec.name
+    # Words without a base are those of a single CLIP of another width, as the sticker model has it.
+    kind, model = (base or SD1).pipeline, run.spec.name
     source = (
         f"from_single_file({model!r})" if Path(model).is_file() else f"from_pretrained({model!r})"
     )
@@ -138,7 +137,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def write_card(run: Run) -> None:
+def write_card(run: LearnRun) -> None:
     """Write ``README.md``, the model card."""
     settings, records = run.settings, run.records()
     model, usage = run.spec.name, diffusers_code(run)

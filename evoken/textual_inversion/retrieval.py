@@ -15,8 +15,8 @@ from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
-from evoken.prompts import RECONSTRUCTION_PROMPT
-from evoken.textual_inversion.folder import Run
+from evoken.prompts import KINDS
+from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word, fitted
 
 
@@ -46,14 +46,14 @@ def word_feature(clip: Clip, prompt: str, word: Word) -> Tensor:
     return F.normalize(clip.model.text_projection(pooled), dim=-1)
 
 
-def query_of(run: Run, word: Word, clip: Clip, count: int, seed: int) -> tuple[Tensor, str]:
+def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tuple[Tensor, str]:
     """What CLIP makes of a run's word, 1 x width, and how it was come by.
 
     Args:
         count: pictures to draw of a word that is not in the space of the CLIP's text encoder; their
             mean feature stands for it.
     """
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word.placeholder)
+    prompt = KINDS[run.settings.kind].plain.format(word.placeholder)
     width = clip.model.text_model.get_input_embeddings().weight.shape[1]
     if word.vectors.shape[1] == width:
         return word_feature(clip, prompt, word), f"CLIP's reading of {prompt!r}"
@@ -96,7 +96,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
     return Ranking(tuple(sorted(found, key=lambda x: (-x[1], x[0]))), tuple(ignored))
 
 
-def write_retrieval(run: Run, folder: Path, how: str, ranking: Ranking) -> Path:
+def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> Path:
     """Write ``retrieval.json`` into the run folder; returns its path."""
     path = run.path / "retrieval.json"
     images = [{"file": name, "similarity": cosine} for name, cosine in ranking.images]

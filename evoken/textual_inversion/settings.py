@@ -7,13 +7,13 @@ from typing import Any
 
 from evoken.errors import SettingError
 from evoken.options import above_zero, at_least, known_fields, one_of, preset_values, right_types
+from evoken.prompts import KINDS
+from evoken.search.table import search_of
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
 
-KINDS = ("object", "style")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-SEARCHES = ("cma", "sep-cma", "zero-order", "gauss-newton", "random")
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -81,12 +81,12 @@ class LearnSettings:
 
     def __post_init__(self) -> None:
         right_types(self)
-        one_of("kind", self.kind, KINDS)
+        one_of("kind", self.kind, tuple(KINDS))
         one_of("initialization", self.initialization, INITIALIZATIONS)
         one_of("subspace", self.subspace, SUBSPACES)
         one_of("objective", self.objective, OBJECTIVES)
         one_of("weighting", self.weighting, WEIGHTINGS)
-        one_of("search", self.search, SEARCHES)
+        search = search_of(self.search)
         for mistake in self.mistakes:
             one_of("mistakes", mistake, tuple(MISTAKES))
         at_least("vectors", self.vectors, 1)
@@ -114,8 +114,8 @@ class LearnSettings:
             )
         for wrong, problem, fix in (
             (
-                "independent-draws" in self.mistakes and self.search == "gauss-newton",
-                "the mistake independent-draws needs a `search` other than gauss-newton.",
+                "independent-draws" in self.mistakes and search.wants_gram,
+                f"the mistake independent-draws needs a `search` other than {self.search}.",
                 "Set `search` to cma, or `preset` to paper.",
             ),
             (
@@ -147,10 +147,10 @@ class LearnSettings:
         ):
             if wrong:
                 raise SettingError(problem, fix)
-        if self.objective == "similarity" and self.search == "gauss-newton":
+        if self.objective == "similarity" and search.wants_gram:
             raise SettingError(
-                "`search` must need only losses with `objective` similarity (got gauss-newton, "
-                "which needs residuals).",
+                "`search` must need only losses with `objective` similarity (got "
+                f"{self.search}, which needs residuals).",
                 "Set `search` to sep-cma.",
             )
 
@@ -184,15 +184,10 @@ _PAPER = {
 }
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 
-# What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
-# the draws of many generations, so it prefers more directions; the others rank on these draws.
-_SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
 # What whole generations have no use for.
 _OF_DRAWS = (
     "draws", "sentences", "chunk", "t_low", "t_high", "weighting", "validation_draws",
 )  # fmt: skip
-# A style has to be told in sentences that say nothing of what is shown. One vector was too few.
-_STYLE = {"vectors": 3}
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
@@ -208,6 +203,7 @@ def preset(name: str, **changes: Any) -> LearnSettings:
             raise SettingError(
                 f"the objective similarity does not use `{unused}`.", f"Leave out `{unused}`."
             )
-    suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
-    style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
-    return LearnSettings(**suited | style | chosen)
+    suited = search_of(chosen.get("search", LearnSettings.search)).suited
+    kind = KINDS.get(chosen.get("kind", LearnSettings.kind))  # an unknown one is refused below
+    vectors = {"vectors": kind.vectors} if kind and name == "default" else {}
+    return LearnSettings(**{**suited, **vectors, **chosen})

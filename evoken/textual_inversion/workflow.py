@@ -9,9 +9,9 @@ from evoken.files import write_bytes, write_json
 from evoken.images import png
 from evoken.metrics import Score, evaluate, reconstruction
 from evoken.models.judge import Judge
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 from evoken.run_folder import held
-from evoken.textual_inversion.folder import Run
+from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.report import write_card, write_report
 
@@ -28,7 +28,7 @@ class Progress:
     clip_score: Score | None  # of the preview made after this generation
 
 
-def learn_into(run: Run, learner: Learner) -> Generator[Progress]:
+def learn_into(run: LearnRun, learner: Learner) -> Generator[Progress]:
     """Learn, or go on learning, the word of a run folder; yields after every generation.
 
     The folder holds every finished generation at any time: an interrupted run loses at most the
@@ -48,7 +48,7 @@ def learn_into(run: Run, learner: Learner) -> Generator[Progress]:
         finish(run, learner)
 
 
-def _preview_if_due(run: Run, learner: Learner) -> Score | None:
+def _preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
     every = learner.settings.preview_every
     due = learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():
@@ -57,10 +57,10 @@ def _preview_if_due(run: Run, learner: Learner) -> Score | None:
     return preview(run, learner)
 
 
-def preview(run: Run, learner: Learner) -> Score | None:
+def preview(run: LearnRun, learner: Learner) -> Score | None:
     """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
     model, settings = learner.model, learner.settings
-    prompt = RECONSTRUCTION_PROMPT[settings.kind].format(settings.placeholder)
+    prompt = KINDS[settings.kind].plain.format(settings.placeholder)
     calls = model.calls
     pictures = pictures_of(
         model, prompt, settings.placeholder, learner.vectors, PREVIEWS, PICTURE_SEED
@@ -74,12 +74,12 @@ def preview(run: Run, learner: Learner) -> Score | None:
     return score
 
 
-def finish(run: Run, learner: Learner) -> None:
+def finish(run: LearnRun, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
     run.save_word(learner)
     names, words = ("after", "before"), (learner.vectors, learner.subspace.origin)
-    prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
+    prompts = KINDS[settings.kind].samples
     for i, template in enumerate(prompts):
         prompt = template.format(settings.placeholder)
         drawn = pictures_of_each(model, prompt, settings.placeholder, words, PREVIEWS, PICTURE_SEED)
@@ -90,7 +90,7 @@ def finish(run: Run, learner: Learner) -> None:
 
 
 def evaluate_run(
-    run: Run,
+    run: LearnRun,
     learner: Learner,
     judge: Judge | None,
     concept: str,
@@ -126,7 +126,9 @@ def evaluate_run(
     }
 
 
-def write_scores(run: Run, scores: dict[str, tuple[Score, Score]], count: int, seed: int) -> None:
+def write_scores(
+    run: LearnRun, scores: dict[str, tuple[Score, Score]], count: int, seed: int
+) -> None:
     """Write what ``evaluate_run`` found to ``scores.json``."""
     values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
     write_json(
