@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 
 T = TypeVar("T")
 ABOUT, MODEL, BUDGET, EXPERT = "What it is about", "Model", "Budget", "Expert"
@@ -131,12 +131,6 @@ class Field:
 _NAMED = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def shown(value: Any, most: int = 60) -> str:
-    """A value as an error may show it: short, on one line, without control characters."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def fields_of(settings: type[Any]) -> dict[str, Field]:
     """The settings of a class by name, in the order of its fields."""
     hints = get_type_hints(settings)
@@ -170,7 +164,7 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> None:
         return
     allowed = f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
     near = get_close_matches(str(value), choices, 1)
-    hint = f"Did you mean {near[0]}?" if near else ""
+    hint = f"Use {near[0]}." if near else ""
     raise SettingError(f"`{name}` must be {allowed} (got {shown(value)}).", hint)
 
 
@@ -192,8 +186,8 @@ def known_names(names: Iterable[str], known: Iterable[str], what: str = "setting
     for name in names:
         if name not in known:
             near = get_close_matches(str(name), known, 1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(known)}."
-            raise SettingError(f"There is no {what} called {shown(name)}.", hint)
+            hint = f"Use `{near[0]}`." if near else f"Use one of {', '.join(known)}."
+            raise SettingError(f"there is no {what} called {shown(name)}.", hint)
 
 
 def make(settings: type[T], values: Mapping[str, Any]) -> T:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from evoken.arrays import Images
-from evoken.errors import RunError
+from evoken.errors import RunError, one_line, shown
 from evoken.files import cannot_write, write_bytes
 from evoken.images import load_images, png, to_pictures
 from evoken.options import make
@@ -22,9 +22,7 @@ FORMAT = 1  # of the folder; raised when an older program could misread it
 
 @contextmanager
 def as_written(file: Path) -> Iterator[None]:
-    """Within the block, what is not as it was written is told as damage of ``file``, a
-    ``RunError``.
-    """
+    """Within the block, what is not as it was written is damage of ``file``, a ``RunError``."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -53,8 +51,9 @@ def held(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError("a run that nothing else is working on", f"{path}, which another "
-                           "process has open", "Wait for it, or end it.") from None  # fmt: skip
+            raise RunError(
+                f"another process is working on {shown(path)}.", "Wait for it, or end it."
+            ) from None
         except OSError:
             pass  # some network file systems have no locks
         yield
@@ -63,8 +62,10 @@ def held(path: Path) -> Iterator[None]:
 def check_new(path: Path) -> None:
     """Raise ``RunError`` if there is something at ``path`` already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError("a new folder for the run", f"{path}, which is there already",
-                       "Continue it with --resume, or give another with --output.")  # fmt: skip
+        raise RunError(
+            f"{shown(path)} already exists.",
+            "Choose another folder with `output`, or continue this run with `resume`.",
+        )
 
 
 def read_config(path: Path, *commands: str) -> dict[str, Any]:
@@ -75,17 +76,22 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     """
     file, expected = path / "config.json", f"a run folder made by 'evoken {' or '.join(commands)}'"
     if not file.is_file():
-        raise RunError(expected, f"{path}, which is none",
-                       "Check the path.")  # fmt: skip
+        raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
     with as_written(file):
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         found, made_by = config["format"], config.get("command", "learn")
     if found != FORMAT:
-        raise RunError(f"a run of format {FORMAT} (evoken {__version__})",
-                       f"format {found} (evoken {config.get('evoken')}) in {path}",
-                       "Use that version of evoken, or run the command again.")  # fmt: skip
+        raise RunError(
+            f"{shown(path)} is a run of format {shown(found)} (evoken "
+            f"{shown(config.get('evoken'))}), but this is evoken {__version__}, which reads "
+            f"format {FORMAT}.",
+            "Use that version of evoken, or run the command again.",
+        )
     if made_by not in commands:
-        raise RunError(expected, f"{path}, made by 'evoken {made_by}'", "Check the path.")
+        raise RunError(
+            f"{shown(path)} is not {expected}: it was made by {shown(f'evoken {made_by}')}.",
+            "Check the path.",
+        )
     return config
 
 
@@ -117,8 +123,10 @@ def whole_lines(file: Path) -> list[str]:
 
 def damaged(file: Path, reason: str) -> RunError:
     """The error for a file of a run that is not as it was written."""
-    return RunError("a run folder as it was written", f"damage in {file} ({reason[:200]})",
-                    "Restore the file, or run the command again in another folder.")  # fmt: skip
+    return RunError(
+        f"{shown(file)} is damaged ({one_line(reason)}).",
+        "Restore the file, or run the command again in another folder.",
+    )
 
 
 def append_line(file: Path, value: Any) -> None:

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from evoken.options import MODEL, check, setting
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-RUNTIMES = ("torch", "torch-int8", "onnx", "openvino")
+from evoken.runtimes import PRECISIONS, RUNTIMES
 
 _model = partial(setting, panel=MODEL)
 
@@ -46,7 +44,7 @@ class ModelSpec:
         "what the file lacks.",
         flag="model-config",
     )
-    runtime: str = _model("torch", "Where the denoiser runs", choices=RUNTIMES)
+    runtime: str = _model("torch", "Where the denoiser runs", choices=tuple(RUNTIMES))
 
     def __post_init__(self) -> None:
         check(self)

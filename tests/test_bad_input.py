@@ -38,9 +38,9 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 @pytest.mark.parametrize(
     ("name", "content", "word"),
-    [("a.jpg", b"text", "something else"), ("b.png", b"", "something else")],
+    [("a.jpg", b"text", "is not an image"), ("b.png", b"", "is not an image")],
 )
-def test_a_bad_image_is_named_and_nothing_is_begun(
+def test_a_bad_image_is_named_and_nothing_is_started(
     learn: Callable[..., Result], photos: Path, name: str, content: bytes, word: str
 ) -> None:
     (photos / name).write_bytes(content)
@@ -61,26 +61,26 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
     (photos / "notes.txt").write_text("text")
     result = learn()
     assert result.exit_code == 0, result.output
-    assert "1 image(s)" in result.output and "notes.txt" in result.output
+    assert "Note: 1 picture;" in result.output and "notes.txt" in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--word", "disc"), "placeholder"),
-        (("--word", "<a b>"), "placeholder"),
-        (("--calls", "0"), "calls"),
+        (("--word", "disc"), "--word must be like <teapot>"),
+        (("--word", "<a b>"), "--word must be like <teapot>"),
+        (("--calls", "0"), "--calls must be at least 1 (got 0)."),
         (("--calls", "20"), "budget"),
-        (("--minutes", "-1"), "minutes"),
-        (("--sigma", "0"), "sigma"),
-        (("--search", "luck"), "search"),
-        (("--preset", "fast"), "preset"),
-        (("--axes", "99999"), "axes"),
+        (("--minutes", "-1"), "--minutes must be"),
+        (("--sigma", "0"), "--sigma must be above 0"),
+        (("--search", "luck"), "--search must be one of"),
+        (("--preset", "fast"), "--preset must be one of"),
+        (("--axes", "99999"), "--axes must be from"),
         (("--start", "cat dog house"), "tokens"),
-        (("--precision", "int3"), "precision"),
-        (("--batch", "-1"), "batch"),
-        (("--mistake", "x"), "mistake"),
-        (("--objective", "similarity", "--search", "cma"), "Leave --draws out"),
+        (("--precision", "int3"), "--precision must be one of"),
+        (("--batch", "-1"), "--batch must be"),
+        (("--mistake", "x"), "--mistake must be one of"),
+        (("--objective", "similarity", "--search", "cma"), "Leave out --draws."),
         (("--model", "no/such/model/here"), "no/such/model/here"),
         (("--clip", "./nowhere"), "nowhere"),
     ],
@@ -114,12 +114,16 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("file", "change", "word"),
     [
-        ("config.json", without("model"), "damage in runs/disc/config.json"),
-        ("config.json", without("settings"), "damage in runs/disc/config.json"),
-        ("config.json", without("clip"), "damage in runs/disc/config.json"),
+        ("config.json", without("model"), "runs/disc/config.json is damaged"),
+        ("config.json", without("settings"), "runs/disc/config.json is damaged"),
+        ("config.json", without("clip"), "runs/disc/config.json is damaged"),
         ("config.json", lambda c: c | {"model": {"name": "stickers", "wings": 2}}, "wings"),
-        ("config.json", lambda c: c | {"weights": "0" * 64}, "other weights"),
-        ("inputs.json", lambda names: 5, "damage in runs/disc/inputs.json"),
+        (
+            "config.json",
+            lambda c: c | {"weights": "0" * 64},
+            "are not those that the run started with",
+        ),
+        ("inputs.json", lambda names: 5, "runs/disc/inputs.json is damaged"),
     ],
 )
 def test_a_run_that_is_not_as_it_was_written(
@@ -160,7 +164,7 @@ def small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_keeps_what_is_there(learn: Callable[..., Result]) -> None:
     result = learn("--calls", "2000")
-    refused(result, "to write", "unchanged")
+    refused(result, "could not write", "unchanged")
     folder = Path("runs/disc")
     assert LearnRun.open(folder).records()
     assert not list(folder.rglob(".*"))
@@ -172,7 +176,7 @@ def test_a_full_disk_at_the_start_leaves_nothing_in_the_way(
 ) -> None:
     noise = Image.effect_noise((200, 200), 90).convert("RGB")
     monkeypatch.setattr("evoken.run_folder.to_pictures", lambda images: [noise])  # 100 kB as PNG
-    refused(learn(), "to write")
+    refused(learn(), "could not write")
     assert not list(Path("runs").iterdir())
 
 
@@ -278,5 +282,5 @@ def test_ctrl_c_while_a_model_loads_or_draws(
     assert files(done) == before and not Path("pictures").exists()
     monkeypatch.setattr(StableDiffusion, "encode", interrupted)
     result = learn("--output", "other")
-    assert result.exit_code == 130 and "Nothing was begun." in result.stderr
+    assert result.exit_code == 130 and "Nothing was started." in result.stderr
     assert not Path("other").exists()

@@ -128,8 +128,13 @@ def test_a_word_s_file_says_what_it_is_for(done: Path) -> None:
 
 
 def test_resume_takes_nothing_that_it_would_pass_over(done: Path) -> None:
-    refused(evoken("learn", "--resume", done, "--calls", 90), "--resume alone", "--calls")
-    refused(evoken("learn", done, "--resume", done, "--device", "cpu"), "images, --device")
+    refused(
+        evoken("learn", "--resume", done, "--calls", 90), "--calls cannot be given with --resume"
+    )
+    refused(
+        evoken("learn", done, "--resume", done, "--device", "cpu"),
+        "IMAGES, --device cannot be given",
+    )
     assert evoken("learn", "--resume", done, "--workers", 1).exit_code == 0
 
 

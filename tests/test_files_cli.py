@@ -112,7 +112,7 @@ def test_what_convert_refuses(tmp_path: Path) -> None:
         evoken("convert", "sd3.safetensors", "--to", "invokeai"), "Stable Diffusion 3", "comfyui"
     )
     refused(evoken("convert", "sd3.safetensors", "--to", "photoshop"), "a1111")
-    refused(evoken("convert", "none", "--to", "a1111"), "none there")
+    refused(evoken("convert", "none", "--to", "a1111"), "there is no run folder or embedding file")
     assert not Path("embeddings").exists()
 
 
@@ -149,7 +149,10 @@ def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
     result = evoken("inspect", "x.safetensors")
     assert result.exit_code == 0, result.output
     assert ("no nearest words" if name == "stickers" else "Give --model") in result.output
-    refused(evoken("inspect", "x.safetensors", "--model", "stickers"), "width 256 for stickers")
+    refused(
+        evoken("inspect", "x.safetensors", "--model", "stickers"),
+        "'stickers' needs a word of width 256",
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,8 @@ def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
             assert f"\n{encoder:12} 1 x " in result.output
     result = evoken("inspect", "run", "--model", "stickers")
     other = encoders.split(",")[-1]
-    refused(result, "width 256 for stickers" if other == "clip_l" else f"of clip_l; got '{other}'")
+    width, names = "'stickers' needs a word of width 256", f"among clip_l (got '{other}')"
+    refused(result, width if other == "clip_l" else names)
 
 
 def test_inspect_takes_a_single_file(learned: Callable[..., LearnRun], tiny_folder: Path) -> None:
@@ -186,8 +190,12 @@ def test_words_of_some_encoders_are_named_as_such() -> None:
         alone = f"Stable Diffusion XL ({name} alone)"
         assert f"for          {alone}\n" in evoken("inspect", "x.safetensors").output
         for tool in ("a1111", "forge", "invokeai"):
-            refused(evoken("convert", "x.safetensors", "--to", tool), "with clip_l + clip_g",
-                    f"got one with {name}.", "comfyui", "--encoders clip_l,clip_g")  # fmt: skip
+            refused(
+                evoken("convert", "x.safetensors", "--to", tool),
+                f"only with clip_l + clip_g (got {name}).",
+                "Use --to diffusers or comfyui",
+                "evoken learn FOLDER --encoders clip_l,clip_g\n",
+            )
         refused(evoken("convert", "x.safetensors", "--to", "pt"), alone, "comfyui")
         assert not Path("embeddings").exists()
         result = evoken("convert", "x.safetensors", "--to", "comfyui", "--output", name)
@@ -246,7 +254,7 @@ def test_retrieve_ranks_a_folder(
     arguments = ("retrieve", "run", photos, "--top", 2, "--count", 3)
     result = evoken(*arguments)
     assert result.exit_code == 0, result.output
-    assert how in result.output and "Passed over 1 file" in result.output
+    assert how in result.output and "Skipped 1 picture that" in result.output
     found = json.loads((run.path / "retrieval.json").read_text())
     assert [i["file"] for i in found["images"][:2]] == [
         line.split()[2] for line in result.output.splitlines() if line.split()[0] in ("1", "2")
@@ -278,7 +286,7 @@ def test_what_retrieve_refuses(
     run = learned("model")
     refused(evoken("retrieve", "run", "nowhere"), "a folder of pictures")
     Path("empty").mkdir()
-    refused(evoken("retrieve", "run", "empty"), "at least one image")
+    refused(evoken("retrieve", "run", "empty"), "found no image")
     Image.new("RGB", (20, 20)).save("a.png")
     refused(evoken("retrieve", "run", "a.png"), "a folder of pictures")
     (run.path / "learned_embeds.safetensors").unlink()

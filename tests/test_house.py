@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from evoken.errors import EvokenError
+
 PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
     ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
-    ("files", "images", "options", "process"),
+    ("files", "images", "options", "process", "runtimes"),
     ("spec",),
     ("models", "evaluation"),
     ("words", "search", "drawing", "run_folder"),
@@ -90,6 +92,48 @@ def test_help_imports_no_torch() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def texts(tree: ast.AST) -> list[str]:
+    """Every literal text, docstrings too, with {} in place of values."""
+    parts = {v for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in node.values}
+    return [
+        literal(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node not in parts
+    ]
+
+
+def literal(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(literal(value) for value in node.values)
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else "{}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_the_library_knows_no_options_of_the_command_line(path: Path) -> None:
+    """Its messages name settings in backticks; a whole command, to type it, may have options."""
+    if path.parent.name == "cli" or path.stem == "page":  # a style sheet has names like --line
+        return
+    for text in texts(ast.parse(path.read_text())):
+        rest = re.sub(r"(^|: )(evoken|ray) .*", "", text)
+        assert not re.search(r" --[a-z]", rest), text
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_errors_are_a_problem_and_a_fix(path: Path) -> None:
+    """The problem ends with a full stop, the fix with one or with a command to type."""
+    kinds = {"EvokenError", *(kind.__name__ for kind in EvokenError.__subclasses__())}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in kinds:
+            assert len(node.args) in (1, 2) and not node.keywords, ast.unparse(node)
+            said = [
+                literal(a) if isinstance(a, ast.JoinedStr | ast.Constant) else "" for a in node.args
+            ]
+            problem, fix = (*said, "")[:2]
+            assert re.fullmatch(r"[^A-Z].*[^.]\.|", problem), problem
+            assert re.fullmatch(r"[A-Z].*([^.]\.|: (evoken|pip|ray) [^.]*)|\{\}.*|", fix), fix
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)

@@ -172,7 +172,8 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"mistakes": ("independent-draws",), "search": "gauss-newton"},
         {"mistakes": ("no-temperature",), "initialization": "random"},
         {"mistakes": ("independent-draws",), "objective": "similarity", "search": "cma"},
-        {"temperature": 1.0, "initialization": "random"}, {"start": "cat", "initialization": "random"},
+        {"temperature": 1.0, "initialization": "random"},
+        {"start": "cat", "initialization": "random"},
         {"mistakes": ("last-best",), "search": "random"}, {"mistakes": "last-best"},
     ],
 )  # fmt: skip

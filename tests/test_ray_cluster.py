@@ -58,5 +58,5 @@ def test_a_cluster_without_a_machine_that_could_work_is_told(
             for _ in range(1000):  # the machine is missed after some of them
                 workers(population, chunks)
 
-        with pytest.raises(WorkerError, match="a cluster with a CPU"):
+        with pytest.raises(WorkerError, match="the cluster has no CPU left"):
             go_on()

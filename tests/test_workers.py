@@ -91,8 +91,8 @@ def test_a_killed_workers_chunk_is_computed_elsewhere(start: Start, tmp_path: Pa
     [
         ("typed", SearchError, "luck"),
         ("untyped", WorkerError, "ZeroDivisionError: by nothing"),
-        ("killed", WorkerError, "3 that died on the same chunk"),
-        ("no start", WorkerError, "3 that died while they started"),
+        ("killed", WorkerError, "3 died on the same chunk"),
+        ("no start", WorkerError, "3 died while they started"),
     ],
 )
 def test_errors_come_back_and_end_all_workers(
@@ -134,7 +134,9 @@ def test_no_workers_are_refused(start: Start, count: int) -> None:
 
 
 def test_more_workers_than_gpus_are_refused() -> None:
-    with pytest.raises(SettingError, match=f"at most {torch.cuda.device_count()} workers"):
+    with pytest.raises(
+        SettingError, match=f"`workers` must be at most {torch.cuda.device_count()},"
+    ):
         Processes(sums, torch.cuda.device_count() + 1, "cuda")
 
 
@@ -153,5 +155,5 @@ def test_a_wrong_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatc
     from evoken.evaluation.ray_cluster import RayWorkers
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(WorkerError, match="Check --ray"):
+    with pytest.raises(WorkerError, match="`ray` must be 'local'"):
         RayWorkers(sums, address)

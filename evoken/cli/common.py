@@ -75,7 +75,7 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
     """A message with the flags of the names that stand in backticks; those of no option lose their
     backticks.
     """
-    return re.sub(r"`([^`]+)`", lambda found: flags.get(found[1], found[1]), message)
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
 
 
 class Out:
@@ -116,14 +116,14 @@ def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
         return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
     given = [
-        parameter.opts[0]
+        f"`{parameter.name}`"
         for parameter in context.command.params
         if parameter.name not in ("resume", "as_json", *beside) and was_given(str(parameter.name))
     ]
     if given:
         raise SettingError(
-            f"With `resume`, pictures, model and settings come from the run folder "
-            f"(got {', '.join(given)} as well).",
+            f"{', '.join(given)} cannot be given with `resume`: pictures, model and settings come "
+            "from the run folder.",
             f"Type: evoken {context.info_name} --resume {quote(str(path))}",
         )
 

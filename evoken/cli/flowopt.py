@@ -125,7 +125,7 @@ def _start(
         elif asked is None:
             more = '--prompt "..."' if context.info_name == "invert" else '--from "..." --to "..."'
             raise SettingError(
-                f"There is no picture to {context.info_name}.",
+                f"there is no picture to {context.info_name}.",
                 f"Type: evoken {context.info_name} PICTURE {more}",
             )
         else:
@@ -157,15 +157,16 @@ def _tell(job: FlowOptJob, out: Out) -> None:
 @takes()
 def pick(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
-    number: Annotated[
-        int | None, typer.Argument(help="Which iterate; the suggested one by default.")
+    iteration: Annotated[
+        int | None,
+        typer.Argument(metavar="[NUMBER]", help="Which iterate; the suggested one by default."),
     ] = None,
 ) -> None:
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
     with errors():
         from evoken.flowopt.folder import FlowOptRun
 
-        for file in FlowOptRun.open(path).pick(number):
+        for file in FlowOptRun.open(path).pick(iteration):
             typer.echo(f"Picked: {file}")
 
 

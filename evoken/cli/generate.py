@@ -55,7 +55,7 @@ def generate(
 
 def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
     """The word as the model reads it, if there is one and it stands in the prompt."""
-    from evoken.errors import WordError
+    from evoken.errors import WordError, shown
     from evoken.words.word import fitted
 
     if learned is None:
@@ -63,7 +63,7 @@ def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None
     found = fitted(learned, model)
     if learned.placeholder not in prompt:
         raise WordError(
-            f"The prompt {prompt!r} does not hold the word {learned.placeholder}.",
+            f"the prompt {shown(prompt)} does not hold the word {learned.placeholder}.",
             "Put the placeholder into the prompt.",
         )
     return found

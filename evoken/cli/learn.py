@@ -115,8 +115,8 @@ def _concept(images: Path | None) -> tuple[Path, str]:
     """The folder of images, and a name for the concept made of the folder's."""
     if images is None:
         raise SettingError(
-            "There is nothing to learn from.",
-            "Type: evoken learn FOLDER, or evoken learn --resume RUN",
+            "there is nothing to learn from.",
+            "Type: evoken learn FOLDER",
         )
     return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
 
@@ -184,7 +184,7 @@ def _judge_of(run: LearnRun, concept: str) -> Judge:
     if concept not in known:
         near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
         raise SettingError(
-            f"The sticker judge knows no {kind} called {concept!r} in this run.",
-            f"It is called {near}." if near else "Leave `concept` out.",
+            f"the sticker judge knows no {kind} called {concept!r} in this run.",
+            f"Use {near}." if near else "Leave `concept` out.",
         )
     return judge

@@ -13,11 +13,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 import yaml
 
-from evoken.errors import EvokenError, SettingError
-from evoken.options import ABOUT, PANELS, Field, fields_of, known_names, shown
+from evoken.errors import EvokenError, SettingError, shown
+from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
 
 NOT_IN_FILES = ("config_file", "resume", "as_json")
-EXAMPLE = "a file of lines such as `calls: 6000`"
+EXAMPLE = "a file of lines such as calls: 6000"
 
 
 class From(NamedTuple):
@@ -85,9 +85,9 @@ def flags() -> dict[str, str]:
         return {}
     found = {}
     for parameter in _running[0].command.params:
-        longest = max(parameter.opts, key=len)
-        named = parameter.param_type_name == "option"
-        found[str(parameter.name)] = longest if named else longest.upper()
+        name, option = str(parameter.name), max(parameter.opts, key=len)
+        argument = parameter.metavar or name.upper()
+        found[name] = option if option.startswith("-") else argument
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from evoken.arrays import Vectors
-from evoken.errors import EvokenError, WorkerError
+from evoken.errors import EvokenError, WorkerError, one_line
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective, total
 
 TRIES = 3  # workers that a chunk may kill, or that may die at the start, before the run ends
@@ -38,8 +38,10 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     except EvokenError as error:
         return error
     except Exception as error:
-        failed = WorkerError("a worker without errors", f"{type(error).__name__}: {error}",
-                             "Leave --workers and --ray away to see more of it.")  # fmt: skip
+        failed = WorkerError(
+            f"a worker failed with {one_line(f'{type(error).__name__}: {error}')}.",
+            "Leave out `workers` and `ray` to see more of it.",
+        )
         failed.add_note(traceback.format_exc())
         return failed
 
@@ -107,7 +109,7 @@ class Pool(ABC, Generic[Worker]):
 
     def _evaluate(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
         if self._closed:
-            raise _hopeless("none", Died("the pool was closed"))
+            raise WorkerError("these workers are closed.", "Start new ones.")
         self._join()
         packed, waiting = self._pack(vectors), deque(range(len(chunks)))
         running: dict[Worker, int] = {}
@@ -125,7 +127,7 @@ class Pool(ABC, Generic[Worker]):
                         waiting.appendleft(index)
                         killed[index] += 1
                         if killed[index] >= TRIES:
-                            raise _hopeless(f"{TRIES} that died on the same chunk", answer)
+                            raise _hopeless(f"{TRIES} died on the same chunk", answer)
                     self._mourn(worker, answer, started=index is not None)
                     continue
                 if isinstance(answer, EvokenError):
@@ -145,14 +147,16 @@ class Pool(ABC, Generic[Worker]):
         if self._failed_starts < TRIES:
             self._replace(worker)
             if not self._workers:
-                raise _hopeless("none left, and no place for another", how)
+                raise _hopeless("none is left, and there is no place for another", how)
         elif not self._workers:
-            raise _hopeless(f"{TRIES} that died while they started", how)
+            raise _hopeless(f"{TRIES} died while they started", how)
 
 
-def _hopeless(got: str, last: Died) -> WorkerError:
-    return WorkerError("workers that stay alive", f"{got} (the last: {last.reason})",
-                       "Use fewer workers or a smaller --batch: memory may be short.")  # fmt: skip
+def _hopeless(what: str, last: Died) -> WorkerError:
+    return WorkerError(
+        f"the workers keep dying: {what} (the last one: {last.reason}).",
+        "Use fewer `workers` or a smaller `batch`: memory may be short.",
+    )
 
 
 def compute(objective: Objective, vectors: NDArray[np.float32], chunk: Chunk) -> Evaluation:

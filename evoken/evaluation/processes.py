@@ -41,8 +41,11 @@ class Processes(Pool[_Process]):
         """
         at_least("workers", count, 1)
         if device == "cuda" and count > torch.cuda.device_count():
-            raise SettingError(f"at most {torch.cuda.device_count()} workers, one for each GPU",
-                               str(count), "Change --workers or --device.")  # fmt: skip
+            raise SettingError(
+                f"`workers` must be at most {torch.cuda.device_count()}, one per GPU (got "
+                f"{count}).",
+                "Lower `workers`, or change `device`.",
+            )
         super().__init__()
         self._build, self.threads = build, max(1, torch.get_num_threads() // count)
         for i in range(count):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from evoken.arrays import Vectors
-from evoken.errors import EvokenError, SettingError, WorkerError
+from evoken.errors import EvokenError, SettingError, WorkerError, reason_of, shown
 from evoken.evaluation.chunks import Chunk, Evaluation
 from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
 from evoken.options import at_least
@@ -57,8 +57,10 @@ class RayWorkers(Pool[Any]):
         room = int(self._ray.cluster_resources().get(self._resource, 0))
         if room < (count or 1):
             self.close()
-            raise SettingError(f"at most {room} workers, one for each {self._resource}",
-                               f"{count or 1}", "Change --workers or --device.")  # fmt: skip
+            raise SettingError(
+                f"`workers` must be at most {room}, one per {self._resource} (got {count or 1}).",
+                "Lower `workers`, or change `device`.",
+            )
         self.threads = max(1, room // (count or len(self._ray.nodes())))
         self._build = self._ray.put(build)
         self._join()
@@ -98,17 +100,21 @@ class RayWorkers(Pool[Any]):
         errors = self._ray.exceptions
         ready, _ = self._ray.wait(list(self._answer_of), timeout=PATIENCE)
         if not ready and self._ray.cluster_resources().get(self._resource, 0) < 1:
-            raise WorkerError(f"a cluster with a {self._resource}", "none that is left",
-                              "Add a machine, then go on with --resume.")  # fmt: skip
+            raise WorkerError(
+                f"the cluster has no {self._resource} left.",
+                "Add a machine, then continue with `resume`.",
+            )
         for reference in ready:
             worker = self._answer_of.pop(reference)
             try:
                 answer = self._ray.get(reference)
             except errors.RayTaskError as error:
-                raise WorkerError("a worker without errors", f"{error.cause!r}",
-                                  "Install one evoken on all machines.") from error  # fmt: skip
+                raise WorkerError(
+                    f"a worker failed with {shown(error.cause, 200)}.",
+                    "Install the same version of evoken on all machines.",
+                ) from error
             except errors.RayError as error:
-                answer = Died(str(error).strip().splitlines()[0])
+                answer = Died(reason_of(error))
                 self._ray.kill(worker)  # it may only be out of reach
                 del self._places[worker]
             yield worker, answer
@@ -148,8 +154,10 @@ def _load_ray() -> Any:
     try:
         return import_module("ray")
     except ImportError as error:
-        raise SettingError("Ray, for --ray", f"{error}",
-                           "Type: pip install 'evoken[ray]'") from error  # fmt: skip
+        raise SettingError(
+            f"`ray` needs a package that is missing: {reason_of(error)}.",
+            "Install it with: pip install 'evoken[ray]'",
+        ) from error
 
 
 def _connect(ray: Any, address: str, count: int | None) -> None:
@@ -163,7 +171,7 @@ def _connect(ray: Any, address: str, count: int | None) -> None:
     try:
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise _nobody(address, str(error).strip().splitlines()[0]) from error
+        raise _nobody(address, reason_of(error)) from error
 
 
 def _knock(address: str) -> None:
@@ -172,9 +180,12 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (ValueError, OSError) as error:
-        raise _nobody(address, str(error)) from error
+        raise _nobody(address, reason_of(error)) from error
 
 
 def _nobody(address: str, reason: str) -> WorkerError:
-    return WorkerError("'local', 'auto', or HOST:PORT of a Ray cluster", f"{address!r} ({reason})",
-                       "Check --ray; 'ray start --head' starts a cluster.")  # fmt: skip
+    return WorkerError(
+        f"`ray` must be 'local', 'auto', or HOST:PORT of a Ray cluster (got {shown(address)}: "
+        f"{reason}).",
+        "Start a cluster with: ray start --head",
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from evoken.arrays import Images, Latents
-from evoken.errors import SettingError, WordError
+from evoken.errors import SettingError, WordError, shown
 from evoken.flowopt.compare import Agreement, last_counted, measures
 from evoken.flowopt.inversion import starting_point, with_fresh_noise
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
@@ -38,8 +38,11 @@ class Task:
     def __post_init__(self) -> None:
         for prompts in filter(None, (self.sources, self.targets)):
             if len(prompts) != len(self.images):
-                raise SettingError(f"one prompt per picture, {len(self.images)}",
-                                   str(len(prompts)), "Give as many prompts.")  # fmt: skip
+                raise SettingError(
+                    f"there must be one prompt per picture, {len(self.images)} (got "
+                    f"{len(prompts)}).",
+                    "Give as many prompts as pictures.",
+                )
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,10 @@ def edit(
         SettingError: no targets.
     """
     if not targets:
-        raise SettingError("what the pictures should show", "no targets",
-                           "Give one target prompt per picture.")  # fmt: skip
+        raise SettingError(
+            "`targets` must say what each picture should show (got none).",
+            "Give one target prompt per picture.",
+        )
     return iterates(
         Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier
     )
@@ -174,8 +179,12 @@ def check_prompts(model: Model, task: Task) -> None:
         count = sum(model.count_tokens(piece) for piece in pieces)
         count += (len(pieces) - 1) * len(word.vectors) if word else 0
         if count > room:
-            raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
-                            "Shorten it.")  # fmt: skip
+            raise WordError(
+                f"a prompt may have at most {room} tokens (got {count} in {shown(prompt)}).",
+                "Shorten it.",
+            )
     if word and not any(word.placeholder in prompt for prompt in prompts):
-        raise WordError(f"a prompt with {word.placeholder}", repr(prompts[-1]),
-                        "Put the placeholder into a prompt.")  # fmt: skip
+        raise WordError(
+            f"no prompt contains the word {shown(word.placeholder)} (got {shown(prompts[-1])}).",
+            "Put the word into a prompt.",
+        )

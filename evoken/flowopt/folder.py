@@ -3,7 +3,7 @@
 config.json         command, settings, model, prompts, names and hashes of the pictures
 inputs/             the pictures as the model saw them; word.safetensors if a word is used
 records.jsonl       one line per iterate
-states/             z and f(z) of every iterate: what --resume goes on from
+states/             z and f(z) of every iterate: what a resumed run starts from
 iterates/           NN-III.png, picture NN after III updates
 noise.safetensors   the best z of every picture
 picked/, report.html
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from evoken.arrays import PathLike
-from evoken.errors import RunError, SettingError
+from evoken.errors import RunError, SettingError, reason_of, shown
 from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
@@ -132,7 +132,7 @@ class FlowOptRun:
                 state = load_file(file)
                 found.append(Evaluated(state["latents"], state["result"], record["calls"]))
             except (OSError, SafetensorError, KeyError) as error:
-                raise damaged(file, str(error)) from error
+                raise damaged(file, reason_of(error)) from error
         return found
 
     def _state(self, iteration: int) -> Path:
@@ -192,18 +192,24 @@ class FlowOptRun:
         count = len(self.config["pictures"])
         numbers = self.suggestions() if iteration is None else [iteration] * count
         if numbers is None:
-            raise SettingError("a number, since agreement with a target was not measured", "none",
-                               f"Give an iterate from 0 to {last}.")  # fmt: skip
+            raise SettingError(
+                "no iterate can be suggested, since agreement with a target was not measured.",
+                f"Give an iterate from 0 to {last}.",
+            )
         if not all(0 <= n <= last for n in numbers):
-            raise SettingError(f"an iterate from 0 to {last}", str(iteration),
-                               "Look at report.html and choose one.")  # fmt: skip
+            raise SettingError(
+                f"`iteration` must be from 0 to {last} (got {iteration}).",
+                "Choose one in report.html.",
+            )
         return [self._pick(i, n) for i, n in enumerate(numbers)]
 
     def _pick(self, picture: int, iteration: int) -> Path:
         name = Path(self.config["pictures"][picture]["name"]).stem
         source = self.picture(picture, iteration)
         if not source.exists():
-            raise RunError(f"{source}", "no such file", "Run it again in another folder.")
+            raise RunError(
+                f"{shown(source)} is missing.", "Run the command again in another folder."
+            )
         target = self.path / "picked" / f"{picture:02}-{name}-{iteration}.png"
         write_bytes(target, source.read_bytes())
         return target

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
 from evoken.flowopt.folder import FlowOptRun
@@ -20,7 +20,8 @@ from evoken.flowopt.tasks import Edits, read_yaml
 from evoken.images import ImageSet, counted, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.models.load import LatentModels, clip_if_any, default_clip, started
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
 from evoken.run_folder import check_new, held
 from evoken.spec import ModelSpec
@@ -60,11 +61,12 @@ class Request:
         if path.suffix.lower() in (".yaml", ".yml"):
             if said := self.source or self.target:
                 raise SettingError(
-                    f"The prompts are in {path} (got {said!r} as well).", "Leave the others out."
+                    f"the prompts are in {path} (got {shown(said)} as well).",
+                    "Leave the others out.",
                 )
             return read_yaml(path, invert=self.target is None)
         if self.target == "":
-            raise SettingError("An edit needs what the picture should show.", "Give a `target`.")
+            raise SettingError("there is no `target`: what the picture should show.", "Give one.")
         return None
 
     def load(self, size: int) -> tuple[Task, ImageSet]:
@@ -137,7 +139,7 @@ def edit_into(
     pictures: PathLike,
     source: str = "",
     target: str = "",
-    model: LatentModels | ModelSpec | str = "",
+    model: LatentModel | ModelSpec | str = "",
     *,
     word: Word | None = None,
     preset: str = "edit",
@@ -169,7 +171,7 @@ def invert_into(
     folder: PathLike,
     pictures: PathLike,
     prompt: str = "",
-    model: LatentModels | ModelSpec | str = "",
+    model: LatentModel | ModelSpec | str = "",
     *,
     word: Word | None = None,
     preset: str = "invert",
@@ -186,7 +188,7 @@ def invert_into(
 def _into(
     folder: PathLike,
     asked: Request,
-    model: LatentModels | ModelSpec | str,
+    model: LatentModel | ModelSpec | str,
     preset: str,
     changes: Mapping[str, Any],
     clip: str,
@@ -201,7 +203,7 @@ def _into(
 def begun(
     folder: PathLike,
     asked: Request,
-    model: LatentModels | ModelSpec | str,
+    model: LatentModel | ModelSpec | str,
     preset: str,
     changes: Mapping[str, Any],
     clip: str = "",

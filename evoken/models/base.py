@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
 from evoken.spec import ModelSpec
 
@@ -116,6 +117,6 @@ class Model(Protocol):
         """One starting noise per seed, the same whatever stands beside it."""
 
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from evoken.errors import ModelError
+from evoken.errors import ModelError, shown
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
+from evoken.models.families.latent import LatentModel
 from evoken.models.judge import Judge
-from evoken.models.pipelines import LatentModels as LatentModels
 from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
@@ -20,7 +20,7 @@ from evoken.spec import ModelSpec
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 
-def load_model(spec: ModelSpec | str = "stickers") -> LatentModels:
+def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
     """The model of a spec or a name; by default the sticker model.
 
     Raises:
@@ -38,13 +38,16 @@ def load_model(spec: ModelSpec | str = "stickers") -> LatentModels:
     looks_like_path = spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1
     path = Path(spec.name).expanduser()
     if looks_like_path and not path.exists():
-        raise ModelError(f"{', '.join(EMBEDDED)}, a folder, a file, or a hub id",
-                         f"{spec.name!r}, which is none", "Check the name.")  # fmt: skip
+        raise ModelError(
+            f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
+            f"{shown(spec.name)}).",
+            "Check the spelling.",
+        )
     return load_pipeline(str(path) if path.exists() else spec.name, spec)
 
 
 @torch.no_grad()
-def warm_up(model: LatentModels) -> Check | None:
+def warm_up(model: LatentModel) -> Check | None:
     """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
 
     Returns:
@@ -59,7 +62,7 @@ def warm_up(model: LatentModels) -> Check | None:
     return model.check
 
 
-def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModels:
+def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModel:
     """The model of a spec, on its runtime; says how near that is to torch when it is new."""
     model = load_model(spec)
     if check := warm_up(model):

@@ -68,7 +68,8 @@ def without_failures(losses: Losses) -> Losses:
     """
     finite = np.isfinite(losses)
     if not finite.any():
-        raise SearchError("a finite loss for at least one candidate",
-                          f"{len(losses)} candidates with NaN or infinite losses",
-                          "Use float32 precision and a smaller --sigma.")  # fmt: skip
+        raise SearchError(
+            f"all {len(losses)} candidates have NaN or infinite losses.",
+            "Set `precision` to float32, and lower `sigma`.",
+        )
     return np.where(finite, losses, losses[finite].max())

@@ -114,8 +114,10 @@ def _without_failures(gram: Coords | None) -> tuple[Coords, Coords]:
     """The Gram matrix of the finite residuals, and which directions they belong to."""
     finite = np.zeros(0, bool) if gram is None else np.isfinite(np.diag(gram))
     if gram is None or not finite[:1].any() or not finite[1:].any():
-        raise SearchError("finite residuals at the centre and around it", "NaN or infinite values",
-                          "Use float32 precision and a smaller --sigma.")  # fmt: skip
+        raise SearchError(
+            "the residuals at the centre or all around it are NaN or infinite.",
+            "Set `precision` to float32, and lower `sigma`.",
+        )
     return gram[np.ix_(finite, finite)], finite[1:]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evoken.arrays import Images, PathLike
-from evoken.errors import RunError
+from evoken.errors import RunError, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
@@ -98,9 +98,11 @@ class LearnRun:
         """Raise ``RunError`` if the model's weights are not those that the run began with."""
         began, now = self.config.get("weights", ""), weights_hash(self.spec.name)
         if began and began != now:
-            raise RunError(f"{self.spec.name} as it was when the run began",
-                           f"other weights ({now[:12] or 'none'}, not {began[:12]})",
-                           "Bring them back, or learn the word anew.")  # fmt: skip
+            raise RunError(
+                f"the weights of {shown(self.spec.name)} are not those that the run started with "
+                f"({now[:12] or 'none'}, not {shown(began[:12])}).",
+                "Restore them, or learn the word again.",
+            )
 
     @property
     def clip(self) -> str:

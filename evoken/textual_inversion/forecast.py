@@ -8,11 +8,12 @@ import torch
 from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
+from evoken.models.sampling import STEPS
 from evoken.prompts import KINDS
+from evoken.runtimes import RUNTIMES
 from evoken.textual_inversion.learn import Learner
 
 SLOW = 2.0  # seconds; no second measurement where the first took longer
-STEPS = 25  # of a preview, whose rows with and without the prompt are a unit
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
+    # A preview's rows with and without the prompt are a unit.
     minutes += _sheets(learner) * STEPS * seconds / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
@@ -93,7 +95,7 @@ def _at_once(learner: Learner, units: int) -> int:
     """How many units are computed at a time: by workers, and on a CPU by each worker's cores."""
     spec, evaluator = learner.model.spec, learner.evaluator
     chunks = len(learner.objective.split(learner.settings.popsize, 0))
-    shared = spec.device == "cpu" and spec.runtime.startswith("torch")
+    shared = spec.device == "cpu" and not RUNTIMES[spec.runtime].own_threads
     return min(evaluator.workers, chunks) * (min(evaluator.threads, units) if shared else 1)
 
 

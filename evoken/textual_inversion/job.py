@@ -14,7 +14,8 @@ from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import ImageSet, counted, load_images
 from evoken.metrics import Score
 from evoken.models.clip import Clip
-from evoken.models.load import LatentModels, clip_if_any, default_clip, started
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held
@@ -127,7 +128,7 @@ def learn_into(
     folder: PathLike,
     images: PathLike | ImageSet,
     settings: LearnSettings,
-    model: LatentModels | ModelSpec | str = "stickers",
+    model: LatentModel | ModelSpec | str = "stickers",
     *,
     clip: str = "",
     workers: int | None = None,
@@ -176,7 +177,7 @@ def begun(
     folder: PathLike,
     images: PathLike | ImageSet,
     settings: LearnSettings,
-    model: LatentModels | ModelSpec | str = "stickers",
+    model: LatentModel | ModelSpec | str = "stickers",
     clip: str = "",
     workers: Workers = ALONE,
     display: Display = SILENT,
@@ -216,7 +217,7 @@ def reopened(
         yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
 
 
-def _clip(settings: LearnSettings, name: str, model: LatentModels, display: Display) -> Clip | None:
+def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
     compares = settings.initialization in ("attention", "nearest")
     needed = compares or settings.objective == "similarity"
@@ -226,7 +227,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels, display: Disp
     return clip
 
 
-def _read_vocabulary(clip: Clip, model: LatentModels, kind: str, display: Display) -> None:
+def _read_vocabulary(clip: Clip, model: LatentModel, kind: str, display: Display) -> None:
     """Read the model's vocabulary with CLIP, and show how far that is where it takes long."""
     words, what = model.vocabulary().words, "reading the vocabulary with CLIP"
     reading = read(clip, KINDS[kind].sentences(words))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from evoken.arrays import Coords, Images, Vectors
-from evoken.errors import SearchError, SettingError, WordError
+from evoken.errors import SearchError, SettingError, WordError, shown
 from evoken.evaluation.chunks import Evaluation
 from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
@@ -116,8 +116,11 @@ class Learner:
         self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
         if not self.generations:
             least = self.cost + self._calls_at_start()
-            raise SettingError(f"a budget for one generation, {least} calls", str(settings.calls),
-                               "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
+            raise SettingError(
+                f"`calls` must be at least {least}, the budget of one generation (got "
+                f"{settings.calls}).",
+                "Raise `calls`, or lower `popsize` or `draws`.",
+            )
         self.search = kind(
             dimension, settings.seed, settings.popsize, settings.sigma, self.generations
         )
@@ -173,8 +176,10 @@ class Learner:
         validated = self.evaluator(center, self.objective.split_validation())
         validation = float(validated.losses[0])
         if not math.isfinite(validation):
-            raise SearchError("a finite validation loss", str(validation),
-                              "Use float32 precision and a smaller --sigma.")  # fmt: skip
+            raise SearchError(
+                f"the validation loss is not finite (got {validation}).",
+                "Set `precision` to float32, and lower `sigma`.",
+            )
         gram = evaluation.gram
         record = Record(
             self.generation + 1,
@@ -233,11 +238,16 @@ def learn(
 def check_placeholder(placeholder: str, model: Model) -> None:
     """Raise ``WordError`` unless the placeholder is a new token that every tool can read."""
     if not PLACEHOLDER.fullmatch(placeholder):
-        raise WordError("a placeholder like <teapot>: letters, digits, '.', '_' or '-' in <>",
-                        repr(placeholder), "Change --word.")  # fmt: skip
+        raise WordError(
+            "`placeholder` must be like <teapot>: letters, digits, '.', '_' or '-' in <> (got "
+            f"{shown(placeholder)})."
+        )
     if model.has_token(placeholder):
-        raise WordError("a placeholder that is new to the model",
-                        f"{placeholder!r}, of its vocabulary", "Change --word.")  # fmt: skip
+        raise WordError(
+            f"`placeholder` must be new to the model (got {shown(placeholder)}, which is in its "
+            "vocabulary).",
+            "Choose another one.",
+        )
 
 
 def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:

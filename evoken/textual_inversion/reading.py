@@ -64,8 +64,7 @@ def _read(clip: Clip, ids: Tensor, file: Path) -> Iterator[int]:
     try:
         write_bytes(file, save({"features": torch.cat(parts)}))
     except RunError as error:
-        raise SettingError(f"to write the cache folder {file.parent}", str(error),
-                           "Set EVOKEN_CACHE to another folder.") from error  # fmt: skip
+        raise SettingError(error.problem, "Set EVOKEN_CACHE to another folder.") from error
 
 
 def _kept(file: Path) -> Tensor:

@@ -23,7 +23,7 @@ def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip |
     if s.objective == "similarity":
         if clip is None:
             raise SettingError(
-                "a CLIP model for the objective 'similarity'", "none", "Give --clip."
+                "the objective similarity needs a CLIP model.", "Give one with `clip`."
             )
         return ImageSimilarity(model, images, s.placeholder, KINDS[s.kind].templates, s.seed, clip)
     return DenoisingLoss(

@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
-from evoken.models.bases import FLUX, SDXL, Base
+from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
@@ -16,8 +16,6 @@ from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.convert import diffusers_usage, taken
 from evoken.words.files import WORD_FILE, read_embedding
-
-PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 
 
 def write_report(run: LearnRun) -> Path:
@@ -116,7 +114,8 @@ def diffusers_code(run: LearnRun) -> str:
     base, names = taken(embedding, "diffusers")
     if not names:
         return ""
-    kind, model = PIPELINES.get(base, "StableDiffusionPipeline"), run.spec.name
+    # Words without a base are those of a single CLIP of another width, as the sticker model has it.
+    kind, model = (base or SD1).pipeline, run.spec.name
     source = (
         f"from_single_file({model!r})" if Path(model).is_file() else f"from_pretrained({model!r})"
     )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evoken.drawing import pictures_of
-from evoken.errors import ImageError
+from evoken.errors import ImageError, shown
 from evoken.files import write_json
 from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
 from evoken.models.clip import BATCH, Clip
@@ -71,7 +71,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
         ImageError: no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise ImageError("a folder of pictures", f"{folder}, which is none", "Check the path.")
+        raise ImageError(f"{shown(folder)} is not a folder of pictures.", "Check the path.")
     files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
     found, ignored = [], []
     for i in range(0, len(files), BATCH):
@@ -89,8 +89,10 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
             cosines = (clip.image_features(torch.cat(tensors)) * query).sum(1)
             found += list(zip(names, cosines.tolist(), strict=True))
     if not found:
-        raise ImageError(f"at least one image ({', '.join(SUFFIXES)}) in {folder}",
-                         "none that can be read", "Put some pictures there.")  # fmt: skip
+        raise ImageError(
+            f"found no image in {shown(folder)} that can be read ({', '.join(SUFFIXES)}).",
+            "Put some pictures there.",
+        )
     return Ranking(tuple(sorted(found, key=lambda x: (-x[1], x[0]))), tuple(ignored))
 
 

@@ -143,7 +143,7 @@ class LearnSettings:
     def _fill(self) -> None:
         """What is not given: of the preset, of what suits search and kind, or the default."""
         if self.placeholder is UNSET:
-            raise SettingError("A word needs a placeholder.", "Give one, such as '<teapot>'.")
+            raise SettingError("a word needs a `placeholder`.", "Give one, such as '<teapot>'.")
         name = "default" if self.preset is UNSET else self.preset
         values = preset_values(PRESETS, name)
         search = values.get("search", _default("search")) if self.search is UNSET else self.search
@@ -157,7 +157,7 @@ class LearnSettings:
         if self.objective == "similarity":
             for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
                 raise SettingError(
-                    f"The objective 'similarity' has no use for `{unused}`.", "Leave it out."
+                    f"the objective 'similarity' has no use for `{unused}`.", "Leave it out."
                 )
 
     def _check_together(self) -> None:
@@ -166,32 +166,32 @@ class LearnSettings:
         for wrong, problem, fix in (
             (
                 "independent-draws" in self.mistakes and search.wants_gram,
-                f"The mistake 'independent-draws' does not go with the search {self.search}.",
+                f"the mistake 'independent-draws' does not go with the search {self.search}.",
                 "Choose another `search`, such as cma.",
             ),
             (
                 "independent-draws" in self.mistakes and self.objective == "similarity",
-                "The mistake 'independent-draws' needs the objective 'denoising'.",
+                "the mistake 'independent-draws' needs the objective 'denoising'.",
                 "Leave one of them out.",
             ),
             (
                 "unit-axes" in self.mistakes and self.subspace != "pca",
-                "The mistake 'unit-axes' needs the subspace pca.",
+                "the mistake 'unit-axes' needs the subspace pca.",
                 "Set `subspace` to pca.",
             ),
             (
                 "last-best" in self.mistakes and not search.has_best,
-                f"The mistake 'last-best' does not go with the search {self.search}.",
+                f"the mistake 'last-best' does not go with the search {self.search}.",
                 "Choose another `search`, such as cma.",
             ),
             (
                 "no-temperature" in self.mistakes and self.initialization != "attention",
-                "The mistake 'no-temperature' needs the initialization 'attention'.",
+                "the mistake 'no-temperature' needs the initialization 'attention'.",
                 "Leave one of them out.",
             ),
             (
                 self.temperature and self.initialization != "attention",
-                "Only the initialization 'attention' has a `temperature`.",
+                "only the initialization 'attention' has a `temperature`.",
                 "Leave it out.",
             ),
             (
@@ -201,7 +201,7 @@ class LearnSettings:
             ),
             (
                 self.objective == "similarity" and search.wants_gram,
-                f"The search {self.search} needs residuals, which the objective 'similarity' "
+                f"the search {self.search} needs residuals, which the objective 'similarity' "
                 "does not give.",
                 "Set `search` to sep-cma.",
             ),

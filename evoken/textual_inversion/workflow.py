@@ -79,7 +79,10 @@ def evaluate_run(
     """
     settings, clip = learner.settings, learner.clip
     if clip is None:
-        raise SettingError("a CLIP model to score with", "none", "Learn the word with --clip.")
+        raise SettingError(
+            "this run has no CLIP model to score with.",
+            "Learn the word with one: evoken learn FOLDER --clip CLIP",
+        )
     start, learned = (
         evaluate(
             learner.model, clip, learner.images, settings.placeholder, vectors, settings.kind,

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from evoken.arrays import Vectors
-from evoken.errors import RunError, WordError
+from evoken.errors import RunError, WordError, shown
 from evoken.files import write_bytes
 from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
 from evoken.options import one_of
@@ -65,8 +65,10 @@ class Converted:
         """
         there = self.path.exists()
         if there and not force and not (self.path.is_file() and self._is_there()):
-            raise RunError(f"a new file {self.path}", "one that is there already",
-                           "Give another --output, or overwrite it with --force.")  # fmt: skip
+            raise RunError(
+                f"{shown(self.path)} already exists, with other content.",
+                "Choose another folder with `output`, or overwrite it with `force`.",
+            )
         write_bytes(self.path, self.content)
 
     def _is_there(self) -> bool:
@@ -90,7 +92,7 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     if tool == "pt":
         usage = USAGE["a1111"].format(stem=stem)
         return Converted(folder / f"{stem}.pt", _pt(embedding), usage, caution)
-    if base in (SDXL, SD3, FLUX) or not told_by_width(embedding.widths):
+    if (base and len(base.widths) > 1) or not told_by_width(embedding.widths):
         tensors = _by_encoder(vectors)
     else:
         tensors = _alone(embedding.placeholder, next(iter(vectors.values())), tool)
@@ -145,20 +147,19 @@ def _left_out(tool: str, base: Base, names: tuple[str, ...]) -> str:
 
 
 def _not_taken(embedding: Embedding, tool: str) -> WordError:
-    others = ", ".join(t for t in TOOLS if taken(embedding, t)[1])
-    fix = f"Use --to with one of {others}" if others else "Use it with 'evoken generate'"
+    others = " or ".join(t for t in TOOLS if taken(embedding, t)[1])
+    fix = f"Use `tool` {others}" if others else "Use the word with 'evoken generate'"
     if base := next((b for b in embedding.bases if b in TOOLS[tool]), None):
         sets = TOOLS[tool][base]
         return WordError(
-            f"a word for {base.name} with {' or '.join(map(' + '.join, sets))}, "
-            f"as {NAMES[tool]} loads it",
-            f"one with {' + '.join(embedding.vectors)}",
-            f"{fix}, or learn one with --encoders {','.join(sets[0])}.",
+            f"{NAMES[tool]} loads words for {base.name} only with "
+            f"{' or '.join(map(' + '.join, sets))} (got {' + '.join(embedding.vectors)}).",
+            f"{fix}, or learn one with: evoken learn FOLDER --encoders {','.join(sets[0])}",
         )
     widths = ", ".join(f"{name} of width {width}" for name, width in embedding.widths.items())
     return WordError(
-        f"a word for {', '.join(b.name for b in TOOLS[tool])}, all that {NAMES[tool]} loads",
-        f"one for {embedding.purpose or f'another model ({widths})'}",
+        f"{NAMES[tool]} only loads words for {', '.join(b.name for b in TOOLS[tool])} (got one "
+        f"for {embedding.purpose or f'another model ({widths})'}).",
         f"{fix}.",
     )
 
@@ -212,11 +213,18 @@ def diffusers_usage(
     A CLIP config that gives 2 for the end of text, as those of the hub do, makes its encoder read
     the pooled prompt at the largest id, which an added token now has. So the true id is set.
     """
-    if base not in (SDXL, FLUX):
+    if base is None or len(base.widths) == 1:
         return f"pipe.load_textual_inversion({str(path.parent)!r})"
+    if base not in TOOLS["diffusers"]:
+        known = ", ".join(b.name for b in TOOLS["diffusers"])
+        raise WordError(
+            f"diffusers only loads words for {known} (got one for {base.name}).",
+            "Use the word with 'evoken generate'.",
+        )
     lines = ["from safetensors.torch import load_file", f"word = load_file({str(path)!r})"]
-    for part, name in (("", "clip_l"), ("_2", "clip_g" if base is SDXL else "t5xxl")):
+    for i, name in enumerate(base.widths):
         if name in keys:
+            part = f"_{i + 1}" if i else ""
             lines.append(
                 f"pipe.load_textual_inversion(word[{keys[name]!r}], token={placeholder!r}, "
                 f"text_encoder=pipe.text_encoder{part}, tokenizer=pipe.tokenizer{part})"

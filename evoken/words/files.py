@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from evoken.arrays import Vectors
-from evoken.errors import EvokenError, WordError
+from evoken.errors import EvokenError, WordError, reason_of, shown
 from evoken.words.layouts import BUNDLE, Embedding, parse
 
 WORD_FILE = "learned_embeds.safetensors"
@@ -33,26 +33,30 @@ def read_embedding(path: Path) -> Embedding:
     try:
         file = next((path / n for n in FOLDER_FILES if (path / n).is_file()), path)
         if not file.is_file():
-            raise WordError(f"a run folder or an embedding file with a word at {path}",
-                            "none there", "Learn one with 'evoken learn'.")  # fmt: skip
+            raise WordError(
+                f"there is no run folder or embedding file with a word at {shown(path)}.",
+                "Learn a word with: evoken learn FOLDER",
+            )
         content, header = _read(file)
         return parse(content, header, file)
     except EvokenError:
         raise
     except Exception as error:  # of what kind depends on where a file is damaged
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
         raise WordError(
-            "an embedding file (.safetensors; .pt or .bin with tensors alone)",
-            f"{path} ({reason})",
-            "Check that it is whole and what it is.",
+            f"could not read {shown(path)} as an embedding file (.safetensors, or .pt or .bin "
+            f"with tensors alone): {reason_of(error)}.",
+            "Check that the file is complete, and what it is.",
         ) from error
 
 
 def _read(file: Path) -> tuple[Any, dict[str, str]]:
     size = file.stat().st_size
     if size > MAX_BYTES:
-        raise WordError(f"an embedding file, at most {MAX_BYTES // 2**20} MB",
-                        f"{size // 2**20} MB in {file}", "Give the word's own file.")  # fmt: skip
+        raise WordError(
+            f"{shown(file)} has {size // 2**20} MB, but an embedding file at most "
+            f"{MAX_BYTES // 2**20} MB.",
+            "Give the word's own file.",
+        )
     with file.open("rb") as stream:
         start = stream.read(9)
     if start[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
@@ -61,8 +65,11 @@ def _read(file: Path) -> tuple[Any, dict[str, str]]:
         names = list(content.keys())
         names = [n for n in names if n.startswith(BUNDLE)] or names
         if len(names) > MAX_ENTRIES:
-            raise WordError(f"the vectors of one word in {file}", f"{len(names)} entries",
-                            "Give the word's own file, not a model's.")  # fmt: skip
+            raise WordError(
+                f"{shown(file)} has {len(names)} entries, but the vectors of one word are at most "
+                f"{MAX_ENTRIES}.",
+                "Give the word's own file, not a model's.",
+            )
         tensors = {name: content.get_tensor(name) for name in names}
         return tensors, content.metadata() or {}
 
@@ -77,7 +84,10 @@ def safetensors_bytes(tensors: Mapping[str, Vectors], header: Mapping[str, str])
         WordError: a tensor has the name under which the format keeps the header.
     """
     if "__metadata__" in tensors:
-        raise WordError("another name for the word", "'__metadata__'", "Use one like '<teapot>'.")
+        raise WordError(
+            "the word cannot be called '__metadata__', which the file format keeps for its header.",
+            "Use a name like '<teapot>'.",
+        )
     described: dict[str, Any] = {"__metadata__": dict(sorted(header.items()))}
     parts: list[bytes] = []
     end = 0

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Vectors
-from evoken.errors import WordError
+from evoken.errors import WordError, shown
 from evoken.models.bases import BASES, ENCODERS, Base, encoder_of_width
 
 ALIASES = {"t5": "t5xxl", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
@@ -88,8 +88,10 @@ class Embedding:
         """
         counts = {name: len(vectors) for name, vectors in self.vectors.items()}
         if len(set(counts.values())) > 1:
-            raise WordError("as many vectors for each text encoder", _listed(counts),
-                            "Learn or save the word again.")  # fmt: skip
+            raise WordError(
+                f"a word must have as many vectors for every text encoder (got {_listed(counts)}).",
+                "Learn or save the word again.",
+            )
         return torch.cat(list(self.vectors.values()), 1)
 
 
@@ -177,8 +179,8 @@ def _by_encoder(
         encoder = encoder_of_width(vectors.shape[1])
         return {encoder: vectors}, layout, "" if name in PARAMS else name
     if not names or not set(encoders.values()) <= set(ENCODERS):
-        shown = ", ".join(repr(n[:40]) for n in names[:3])
-        raise _foreign(source, f"{len(names)} entries ({shown})" if names else "nothing in it")
+        first = ", ".join(map(shown, names[:3]))
+        raise _foreign(source, f"{len(names)} entries: {first}" if names else "nothing in it")
     found: dict[str, Vectors] = {}
     for name in sorted(names, key=lambda n: ENCODERS.index(encoders[n])):
         vectors = _checked(entries[name], name, source)
@@ -203,10 +205,15 @@ def _checked(value: object, name: str, source: Path) -> Vectors:
         if vectors.isfinite().all():
             return vectors
         problem = "NaN or infinity"
-    raise WordError(f"vectors of real numbers, vector x width, in {source}",
-                    f"{problem} as {name[:40]!r}", "Use another file.")  # fmt: skip
+    raise WordError(
+        f"the vectors in {shown(source)} must be real numbers, vector x width (got {problem} as "
+        f"{shown(name)}).",
+        "Use another file.",
+    )
 
 
 def _foreign(source: Path, what: str) -> WordError:
-    return WordError(f"one word in a layout of {', '.join(LAYOUTS)} in {source}", what,
-                     "Use a file with a single word.")  # fmt: skip
+    return WordError(
+        f"{shown(source)} must hold one word in a layout of {', '.join(LAYOUTS)} (got {what}).",
+        "Use a file with a single word.",
+    )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from evoken.arrays import Vectors
-from evoken.errors import WordError
+from evoken.errors import WordError, shown
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
 from evoken.words.files import WORD_FILE as WORD_FILE
@@ -75,9 +75,11 @@ def fitted(word: Word, model: Model) -> Word:
     parts = split(word) if word.encoders else {}
     chosen = [parts[n] for n, w in model.encoders.items() if word.encoders.get(n) == w]
     if not chosen or len(chosen) < len(model.encoders):
-        raise WordError(f"a word of width {model.width} for {model.spec.name}",
-                        f"width {word.vectors.shape[1]}",
-                        "Use the model and --encoders that it was learned on.")  # fmt: skip
+        raise WordError(
+            f"{shown(model.spec.name)} needs a word of width {model.width} (got width "
+            f"{word.vectors.shape[1]}).",
+            "Use the model and the `encoders` that it was learned on.",
+        )
     return Word(word.placeholder, torch.cat(chosen, 1), model.encoders)
 
 

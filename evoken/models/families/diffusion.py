@@ -11,12 +11,15 @@ from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError, SettingError
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import DDPM
 from evoken.spec import ModelSpec
 
 
 class DiffusionModel(LatentModel):
     """A model with a U-Net that predicts epsilon or v."""
+
+    process: DDPM
 
     def __init__(
         self, pipeline: Any, function: nn.Module, texts: TextEncoders, spec: ModelSpec
@@ -26,7 +29,10 @@ class DiffusionModel(LatentModel):
         self.scheduler = pipeline.scheduler
         if not hasattr(self.scheduler, "alphas_cumprod"):
             found = type(self.scheduler).__name__
-            raise ModelError("a scheduler of discrete diffusion", found, "Use another model.")
+            raise ModelError(
+                f"the model's scheduler must be one of discrete diffusion (got {found}).",
+                "Use another model.",
+            )
         solver = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         self.process = DDPM(solver.alphas_cumprod, self.scheduler.config.prediction_type)
 
@@ -40,13 +46,15 @@ class DiffusionModel(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         levels = len(self.process.alphas_cumprod)
         if steps > levels // 2:  # nearer to one another, noise levels are as good as equal
-            raise SettingError(f"at most {levels // 2} steps of a model with {levels} noise levels",
-                               str(steps), "Lower --steps.")  # fmt: skip
+            raise SettingError(
+                f"`steps` must be at most {levels // 2} for a model with {levels} noise levels "
+                f"(got {steps})."
+            )
         scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         scheduler.set_timesteps(steps)
         latents = self.noise(seeds) * scheduler.init_noise_sigma

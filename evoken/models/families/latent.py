@@ -18,6 +18,9 @@ from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.sampling import GUIDANCE, STEPS
+from evoken.process import Process
+from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
@@ -61,18 +64,22 @@ class LatentModel(ABC):
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
         if getattr(vae.config, "latents_mean", None) is not None:
-            raise ModelError("an autoencoder with one scale for its latents",
-                             "one with a mean and a scale for each channel",
-                             "Use another model.")  # fmt: skip
+            raise ModelError(
+                "the model's autoencoder must have one scale for its latents (got a mean and a "
+                "scale for each channel).",
+                "Use another model.",
+            )
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = spec.size or side * factor  # side of the images in pixels
         if self.size < MIN_SIDE or self.size % (factor * patch):
-            raise SettingError(f"a size of at least {MIN_SIDE} that is a multiple of "
-                               f"{factor * patch}", str(self.size),
-                               "Change --size.")  # fmt: skip
+            raise SettingError(
+                f"`size` must be a multiple of {factor * patch} and at least {MIN_SIDE} (got "
+                f"{self.size})."
+            )
         self._side, self._patch = self.size // factor, patch
 
     architecture = ""  # see ``Model``
+    process: Process
 
     @property
     def encoders(self) -> dict[str, int]:
@@ -114,6 +121,16 @@ class LatentModel(ABC):
     @abstractmethod
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction for each item of the batch."""
+
+    @abstractmethod
+    def schedule(self, steps: int) -> list[float]:
+        """Levels of the process's ODE, from noise down to 0; see ``Model``."""
+
+    @abstractmethod
+    def generate(
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+    ) -> Images:
+        """One picture per row of ``hidden`` and seed, guided."""
 
     guidance_calls = 2
 
@@ -182,8 +199,7 @@ class LatentModel(ABC):
                 self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
             )
         self.calls += len(inputs[0])
-        # ONNX Runtime and OpenVINO have threads of their own, and take one batch at a time.
-        threads = self.spec.runtime.startswith("torch")
+        threads = not RUNTIMES[self.spec.runtime].own_threads
         with arithmetic(self.spec):
             found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
         return found.float().cpu()

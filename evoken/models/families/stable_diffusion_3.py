@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.errors import SettingError
+from evoken.models.bases import SD3
 from evoken.models.encoders import Reads, TextEncoders
 from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined, tokens_and_pooled
@@ -41,7 +42,7 @@ class StableDiffusion3(FlowModel):
     A word lives in both CLIP encoders unless the spec says otherwise.
     """
 
-    architecture = "stable-diffusion-3"
+    architecture = SD3.architecture
 
     def __init__(
         self, pipeline: StableDiffusion3Pipeline, spec: ModelSpec, t5_tokens: int = 256
@@ -65,7 +66,7 @@ class StableDiffusion3(FlowModel):
         )
         if self._side > config.pos_embed_max_size * config.patch_size:
             most = self.size // self._side * config.pos_embed_max_size * config.patch_size
-            raise SettingError(f"a size of at most {most}", str(self.size), "Change --size.")
+            raise SettingError(f"`size` must be at most {most} (got {self.size}).")
 
     def condition(
         self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None

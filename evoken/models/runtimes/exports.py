@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evoken.errors import SettingError
+from evoken.errors import SettingError, reason_of, shown
 from evoken.files import write_json
 
 ABOUT = "entry.json"
@@ -65,9 +65,10 @@ def write_entry(folder: Path, fill: Callable[[Path], Check]) -> Check:
     except OSError as error:
         if read_entry(folder) is not None:  # another process was faster
             return check
-        raise SettingError(f"to write the cache folder {folder.parent}",
-                           f"{error.strerror or error}",
-                           "Set EVOKEN_CACHE to another folder.") from error  # fmt: skip
+        raise SettingError(
+            f"could not write the cache folder {shown(folder.parent)}: {reason_of(error)}.",
+            "Set EVOKEN_CACHE to another folder.",
+        ) from error
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
