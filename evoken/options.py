@@ -162,10 +162,9 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raise unless ``value`` is among the choices."""
     if value in choices:
         return
-    allowed = f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
     near = get_close_matches(str(value), choices, 1)
     hint = f"Use {near[0]}." if near else ""
-    raise SettingError(f"`{name}` must be {allowed} (got {shown(value)}).", hint)
+    raise SettingError(f"`{name}` must be one of {', '.join(choices)} (got {shown(value)}).", hint)
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -125,7 +125,7 @@ def _start(
         elif asked is None:
             more = '--prompt "..."' if context.info_name == "invert" else '--from "..." --to "..."'
             raise SettingError(
-                f"there is no picture to {context.info_name}.",
+                f"{context.info_name} needs a picture, or `resume` with a run folder.",
                 f"Type: evoken {context.info_name} PICTURE {more}",
             )
         else:
@@ -159,7 +159,7 @@ def pick(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
     iteration: Annotated[
         int | None,
-        typer.Argument(metavar="[NUMBER]", help="Which iterate; the suggested one by default."),
+        typer.Argument(metavar="NUMBER", help="Which iterate; the suggested one by default."),
     ] = None,
 ) -> None:
     """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
@@ -203,5 +203,5 @@ def step_size(
         start = uniinv(sampler, latents, prompts)
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
         for name, bound in zip(images.names, found.bounds, strict=True):
-            typer.echo(f"{name}: the least bound met is {bound:.4f}")
+            typer.echo(f"{name}: the smallest bound found is {bound:.4f}")
         typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")

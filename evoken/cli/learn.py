@@ -22,8 +22,8 @@ from evoken.cli.common import (
     resume_alone,
 )
 from evoken.cli.options import From, takes
-from evoken.errors import SettingError
-from evoken.options import BUDGET
+from evoken.errors import SettingError, shown
+from evoken.options import BUDGET, make
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -73,7 +73,6 @@ def learn(
 
     with errors(advice):
         from evoken.textual_inversion.job import Workers, begun, reopened
-        from evoken.textual_inversion.settings import preset
 
         at_work = Workers(workers, ray)
         if resume is not None:
@@ -81,7 +80,7 @@ def learn(
             job = reopened(resume, at_work, out.display)
         else:
             source, name = _concept(images)
-            chosen = preset(**{"name": "default", "placeholder": f"<{name}>"} | settings)
+            chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
             folder = output or Path("runs") / name
             job = begun(folder, source, chosen, ModelSpec(**spec), clip, at_work, out.display)
         with job as its:
@@ -115,7 +114,7 @@ def _concept(images: Path | None) -> tuple[Path, str]:
     """The folder of images, and a name for the concept made of the folder's."""
     if images is None:
         raise SettingError(
-            "there is nothing to learn from.",
+            "learn needs a folder of images, or `resume` with a run folder.",
             "Type: evoken learn FOLDER",
         )
     return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
@@ -180,11 +179,17 @@ def _judge_of(run: LearnRun, concept: str) -> Judge:
 
     judge, kind = load_judge(), run.settings.kind
     seen = run.spec.name in EMBEDDED and run.spec.size in (0, JUDGED_SIZE)
-    known = judge.names[kind] if seen else ()
+    if not seen:
+        raise SettingError(
+            f"the sticker judge cannot look for {shown(concept)}: it only sees pictures of "
+            f"{' and '.join(EMBEDDED)} at {JUDGED_SIZE} pixels.",
+            "Leave out `concept`.",
+        )
+    known = judge.names[kind]
     if concept not in known:
         near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
         raise SettingError(
-            f"the sticker judge knows no {kind} called {concept!r} in this run.",
-            f"Use {near}." if near else "Leave `concept` out.",
+            f"the sticker judge knows no {kind} called {shown(concept)}.",
+            f"Use {near}." if near else "Leave out `concept`.",
         )
     return judge

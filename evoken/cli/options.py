@@ -80,11 +80,14 @@ _running: deque[typer.Context] = deque(maxlen=1)  # the command that was started
 
 
 def flags() -> dict[str, str]:
-    """The options of the running command, with their dashes, by the names of its parameters."""
-    if not _running:
-        return {}
+    """The options of the running command by the names of its parameters."""
+    return flags_of(_running[0]) if _running else {}
+
+
+def flags_of(context: typer.Context) -> dict[str, str]:
+    """By parameter of a command: its longest option, or the argument's name in capitals."""
     found = {}
-    for parameter in _running[0].command.params:
+    for parameter in context.command.params:
         name, option = str(parameter.name), max(parameter.opts, key=len)
         argument = parameter.metavar or name.upper()
         found[name] = option if option.startswith("-") else argument

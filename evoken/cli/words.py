@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, errors
-from evoken.cli.options import From, takes
+from evoken.cli.common import AsJson, Out, Seed, errors, with_flags
+from evoken.cli.options import From, flags, takes
 from evoken.errors import EvokenError
 from evoken.spec import ModelSpec
 
@@ -86,8 +86,8 @@ def inspect(
 
 def _plain(text: str, keep: str = "") -> str:
     """Foreign text for a terminal: no control characters, not endless."""
-    shown = "".join(c if c.isprintable() or c in keep else "?" for c in text)
-    return shown if keep or len(shown) <= 100 else shown[:100] + "..."
+    plain = "".join(c if c.isprintable() or c in keep else "?" for c in text)
+    return plain if keep or len(plain) <= 100 else plain[:100] + "..."
 
 
 def _bases(embedding: Embedding) -> str:
@@ -115,7 +115,7 @@ def _nearest(embedding: Embedding, spec: dict[str, Any], out: Out) -> list[Any] 
         try:
             return _nearest_of(embedding, own, spec.get("config", ""), out)
         except EvokenError as error:
-            out.say(f"Note: no nearest words. {error}")
+            out.say(f"Note: no nearest words: {with_flags(str(error), flags())}")
     else:
         out.say("Give --model to see the nearest words of its vocabulary.")
     return None
@@ -130,7 +130,7 @@ def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
     found = nearest_words(fitted(word, model).vectors, vocabulary)
-    out.say(f"Words of {name} nearest to it (cosine); their typical norm is {typical:.3f}:")
+    out.say(f"Nearest words of {name} (cosine); their typical norm is {typical:.3f}:")
     for i, words in enumerate(found):
         out.say(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in words))
     return found
@@ -150,6 +150,7 @@ def retrieve(
     """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
     out = Out(as_json)
     with errors():
+        from evoken.images import counted
         from evoken.models.load import load_clip
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
@@ -159,12 +160,12 @@ def retrieve(
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)
         file = write_retrieval(run, folder, how, ranked)
-        out.say(f"{len(ranked.images)} image(s), by {how}:")
+        out.say(f"{counted(len(ranked.images))}, by {how}:")
         for i, (image, similarity) in enumerate(ranked.images[:top]):
             out.say(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
         if ranked.ignored:
-            out.say(f"Skipped {len(ranked.ignored)} file(s) that are no whole images.")
-        out.say(f"All of them: {file}")
+            out.say(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
+        out.say(f"The full list: {file}")
         out.result(
             images=[{"file": name, "similarity": cosine} for name, cosine in ranked.images],
             ignored=list(ranked.ignored),

@@ -61,8 +61,8 @@ class Request:
         if path.suffix.lower() in (".yaml", ".yml"):
             if said := self.source or self.target:
                 raise SettingError(
-                    f"the prompts are in {path} (got {shown(said)} as well).",
-                    "Leave the others out.",
+                    f"the prompts are in {shown(path)}, but {shown(said)} came as well.",
+                    f"Leave out {'`prompt`' if self.target is None else '`source` and `target`'}.",
                 )
             return read_yaml(path, invert=self.target is None)
         if self.target == "":

@@ -92,7 +92,7 @@ def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT)
     except ModelError as error:
         if needed:
             raise
-        display.say(f"Note: no CLIP scores. {error}")
+        display.say(f"Note: no CLIP scores: {error}".replace("`", ""))
         return None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evoken.arrays import PathLike
+from evoken.errors import shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
@@ -190,7 +191,7 @@ def begun(
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
     found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
     if found.ignored:
-        display.say(f"Skipped {', '.join(found.ignored)}: not an image by name.")
+        display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     clip_name = clip or default_clip(loaded.spec.name)

@@ -157,7 +157,8 @@ class LearnSettings:
         if self.objective == "similarity":
             for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
                 raise SettingError(
-                    f"the objective 'similarity' has no use for `{unused}`.", "Leave it out."
+                    f"the objective 'similarity' has no use for `{unused}`.",
+                    f"Leave out `{unused}`.",
                 )
 
     def _check_together(self) -> None:
