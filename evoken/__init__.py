@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from evoken.images import load_images as load_images
     from evoken.metrics import evaluate as evaluate
     from evoken.models.base import ModelSpec as ModelSpec
-    from evoken.models.embedded import STICKERS as STICKERS
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
+    from evoken.models.shared import export_embedded as export_embedded
     from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
@@ -35,10 +35,10 @@ _HOMES = {
     "LearnRun": "evoken.textual_inversion.folder",
     "LearnSettings": "evoken.textual_inversion.settings",
     "ModelSpec": "evoken.models.base",
-    "STICKERS": "evoken.models.embedded",
     "Word": "evoken.words.word",
     "edit": "evoken.flowopt.edit",
     "evaluate": "evoken.metrics",
+    "export_embedded": "evoken.models.shared",
     "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
     "learn": "evoken.textual_inversion.learn",
