@@ -28,8 +28,8 @@ from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
 from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.models.base import ModelSpec
+from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.models.pipelines import LatentModels
 from evoken.seeds import torch_generator
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
@@ -42,7 +42,7 @@ OFFICIAL_ETA = 0.05  # the best of .01, .05 and .1 on other edits, after as many
 class Problem:
     """The edits of one kind, encoded: what every editor gets."""
 
-    def __init__(self, model: LatentModels, scorer: Scorer) -> None:
+    def __init__(self, model: LatentModel, scorer: Scorer) -> None:
         self.model, self.images = model, scorer.sources
         self.latents = model.encode(scorer.sources)
         self.sources, self.targets = zip(*(e.prompts for e in scorer.edits), strict=True)

@@ -28,8 +28,8 @@ from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
 from evoken.flowopt.settings import flowopt_preset
 from evoken.models.base import ModelSpec
+from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
-from evoken.models.pipelines import LatentModels
 from stickers import world
 from stickers.autoencoder import to_images
 
@@ -144,7 +144,7 @@ def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
 class Bench:
     """Pictures, their prompts, and a model to invert them on."""
 
-    def __init__(self, model: LatentModels, count: int, seed: int) -> None:
+    def __init__(self, model: LatentModel, count: int, seed: int) -> None:
         samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
         images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
         self.model, self.latents = model, model.encode(images)
@@ -165,7 +165,7 @@ class Bench:
         return [(s.calls / len(start), float(s.best.mean())) for s in steps]
 
 
-def overhead(model: LatentModels, repeats: int = 5) -> dict[str, float]:
+def overhead(model: LatentModel, repeats: int = 5) -> dict[str, float]:
     """Time of FlowOpt's updates over that of plain generation with as many calls."""
     bench, ratios = Bench(model, 16, 99), []
     f = ModelSampler(model, 10)
@@ -199,7 +199,7 @@ def measured(method: str, pictures: int, seed: int, measure: Callable[[], Points
     return row["points"]
 
 
-def best_eta(model: LatentModels) -> float:
+def best_eta(model: LatentModel) -> float:
     """The official update's best step size, on pictures that are not measured."""
 
     def errors() -> Points:
@@ -209,7 +209,7 @@ def best_eta(model: LatentModels) -> float:
     return min(measured("official eta", 8, 98, errors), key=lambda point: point[1])[0]
 
 
-def every_method(model: LatentModels, eta: float, pictures: int, seed: int) -> dict[str, Points]:
+def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
     """Points of every method, of the default's iterates, and of the default from every start."""
     bench = Bench(model, pictures, seed)
     measures: dict[str, Callable[[], Points]] = {

@@ -35,7 +35,7 @@ from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS, OBJECT_TEMPLATES
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, PRESETS, preset
@@ -80,11 +80,11 @@ class Measure:
 
     def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
         """The held-out loss, and scores of the word's pictures."""
-        prompt = RECONSTRUCTION_PROMPT["object"].format(WORD)
+        prompt = KINDS["object"].plain.format(WORD)
         pictures = pictures_of(self.model, prompt, WORD, vectors, self.pictures, seed=5)
         edited = {
             t: pictures_of(self.model, t.format(WORD), WORD, vectors, self.pictures // 2, seed=5)
-            for t in EDITING_PROMPTS["object"]
+            for t in KINDS["object"].edits
         }
         return {
             "loss": self.loss(noun, vectors),

@@ -16,10 +16,10 @@ from evoken.images import grid, to_pictures
 from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
+from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.models.pipelines import LatentModels
 from evoken.seeds import derive
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images
@@ -84,7 +84,7 @@ def prompts(count: int, seed: int) -> list[tuple[str, str, str]]:
 
 
 def generated(
-    model: LatentModels,
+    model: LatentModel,
     judge: Judge,
     asked: list[tuple[str, str, str]],
     guidance: float,

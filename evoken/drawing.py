@@ -11,6 +11,7 @@ from evoken.arrays import Images, Vectors
 from evoken.files import write_bytes
 from evoken.images import grid, png, to_pictures
 from evoken.models.base import Model
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.seeds import derive
 
 SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
@@ -18,7 +19,7 @@ SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
 
 def pictures_of(
     model: Model, prompt: str, placeholder: str, vectors: Vectors | None, count: int, seed: int,
-    steps: int = 25, guidance: float = 5.0,
+    steps: int = STEPS, guidance: float = GUIDANCE,
 ) -> Images:  # fmt: skip
     """``count`` pictures of one prompt; picture i has the same noise whatever the prompt is."""
     seeds = [derive(seed, i, "picture") for i in range(count)]

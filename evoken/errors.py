@@ -1,6 +1,6 @@
 """What can go wrong, as types. Every error says what was expected, what came, and what to do.
 
-The library raises these; only the command line and the web page turn them into text and exit codes.
+The library raises these; only the command line turns them into text and exit codes.
 """
 
 

@@ -11,7 +11,7 @@ from evoken.drawing import pictures_of
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.judge import Judge
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def evaluate(
         on_prompt(prompt)
         return pictures_of(model, prompt, placeholder, vectors, count, seed)
 
-    pictures = drawn(RECONSTRUCTION_PROMPT[kind])
-    edited = {template: drawn(template) for template in EDITING_PROMPTS[kind]}
+    pictures = drawn(KINDS[kind].plain)
+    edited = {template: drawn(template) for template in KINDS[kind].edits}
     share = None
     if judge is not None and concept:
         found = judge.answers(pictures, kind)

@@ -16,7 +16,7 @@ from evoken.errors import RunError, SettingError, WordError
 from evoken.models.base import ModelSpec
 from evoken.models.bases import SD3
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
-from evoken.words.convert import NAMES, TOOLS, convert
+from evoken.words.convert import NAMES, TOOLS, convert, diffusers_usage
 from evoken.words.files import read_embedding, safetensors_bytes
 from evoken.words.header import stem_of
 from evoken.words.layouts import Embedding
@@ -169,3 +169,8 @@ def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:
         width = sum(encoders.values())
         with pytest.raises(WordError, match="width 32 for tiny"):
             fitted(Word("<cat>", torch.zeros(1, width), encoders), model)
+
+
+def test_no_code_is_given_for_a_base_that_diffusers_loads_no_words_for() -> None:
+    with pytest.raises(WordError, match=r"got one for Stable Diffusion 3\."):
+        diffusers_usage(Path("word.safetensors"), "<x>", SD3, {"clip_l": "clip_l"})

@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
@@ -14,8 +16,9 @@ from transformers import CLIPImageProcessor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
+from evoken.models.bases import BASES, Base
+from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
-from evoken.models.pipelines import LatentModels
 from evoken.models.provenance import weights_hash
 from tests import ldm, tiny
 
@@ -46,7 +49,7 @@ def spec(file: Path) -> ModelSpec:
     return ModelSpec(str(file), config=str(file.parent / "config"))
 
 
-def assert_same(found: LatentModels, expected: LatentModels) -> None:
+def assert_same(found: LatentModel, expected: LatentModel) -> None:
     """In what they read of a prompt, predict, draw and see of a picture."""
     hidden = expected.condition(["a cat"])
     assert torch.equal(found.condition(["a cat"]), hidden)
@@ -146,3 +149,11 @@ def test_a_model_that_memory_does_not_hold_is_not_called_missing(
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(ModelError, match=r"memory for .*float32 on cpu.*torch-int8"):
         load_model(ModelSpec(str(tiny_folder / "model")))
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.name)
+def test_a_kind_of_model_has_a_class_here_and_in_diffusers(base: Base) -> None:
+    module, name = base.family
+    family = getattr(import_module(f"evoken.models.families.{module}"), name)
+    assert issubclass(family, LatentModel) and hasattr(diffusers, base.pipeline)
+    assert family.architecture in ("", base.architecture)

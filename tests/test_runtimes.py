@@ -21,24 +21,27 @@ from evoken.cache import cache_root
 from evoken.cli.app import app
 from evoken.errors import ModelError, SettingError
 from evoken.models import batches, memory
-from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
+from evoken.models.base import PRECISIONS, ModelSpec
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
+from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.load import load_model, warm_up
-from evoken.models.pipelines import LatentModels, load_pipeline
+from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes import int8, requirements
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.exports import read_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
-from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
+from evoken.models.runtimes.requirements import RUNTIMES, check_spec
 from evoken.textual_inversion import forecast as forecasts
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
 
-ELSEWHERE = tuple(EXTRAS)
-COMBINATIONS = [(n, r, p) for n in ("model", "flow") for r in ELSEWHERE for p in POSSIBLE[r]]
+ELSEWHERE = tuple(name for name in RUNTIMES if name != "torch")
+COMBINATIONS = [
+    (n, r, p) for n in ("model", "flow") for r in ELSEWHERE for p in RUNTIMES[r].precisions
+]
 COMBINATIONS += [(n, "torch-int8", "float32") for n in ("second", "xl", "flux")]  # no export
 # Largest difference from torch in float32, in shares of the outputs' root mean square.
 TOLERANCE = {"torch-int8": 0.3, "onnx": 1e-4, "openvino": 1e-4}
@@ -57,7 +60,7 @@ def _a_cache_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-def inputs(model: LatentModels, rows: int) -> Inputs:
+def inputs(model: LatentModel, rows: int) -> Inputs:
     prompts = ["a photo of a cat", "the blue bird", "a dog"]
     hidden = model.condition(prompts)[torch.arange(rows) % len(prompts)]
     return model.noise(range(rows)), torch.linspace(0.02, 0.98, rows), hidden
@@ -275,7 +278,7 @@ def test_weights_in_float16_are_compared_with_float32_and_become_the_same_int8(
 def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: str) -> None:
     spec = ModelSpec(precision=precision, runtime=runtime)
     imitated = precision == "float16" and requirements.imitates(ModelSpec(precision=precision))
-    if precision not in POSSIBLE[runtime] or imitated:
+    if precision not in RUNTIMES[runtime].precisions or imitated:
         with pytest.raises(SettingError, match=precision):
             check_spec(spec)
     else:
@@ -300,7 +303,7 @@ def test_impossible_specs_are_refused(changes: dict[str, str], message: str) -> 
 @pytest.mark.parametrize("runtime", ELSEWHERE)
 def test_a_missing_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
-    with pytest.raises(SettingError, match=rf'pip install "evoken\[{EXTRAS[runtime][0]}\]"'):
+    with pytest.raises(SettingError, match=rf'pip install "evoken\[{RUNTIMES[runtime].extra}\]"'):
         load_model(ModelSpec(runtime=runtime))
 
 

@@ -13,8 +13,8 @@ from transformers import CLIPTextModelWithProjection
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
+from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
-from evoken.models.pipelines import LatentModels
 from tests import ldm, mmdit, tiny
 from tests.test_loading import PIPELINES, assert_same
 
@@ -49,7 +49,7 @@ def beside(pipe: DiffusionPipeline, folder: Path, *without: str) -> Path:
     return folder
 
 
-def loaded(path: Path, config: Path | str = "") -> LatentModels:
+def loaded(path: Path, config: Path | str = "") -> LatentModel:
     return load_model(ModelSpec(str(path), config=str(config), size=16))
 
 

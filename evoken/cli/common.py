@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
     from evoken.models.base import ModelSpec
     from evoken.models.clip import Clip
-    from evoken.models.pipelines import LatentModels
+    from evoken.models.families.latent import LatentModel
     from evoken.textual_inversion.recipe import Recipe
     from evoken.words.word import Word
 
@@ -126,7 +126,7 @@ def new_spec(**given: Any) -> ModelSpec:
     return ModelSpec(**{name: value for name, value in given.items() if value})
 
 
-def start_model(spec: ModelSpec) -> LatentModels:
+def start_model(spec: ModelSpec) -> LatentModel:
     """The model of a spec, on its runtime; says how near that is to torch when it is new."""
     from evoken.models.load import load_model, warm_up
 

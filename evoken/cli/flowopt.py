@@ -51,7 +51,7 @@ Start = Annotated[str | None, typer.Option(help="implicit, uniinv, euler or nois
 Tolerance = Annotated[float | None, typer.Option(help="Of the start 'implicit', in latents.")]
 Rule = Annotated[
     str | None,
-    typer.Option(help="anderson, barzilai-borwein, estimated, fixed or adam."),
+    typer.Option(help="How far an update goes: anderson, fixed or another of docs/flowopt.md."),
 ]
 Eta = Annotated[float | None, typer.Option(help="Step size.")]
 Seed = Annotated[int | None, typer.Option(help="Of the start 'noise' and of fresh noise.")]

@@ -23,6 +23,7 @@ from evoken.cli.common import (
     spec_of,
     start_model,
 )
+from evoken.models.sampling import GUIDANCE, STEPS
 
 if TYPE_CHECKING:
     from evoken.models.base import Model
@@ -34,8 +35,8 @@ def generate(
     word: WordPath = None,
     model: Annotated[str, typer.Option(help="By default the word's own model.")] = "",
     count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 4,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = STEPS,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = GUIDANCE,
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
     seed: Seed = 0,
     precision: Precision = "",

@@ -37,8 +37,8 @@ from evoken.errors import SettingError
 if TYPE_CHECKING:
     from evoken.evaluation.evaluator import Evaluator
     from evoken.models.clip import Clip
+    from evoken.models.families.latent import LatentModel
     from evoken.models.judge import Judge
-    from evoken.models.pipelines import LatentModels
     from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.learn import Learner
     from evoken.textual_inversion.recipe import Recipe
@@ -215,7 +215,7 @@ def _create(
     return LearnRun.create(path, settings, model.spec, clip_name, found), learner
 
 
-def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | None:
+def _clip(settings: LearnSettings, name: str, model: LatentModel) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
     from evoken.cli.terminal import show_reading
 
@@ -229,7 +229,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModels) -> Clip | Non
 
 def _learn(run: LearnRun, learner: Learner) -> None:
     from evoken.cli.terminal import show
-    from evoken.prompts import RECONSTRUCTION_PROMPT
+    from evoken.prompts import KINDS
     from evoken.textual_inversion.forecast import forecast
     from evoken.textual_inversion.workflow import learn_into
 
@@ -239,7 +239,7 @@ def _learn(run: LearnRun, learner: Learner) -> None:
         show(steps, run.settings, expected)
     word = run.settings.placeholder
     typer.echo(f"Learned {word}. Look at {run.path / 'report.html'}")
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word)
+    prompt = KINDS[run.settings.kind].plain.format(word)
     typer.echo(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
 
 

@@ -12,7 +12,7 @@ from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import counted
 from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.prompts import EDITING_PROMPTS, sentences
+from evoken.prompts import KINDS
 from evoken.textual_inversion.forecast import Forecast
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.settings import LearnSettings
@@ -28,7 +28,7 @@ def show_reading(clip: Clip, model: Model, kind: str) -> None:
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading the vocabulary with CLIP", total=len(words), visible=False)
-        for done in read(clip, sentences(words, kind)):
+        for done in read(clip, KINDS[kind].sentences(words)):
             if not bar.tasks[0].visible:
                 console.print(f"CLIP reads {len(words):,} words, once for all that are learned.")
             bar.update(task, completed=done, visible=True)
@@ -75,7 +75,7 @@ def describe(step: LearnProgress) -> str:
 @contextmanager
 def show_prompts(kind: str, count: int) -> Iterator[Callable[[str], object]]:
     """What an evaluation tells its sentences to, which shows how far it is."""
-    prompts = 2 * (1 + len(EDITING_PROMPTS[kind]))  # at the start, and as learned
+    prompts = 2 * len(KINDS[kind].samples)  # at the start, and as learned
     console = Console()
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -72,7 +72,7 @@ class Fixed(_Rule):
     def change(self, z: Latents, residual: Latents) -> Latents:
         """See ``StepRule``."""
         self._prepare(z)
-        return self._along(residual, self.eta)
+        return self._along(residual, self.eta)  # (Eq. 6)
 
 
 class Estimated(_Rule):

@@ -7,10 +7,10 @@ from typing import Protocol
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-RUNTIMES = ("torch", "torch-int8", "onnx", "openvino")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ModelSpec:
         config: of a single-file checkpoint, the folder or hub id of a pipeline of the same kind,
             whose configuration it is read with, and which gives the parts that it lacks; "" means
             to guess it from the file, which then has to be whole.
-        runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch, with
-            "torch-int8" on int8 weights, too.
+        runtime: where the denoiser runs, one of ``runtimes.requirements.RUNTIMES``; everything else
+            runs in torch, with "torch-int8" on int8 weights, too.
     """
 
     name: str = "stickers"
@@ -149,6 +149,6 @@ class Model(Protocol):
         """One starting noise per seed, the same whatever stands beside it."""
 
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""

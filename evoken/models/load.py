@@ -10,8 +10,9 @@ from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
+from evoken.models.families.latent import LatentModel
 from evoken.models.judge import Judge
-from evoken.models.pipelines import LatentModels, load_pipeline
+from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
 from evoken.models.shared import shared_parts
@@ -21,7 +22,7 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Dif
 DEFAULT_SPEC = ModelSpec()
 
 
-def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
+def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModel:
     """The model of a spec; by default the sticker model.
 
     Raises:
@@ -44,7 +45,7 @@ def load_model(spec: ModelSpec = DEFAULT_SPEC) -> LatentModels:
 
 
 @torch.no_grad()
-def warm_up(model: LatentModels) -> Check | None:
+def warm_up(model: LatentModel) -> Check | None:
     """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
 
     Returns:

@@ -1,39 +1,25 @@
 """Any model, from a pipeline's folder, a hub id, or a single-file checkpoint."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    FluxPipeline,
-    StableDiffusion3Pipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
-from evoken.models.families.flux import Flux
-from evoken.models.families.sdxl import StableDiffusionXL
-from evoken.models.families.stable_diffusion import StableDiffusion
-from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.models.bases import BASES, Base
+from evoken.models.families.latent import LatentModel
 from evoken.models.memory import out_of_memory
+from evoken.models.runtimes.requirements import RUNTIMES
 from evoken.models.single_file import check_complete, held_and_lacking, single_file_config
 
-LatentModels = StableDiffusion | StableDiffusionXL | StableDiffusion3 | Flux
-# By the class that a pipeline's configuration names: that class, and ours.
-FAMILIES: dict[str, tuple[type[DiffusionPipeline], Callable[..., LatentModels]]] = {
-    "StableDiffusionPipeline": (StableDiffusionPipeline, StableDiffusion),
-    "StableDiffusionXLPipeline": (StableDiffusionXLPipeline, StableDiffusionXL),
-    "StableDiffusion3Pipeline": (StableDiffusion3Pipeline, StableDiffusion3),
-    "FluxPipeline": (FluxPipeline, Flux),
-}
-KNOWN = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5 or FLUX.1"
 WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with --model-config."
 FAILURES = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
             SafetensorError, SingleFileComponentError)  # fmt: skip
@@ -44,7 +30,7 @@ def load_pipeline(
     spec: ModelSpec,
     parts: Callable[[torch.dtype], dict[str, Any]] | None = None,
     **family: Any,
-) -> LatentModels:
+) -> LatentModel:
     """A model from a pipeline's folder, hub id or single file; safetensors only.
 
     Args:
@@ -60,14 +46,14 @@ def load_pipeline(
         source = single_file_config(Path(path), spec) if is_file else path
         config = DiffusionPipeline.load_config(source)
         name = config.get("_class_name")
-        if name in FAMILIES:
-            kind, model = FAMILIES[name]
+        base = next((b for b in BASES if b.pipeline == name), None)
+        if base is not None:
             if is_file:
-                pipeline = _from_file(kind, Path(path), source, config, spec)
+                pipeline = _from_file(base, Path(path), source, config, spec)
             else:
                 given = parts(_dtype(spec)) if parts else {}
-                pipeline = _from_folder(kind, path, config, _dtype(spec), given)
-            return model(pipeline, spec, **family)
+                pipeline = _from_folder(base, path, config, _dtype(spec), given)
+            return _family(base)(pipeline, spec, **family)
         reason, cause = f"a {name}", None
     except FAILURES as error:
         reason, cause = _reason(error), error
@@ -78,16 +64,31 @@ def load_pipeline(
     fix = "Check the name, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
         fix = WHOLE
+    known = ", ".join(b.name for b in BASES)
     raise ModelError(
-        f"a folder, a hub id or a single file of {KNOWN}", f"{spec.name!r} ({reason})", fix
+        f"a folder, a hub id or a single file of {known}", f"{spec.name!r} ({reason})", fix
     ) from cause
+
+
+def _class(base: Base) -> Any:
+    """The pipeline's class in diffusers."""
+    return getattr(diffusers, base.pipeline)
+
+
+def _family(base: Base) -> Callable[..., LatentModel]:
+    """Our class for models of this kind."""
+    module, name = base.family
+    found: Callable[..., LatentModel] = getattr(
+        import_module(f"evoken.models.families.{module}"), name
+    )
+    return found
 
 
 def _dtype(spec: ModelSpec) -> torch.dtype:
     """What weights are loaded in. Those that end in int8 or in half precision need not be finer
     than float16, which most models are published in, and take half the memory until then.
     """
-    whole = spec.precision == "float32" and spec.runtime != "torch-int8"
+    whole = spec.precision == "float32" and not RUNTIMES[spec.runtime].int8
     return torch.float32 if whole else torch.float16
 
 
@@ -97,7 +98,7 @@ def _reason(error: Exception) -> str:
 
 
 def _from_folder(
-    kind: type[DiffusionPipeline],
+    base: Base,
     path: str,
     config: dict[str, Any],
     dtype: torch.dtype,
@@ -109,47 +110,46 @@ def _from_folder(
         given: parts by their names, which are neither fetched nor read; None for those that the
             pipeline shall do without.
     """
-    return kind.from_pretrained(
+    return _class(base).from_pretrained(
         path,
         use_safetensors=True,
         dtype=dtype,
         low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
-        **_absent(kind, config) | dict(given),
+        **_absent(base, config) | dict(given),
     )
 
 
-def _absent(kind: type[DiffusionPipeline], config: dict[str, Any]) -> dict[str, Any]:
+def _absent(base: Base, config: dict[str, Any]) -> dict[str, Any]:
     """Arguments for what a pipeline goes without: its configuration says so, but diffusers wants to
     be told again.
     """
+    kind = _class(base)
     optional = (*kind._optional_components, "text_encoder_3", "tokenizer_3")
     absent: dict[str, Any] = {
         part: None
         for part in optional
         if part in kind.__init__.__annotations__ and not config.get(part, [None])[0]
     }
-    if kind is StableDiffusionPipeline:
+    if "safety_checker" in kind.__init__.__annotations__:
         absent |= {"safety_checker": None, "requires_safety_checker": False}
     return absent
 
 
-def _from_file(
-    kind: type[DiffusionPipeline], file: Path, source: str, config: dict[str, Any], spec: ModelSpec
-) -> Any:
+def _from_file(base: Base, file: Path, source: str, config: dict[str, Any], spec: ModelSpec) -> Any:
     """A pipeline from a single file; what the file lacks, from the pipeline of ``spec.config``.
 
     Raises:
         ModelError: the file lacks weights of the denoiser, or models that it cannot be given.
     """
-    held, lacking = held_and_lacking(file, config)
-    given = _rest(kind, config, spec, held, lacking) if lacking else _absent(kind, config)
-    pipeline = kind.from_single_file(str(file), config=source, dtype=_dtype(spec), **given)
+    held, lacking = held_and_lacking(file, base, config)
+    given = _rest(base, config, spec, held, lacking) if lacking else _absent(base, config)
+    pipeline = _class(base).from_single_file(str(file), config=source, dtype=_dtype(spec), **given)
     check_complete(file, pipeline)
     return pipeline
 
 
 def _rest(
-    kind: type[DiffusionPipeline],
+    base: Base,
     config: dict[str, Any],
     spec: ModelSpec,
     held: list[str],
@@ -164,7 +164,7 @@ def _rest(
     if spec.config:
         try:
             without = dict.fromkeys(held)
-            pipe = _from_folder(kind, spec.config, config, _dtype(spec), without)
+            pipe = _from_folder(base, spec.config, config, _dtype(spec), without)
             return {name: part for name, part in pipe.components.items() if name not in held}
         except OSError as error:
             reason, cause = _reason(error), error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evoken.errors import ModelError
 from evoken.models.base import ModelSpec
-from evoken.models.bases import PARTS
+from evoken.models.bases import Base
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -33,22 +33,22 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
     return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
 
 
-def held_and_lacking(file: Path, config: dict[str, Any]) -> tuple[list[str], list[str]]:
+def held_and_lacking(file: Path, base: Base, config: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The models of a pipeline that a file holds, and those that it does not, by their names in the
     pipeline's configuration.
 
     Raises:
         ModelError: the file does not hold the denoiser.
     """
-    kind = config["_class_name"]
-    parts = {part: start for part, start in PARTS[kind].items() if config.get(part, [None])[0]}
+    parts = {part: start for part, start in base.parts.items() if config.get(part, [None])[0]}
     names = list(_shapes(file))
     held = [part for part, start in parts.items() if any(n.startswith(start) for n in names)]
     lacking = [part for part in parts if part not in held]
-    denoiser = next(iter(PARTS[kind]))
+    denoiser = next(iter(base.parts))
     if denoiser not in held:
         raise ModelError(
-            f"a file with all weights of a {kind}'s {denoiser}, named as in its first release",
+            f"a file with all weights of a {base.pipeline}'s {denoiser}, named as in its first "
+            "release",
             repr(str(file)),
             "Check what the file is, and that --model-config is of its kind.",
         )

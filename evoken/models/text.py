@@ -15,6 +15,7 @@ from evoken.errors import WordError
 from evoken.models.base import ModelSpec, Vocabulary
 from evoken.models.batches import in_batches
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.runtimes.requirements import RUNTIMES
 
 
 class TextEncoder:
@@ -35,7 +36,7 @@ class TextEncoder:
         """Make the encoder ready, whose token embeddings are ``table``."""
         self.table = table
         keep_weights(self.encoder, self.spec)
-        if self.spec.runtime == "torch-int8":
+        if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
         self.encoder.to(self.spec.device).eval().requires_grad_(False)
 

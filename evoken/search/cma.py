@@ -40,7 +40,7 @@ class CMAES(Search):
         self._best = np.zeros(dimension)
 
     def ask(self) -> Coords:
-        self._asked = self._strategy.ask()
+        self._asked = self._strategy.ask()  # (Eq. 3)
         return np.stack(self._asked)
 
     def tell(self, evaluation: Evaluation) -> None:

@@ -7,12 +7,12 @@ import torch
 
 from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
-from evoken.models.runtimes.requirements import imitates
-from evoken.prompts import EDITING_PROMPTS
+from evoken.models.runtimes.requirements import RUNTIMES, imitates
+from evoken.models.sampling import STEPS
+from evoken.prompts import KINDS
 from evoken.textual_inversion.learn import Learner
 
 SLOW = 2.0  # seconds; no second measurement where the first took longer
-STEPS = 25  # of a preview, whose rows with and without the prompt are a unit
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
+    # A preview's rows with and without the prompt are a unit.
     minutes += _sheets(learner) * STEPS * seconds / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
@@ -93,7 +94,7 @@ def _at_once(learner: Learner, units: int) -> int:
     """How many units are computed at a time: by workers, and on a CPU by each worker's cores."""
     spec, evaluator = learner.model.spec, learner.evaluator
     chunks = len(learner.objective.split(learner.settings.popsize, 0))
-    shared = spec.device == "cpu" and spec.runtime.startswith("torch")
+    shared = spec.device == "cpu" and not RUNTIMES[spec.runtime].own_threads
     return min(evaluator.workers, chunks) * (min(evaluator.threads, units) if shared else 1)
 
 
@@ -101,4 +102,4 @@ def _sheets(learner: Learner) -> int:
     """Units of rows that previews and the pairs of sheets at the end are drawn in."""
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    return previews + 1 + len(EDITING_PROMPTS[s.kind])
+    return previews + len(KINDS[s.kind].samples)

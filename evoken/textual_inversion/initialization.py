@@ -12,7 +12,7 @@ from evoken.arrays import Images, Vectors
 from evoken.errors import SettingError, WordError
 from evoken.models.base import Model, Vocabulary
 from evoken.models.clip import Clip
-from evoken.prompts import sentences
+from evoken.prompts import KINDS
 from evoken.textual_inversion.reading import text_features
 
 INITIALIZATIONS = ("attention", "nearest", "word", "random")
@@ -20,7 +20,7 @@ INITIALIZATIONS = ("attention", "nearest", "word", "random")
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
     """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
-    return clip.image_features(images) @ text_features(clip, sentences(words, kind)).T
+    return clip.image_features(images) @ text_features(clip, KINDS[kind].sentences(words)).T
 
 
 def cross_attention(
@@ -38,7 +38,8 @@ def cross_attention(
     inverse = clip.logit_scale if temperature is None else 1 / temperature
     scores = similarities(clip, images, vocabulary.words, kind) * inverse
     weights = scores.softmax(1).mean(0)
-    return _typical_norm(weights[None] @ vocabulary.vectors, vocabulary)
+    mean = weights[None] @ vocabulary.vectors  # (Eq. 4)
+    return _typical_norm(mean, vocabulary)
 
 
 def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) -> Vectors:

@@ -17,6 +17,7 @@ from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.sampling import GUIDANCE
 from evoken.seeds import derive, numpy_generator, torch_generator
 
 
@@ -187,7 +188,7 @@ class DenoisingLoss(Objective):
         """Mean losses and inner products over these draws."""
         residuals = self.residuals(vectors, draws)
         flat = (residuals.double() * self._scales(draws.t)).flatten(1)
-        losses = flat.square().mean(1)
+        losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
         relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
@@ -227,8 +228,8 @@ def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:
 class ImageSimilarity(Objective):
     """One minus the mean CLIP similarity between fully generated pictures and the images.
 
-    Source: the stored summary of the paper, which names this objective instead of Eq. 1; kept as
-    the second implementation of the same concept. Every evaluation is a whole generation.
+    Differs: Fei et al. 2023 compare single predictions (Eq. 1); here every evaluation is a whole
+    generation.
     """
 
     @one_thread_each()
@@ -242,7 +243,7 @@ class ImageSimilarity(Objective):
         clip: Clip,
         pictures: int = 2,
         steps: int = 10,
-        guidance: float = 5.0,
+        guidance: float = GUIDANCE,
         validation_pictures: int = 8,
     ) -> None:
         self.model, self.placeholder, self.templates = model, placeholder, templates

@@ -13,7 +13,7 @@ from evoken.models.base import Model, ModelSpec
 from evoken.models.clip import Clip
 from evoken.models.load import load_clip, load_model
 from evoken.models.notices import quiet
-from evoken.prompts import templates
+from evoken.prompts import KINDS
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -25,9 +25,9 @@ def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip |
             raise SettingError(
                 "a CLIP model for the objective 'similarity'", "none", "Give --clip."
             )
-        return ImageSimilarity(model, images, s.placeholder, templates(s.kind), s.seed, clip)
+        return ImageSimilarity(model, images, s.placeholder, KINDS[s.kind].templates, s.seed, clip)
     return DenoisingLoss(
-        model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
+        model, images, s.placeholder, KINDS[s.kind].templates, s.seed, s.draws, s.sentences,
         (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
         s.weighting, s.chunk,
     )  # fmt: skip

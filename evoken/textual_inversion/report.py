@@ -6,18 +6,16 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
-from evoken.models.bases import FLUX, SDXL, Base
+from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.convert import diffusers_usage, taken
 from evoken.words.files import WORD_FILE, read_embedding
-
-PIPELINES: dict[Base | None, str] = {SDXL: "StableDiffusionXLPipeline", FLUX: "FluxPipeline"}
 
 
 def write_report(run: LearnRun) -> Path:
@@ -50,7 +48,7 @@ def _inputs(run: LearnRun) -> str:
 
 
 def _samples(run: LearnRun, settings: LearnSettings) -> str:
-    prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
+    prompts = KINDS[settings.kind].samples
     rows = []
     for i, template in enumerate(prompts):
         before, after = (run.path / "samples" / f"{i:02}-{n}.png" for n in ("before", "after"))
@@ -105,7 +103,7 @@ def cli_usage(run: LearnRun) -> str:
 
 def _example(settings: LearnSettings) -> str:
     """A sentence with the word in it."""
-    return EDITING_PROMPTS[settings.kind][0].format(settings.placeholder)
+    return KINDS[settings.kind].edits[0].format(settings.placeholder)
 
 
 def diffusers_code(run: LearnRun) -> str:
@@ -116,7 +114,8 @@ def diffusers_code(run: LearnRun) -> str:
     base, names = taken(embedding, "diffusers")
     if not names:
         return ""
-    kind, model = PIPELINES.get(base, "StableDiffusionPipeline"), run.spec.name
+    # Words without a base are those of a single CLIP of another width, as the sticker model has it.
+    kind, model = (base or SD1).pipeline, run.spec.name
     source = (
         f"from_single_file({model!r})" if Path(model).is_file() else f"from_pretrained({model!r})"
     )

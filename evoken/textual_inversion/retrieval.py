@@ -15,7 +15,7 @@ from evoken.models.base import ModelSpec
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
-from evoken.prompts import RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word, fitted
 
@@ -53,7 +53,7 @@ def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tu
         count: pictures to draw of a word that is not in the space of the CLIP's text encoder; their
             mean feature stands for it.
     """
-    prompt = RECONSTRUCTION_PROMPT[run.settings.kind].format(word.placeholder)
+    prompt = KINDS[run.settings.kind].plain.format(word.placeholder)
     width = clip.model.text_model.get_input_embeddings().weight.shape[1]
     if word.vectors.shape[1] == width:
         return word_feature(clip, prompt, word), f"CLIP's reading of {prompt!r}"

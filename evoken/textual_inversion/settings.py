@@ -7,11 +7,11 @@ from typing import Any
 
 from evoken.errors import SettingError
 from evoken.options import above_zero, at_least, known_fields, one_of, preset_values, right_types
+from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.textual_inversion.initialization import INITIALIZATIONS
 from evoken.textual_inversion.subspace import SUBSPACES
 
-KINDS = ("object", "style")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
 
@@ -81,7 +81,7 @@ class LearnSettings:
 
     def __post_init__(self) -> None:
         right_types(self)
-        one_of("kind", self.kind, KINDS)
+        one_of("kind", self.kind, tuple(KINDS))
         one_of("initialization", self.initialization, INITIALIZATIONS)
         one_of("subspace", self.subspace, SUBSPACES)
         one_of("objective", self.objective, OBJECTIVES)
@@ -165,8 +165,6 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
 _OF_DRAWS = (
     "draws", "sentences", "chunk", "t_low", "t_high", "weighting", "validation_draws",
 )  # fmt: skip
-# A style has to be told in sentences that say nothing of what is shown. One vector was too few.
-_STYLE = {"vectors": 3}
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
@@ -182,5 +180,6 @@ def preset(name: str, **changes: Any) -> LearnSettings:
             raise SettingError("settings that the objective 'similarity' uses", unused,
                                f"Leave --{unused.replace('_', '-')} out.")  # fmt: skip
     suited = search_of(chosen.get("search", LearnSettings.search)).suited
-    style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
-    return LearnSettings(**{**suited, **style, **chosen})
+    kind = KINDS.get(chosen.get("kind", LearnSettings.kind))  # an unknown one is refused below
+    vectors = {"vectors": kind.vectors} if kind and name == "default" else {}
+    return LearnSettings(**{**suited, **vectors, **chosen})

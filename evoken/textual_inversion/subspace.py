@@ -37,7 +37,7 @@ class Subspace:
     def vectors(self, coords: Coords) -> Vectors:
         """Candidate x vector x width, from candidate x dimension."""
         blocks = torch.from_numpy(coords).view(len(coords), len(self.origin), len(self.basis))
-        moved = self.origin.double() + blocks @ self.basis.double()
+        moved = self.origin.double() + blocks @ self.basis.double()  # (Eq. 2)
         return moved.float()
 
 
@@ -76,7 +76,7 @@ def prior_basis(
     """
     std = vocabulary.double().std(0)
     noise = torch.randn(axes, len(std), generator=generator, dtype=torch.float64)
-    return (stretch * std * noise / axes**0.5).float()
+    return (stretch * std * noise / axes**0.5).float()  # (Eq. 5)
 
 
 def normal_basis(vocabulary: Tensor, axes: int, generator: torch.Generator) -> Tensor:

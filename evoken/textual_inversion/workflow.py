@@ -9,7 +9,7 @@ from evoken.files import write_bytes, write_json
 from evoken.images import png
 from evoken.metrics import Score, evaluate, reconstruction
 from evoken.models.judge import Judge
-from evoken.prompts import EDITING_PROMPTS, RECONSTRUCTION_PROMPT
+from evoken.prompts import KINDS
 from evoken.run_folder import held
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner, Record
@@ -60,7 +60,7 @@ def _preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
 def preview(run: LearnRun, learner: Learner) -> Score | None:
     """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
     model, settings = learner.model, learner.settings
-    prompt = RECONSTRUCTION_PROMPT[settings.kind].format(settings.placeholder)
+    prompt = KINDS[settings.kind].plain.format(settings.placeholder)
     calls = model.calls
     pictures = pictures_of(
         model, prompt, settings.placeholder, learner.vectors, PREVIEWS, PICTURE_SEED
@@ -79,7 +79,7 @@ def finish(run: LearnRun, learner: Learner) -> None:
     model, settings = learner.model, learner.settings
     run.save_word(learner)
     names, words = ("after", "before"), (learner.vectors, learner.subspace.origin)
-    prompts = (RECONSTRUCTION_PROMPT[settings.kind], *EDITING_PROMPTS[settings.kind])
+    prompts = KINDS[settings.kind].samples
     for i, template in enumerate(prompts):
         prompt = template.format(settings.placeholder)
         drawn = pictures_of_each(model, prompt, settings.placeholder, words, PREVIEWS, PICTURE_SEED)

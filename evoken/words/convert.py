@@ -90,7 +90,7 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     if tool == "pt":
         usage = USAGE["a1111"].format(stem=stem)
         return Converted(folder / f"{stem}.pt", _pt(embedding), usage, caution)
-    if base in (SDXL, SD3, FLUX) or not told_by_width(embedding.widths):
+    if (base and len(base.widths) > 1) or not told_by_width(embedding.widths):
         tensors = _by_encoder(vectors)
     else:
         tensors = _alone(embedding.placeholder, next(iter(vectors.values())), tool)
@@ -212,11 +212,19 @@ def diffusers_usage(
     A CLIP config that gives 2 for the end of text, as those of the hub do, makes its encoder read
     the pooled prompt at the largest id, which an added token now has. So the true id is set.
     """
-    if base not in (SDXL, FLUX):
+    if base is None or len(base.widths) == 1:
         return f"pipe.load_textual_inversion({str(path.parent)!r})"
+    if base not in TOOLS["diffusers"]:
+        known = ", ".join(b.name for b in TOOLS["diffusers"])
+        raise WordError(
+            f"a word for {known}, all that diffusers loads",
+            f"one for {base.name}",
+            "Use it with 'evoken generate'.",
+        )
     lines = ["from safetensors.torch import load_file", f"word = load_file({str(path)!r})"]
-    for part, name in (("", "clip_l"), ("_2", "clip_g" if base is SDXL else "t5xxl")):
+    for i, name in enumerate(base.widths):
         if name in keys:
+            part = f"_{i + 1}" if i else ""
             lines.append(
                 f"pipe.load_textual_inversion(word[{keys[name]!r}], token={placeholder!r}, "
                 f"text_encoder=pipe.text_encoder{part}, tokenizer=pipe.tokenizer{part})"

@@ -12,11 +12,14 @@ from evoken.errors import ModelError, SettingError
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import DDPM
 
 
 class DiffusionModel(LatentModel):
     """A model with a U-Net that predicts epsilon or v."""
+
+    process: DDPM
 
     def __init__(
         self, pipeline: Any, function: nn.Module, texts: TextEncoders, spec: ModelSpec
@@ -40,7 +43,7 @@ class DiffusionModel(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         levels = len(self.process.alphas_cumprod)

@@ -14,6 +14,7 @@ from evoken.arrays import Hidden, Images
 from evoken.models.base import ModelSpec
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import RectifiedFlow
 
 
@@ -59,7 +60,7 @@ class FlowModel(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 28, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """Euler's method on the scheduler's noise levels."""
         latents = self.noise(seeds)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec
+from evoken.models.bases import FLUX
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined
@@ -57,7 +58,7 @@ class Flux(FlowModel):
 
     guidance_calls = 1
 
-    architecture = "flux-1"
+    architecture = FLUX.architecture
 
     def __init__(self, pipeline: FluxPipeline, spec: ModelSpec, t5_tokens: int = T5_TOKENS) -> None:
         """

@@ -18,6 +18,9 @@ from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.runtimes.requirements import RUNTIMES
+from evoken.models.sampling import GUIDANCE, STEPS
+from evoken.process import Process
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
 
@@ -72,6 +75,7 @@ class LatentModel(ABC):
         self._side, self._patch = self.size // factor, patch
 
     architecture = ""  # see ``Model``
+    process: Process
 
     @property
     def encoders(self) -> dict[str, int]:
@@ -113,6 +117,16 @@ class LatentModel(ABC):
     @abstractmethod
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction for each item of the batch."""
+
+    @abstractmethod
+    def schedule(self, steps: int) -> list[float]:
+        """Levels of the process's ODE, from noise down to 0; see ``Model``."""
+
+    @abstractmethod
+    def generate(
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+    ) -> Images:
+        """One picture per row of ``hidden`` and seed, guided."""
 
     guidance_calls = 2
 
@@ -181,8 +195,7 @@ class LatentModel(ABC):
                 self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
             )
         self.calls += len(inputs[0])
-        # ONNX Runtime and OpenVINO have threads of their own, and take one batch at a time.
-        threads = self.spec.runtime.startswith("torch")
+        threads = not RUNTIMES[self.spec.runtime].own_threads
         with arithmetic(self.spec):
             found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
         return found.float().cpu()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec
+from evoken.models.bases import SDXL
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder, joined, penultimate, tokens_and_pooled
@@ -38,7 +39,7 @@ class StableDiffusionXL(DiffusionModel):
     which they are drawn, and not cropped: the pipeline's own default.
     """
 
-    architecture = "stable-diffusion-xl-v1-base"
+    architecture = SDXL.architecture
 
     def __init__(self, pipeline: StableDiffusionXLPipeline, spec: ModelSpec) -> None:
         encoders = {

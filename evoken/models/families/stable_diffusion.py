@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.models.base import ModelSpec
+from evoken.models.bases import SD2
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder
-
-WIDTH_OF_H = 1024  # Stable Diffusion 2.x reads with OpenCLIP's ViT-H, all others with ViT-L
 
 
 class _UNet(nn.Module):
@@ -32,7 +31,7 @@ class StableDiffusion(DiffusionModel):
 
     def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
         self.text = TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec)
-        self._name = "clip_h" if self.text.width == WIDTH_OF_H else "clip_l"
+        self._name = "clip_h" if self.text.width == SD2.widths["clip_h"] else "clip_l"
         texts = TextEncoders({self._name: self.text}, spec.encoders, (self._name,))
         super().__init__(pipeline, _UNet(pipeline.unet), texts, spec)
 

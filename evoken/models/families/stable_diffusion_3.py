@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
 from evoken.errors import SettingError
 from evoken.models.base import ModelSpec
+from evoken.models.bases import SD3
 from evoken.models.encoders import Reads, TextEncoders
 from evoken.models.families.flow import FlowModel
 from evoken.models.text import T5Encoder, TextEncoder, joined, tokens_and_pooled
@@ -41,7 +42,7 @@ class StableDiffusion3(FlowModel):
     A word lives in both CLIP encoders unless the spec says otherwise.
     """
 
-    architecture = "stable-diffusion-3"
+    architecture = SD3.architecture
 
     def __init__(
         self, pipeline: StableDiffusion3Pipeline, spec: ModelSpec, t5_tokens: int = 256

@@ -11,19 +11,13 @@ from evoken.cache import cache_root, fingerprint
 from evoken.errors import EvokenError, ModelError
 from evoken.models.base import ModelSpec
 from evoken.models.memory import give_back, out_of_memory
-from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
+from evoken.models.runtimes import int8
 from evoken.models.runtimes.exports import Check, read_entry, write_entry
 from evoken.models.runtimes.precision import arithmetic
-from evoken.models.runtimes.requirements import EXTRAS
+from evoken.models.runtimes.requirements import RUNTIMES
 from evoken.version import __version__
 
 Denoiser = Callable[..., Tensor]
-EXPORTED = {"onnx": onnx_runtime, "openvino": openvino_runtime}
-
-# The largest difference from torch in float32 that still is a matter of rounding, in shares of the
-# outputs' root mean square. Found on four denoisers, trained and random: at most 1e-5 in float32,
-# 0.2 with int8 weights, in float32 and in bfloat16.
-ALLOWED = {"torch-int8": 0.6, "onnx": 1e-3, "openvino": 1e-3}
 
 
 def on_runtime(
@@ -90,7 +84,7 @@ def compare(
         found = function(*example).float()
     largest = float((found - expected).abs().max())
     check = Check(spec.runtime, largest, float(expected.square().mean().sqrt()))
-    share = ALLOWED[spec.runtime]
+    share = RUNTIMES[spec.runtime].allowed
     if not largest <= share * check.rms:  # NaN is not
         raise ModelError(f"outputs within {share * check.rms:.2g} of torch's", str(check),
                          "Use --runtime torch, or --precision float32.")  # fmt: skip
@@ -101,12 +95,12 @@ def _open(
     spec: ModelSpec, module: nn.Module, example: Sequence[Tensor], folder: Path, new: bool = False
 ) -> Denoiser:
     """The function of an entry's files, which are written first where it is new."""
-    if spec.runtime == "torch-int8":
+    engine = RUNTIMES[spec.runtime].engine
+    if engine is None:
         return int8.to_int8(module)
-    runtime = EXPORTED[spec.runtime]
     if new:
-        runtime.export(module, example, folder)
-    run = runtime.load(folder)
+        engine.export(module, example, folder)
+    run = engine.load(folder)
     module.to("meta")  # one copy of the weights is enough
     sizes = [x.shape[1:] for x in example]
 
@@ -121,5 +115,5 @@ def _open(
 
 def _versions(spec: ModelSpec) -> list[str]:
     """What an export depends on besides the module."""
-    packages = ("torch", "diffusers", *EXTRAS[spec.runtime][1])
+    packages = ("torch", "diffusers", *RUNTIMES[spec.runtime].modules)
     return [__version__, *(f"{p} {version(p)}" for p in packages)]

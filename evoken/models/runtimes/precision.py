@@ -5,6 +5,7 @@ from torch import nn
 
 from evoken.models.base import ModelSpec
 from evoken.models.runtimes.int8 import to_int8
+from evoken.models.runtimes.requirements import RUNTIMES
 
 
 def arithmetic(spec: ModelSpec) -> torch.autocast:
@@ -19,7 +20,7 @@ def keep_weights(module: nn.Module, spec: ModelSpec) -> None:
     precision, which is half the memory, and the same bits, for ``arithmetic`` would round them so
     whenever they are used. Everything else is float32.
     """
-    if spec.runtime == "torch-int8":
+    if RUNTIMES[spec.runtime].int8:
         to_int8(module)
         return
     kept = torch.float32 if spec.precision == "float32" else arithmetic(spec).fast_dtype
