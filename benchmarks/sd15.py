@@ -57,7 +57,7 @@ def pipeline(latents: int) -> StableDiffusionPipeline:
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
             sample_size=512, scaling_factor=0.18215, shift_factor=None,
         )  # fmt: skip
-    words = CLIPTokenizer.from_pretrained(STICKERS / "stickers/tokenizer", model_max_length=77)
+    words = CLIPTokenizer.from_pretrained(STICKERS / "clip", model_max_length=77)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,

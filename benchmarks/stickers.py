@@ -116,7 +116,8 @@ def seconds_for_four(model: StableDiffusion, repeats: int = 5) -> dict[str, floa
 
 def save_sheet(name: str, images: torch.Tensor, columns: int, scale: int = 2) -> None:
     SHEETS.mkdir(parents=True, exist_ok=True)
-    grid(to_pictures(images), columns, scale=scale).save(SHEETS / f"{name}.png")
+    sheet = grid(to_pictures(images), columns, scale=scale)
+    sheet.save(SHEETS / f"{name}.webp", quality=90, method=6)
 
 
 def main() -> None:
@@ -135,13 +136,7 @@ def main() -> None:
         "stickers.judge_real_top1": round(judge_real_top1(judge), 4),
         "stickers.seconds_four_pictures": seconds_for_four(model),
         "stickers.megabytes": round(
-            sum(
-                f.stat().st_size
-                for f in STICKERS.rglob("*")
-                if f.is_file() and "stickers-flow" not in f.parts
-            )
-            / 1e6,
-            1,
+            sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) / 1e6, 1
         ),
     }
     costs = json.loads((STICKERS / "training.json").read_text(encoding="utf-8"))

@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from evoken.errors import EvokenError as EvokenError
     from evoken.flowopt.edit import edit as edit
     from evoken.flowopt.edit import invert as invert
+    from evoken.flowopt.folder import FlowOptRun as FlowOptRun
+    from evoken.flowopt.job import edit_into as edit_into
+    from evoken.flowopt.job import invert_into as invert_into
     from evoken.flowopt.settings import FlowOptSettings as FlowOptSettings
     from evoken.flowopt.settings import flowopt_preset as flowopt_preset
     from evoken.images import load_images as load_images
     from evoken.metrics import evaluate as evaluate
-    from evoken.models.embedded import STICKERS as STICKERS
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
+    from evoken.models.shared import export_embedded as export_embedded
     from evoken.spec import ModelSpec as ModelSpec
     from evoken.textual_inversion.folder import LearnRun as LearnRun
+    from evoken.textual_inversion.job import learn_into as learn_into
+    from evoken.textual_inversion.job import resume as resume
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
     from evoken.textual_inversion.settings import preset as preset
@@ -31,23 +36,28 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EvokenError": "evoken.errors",
+    "FlowOptRun": "evoken.flowopt.folder",
     "FlowOptSettings": "evoken.flowopt.settings",
     "LearnRun": "evoken.textual_inversion.folder",
     "LearnSettings": "evoken.textual_inversion.settings",
     "ModelSpec": "evoken.spec",
-    "STICKERS": "evoken.models.embedded",
     "Word": "evoken.words.word",
     "edit": "evoken.flowopt.edit",
+    "edit_into": "evoken.flowopt.job",
     "evaluate": "evoken.metrics",
+    "export_embedded": "evoken.models.shared",
     "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
+    "invert_into": "evoken.flowopt.job",
     "learn": "evoken.textual_inversion.learn",
+    "learn_into": "evoken.textual_inversion.job",
     "load_clip": "evoken.models.load",
     "load_images": "evoken.images",
     "load_model": "evoken.models.load",
     "load_word": "evoken.words.word",
     "pictures_of": "evoken.drawing",
     "preset": "evoken.textual_inversion.settings",
+    "resume": "evoken.textual_inversion.job",
     "save_word": "evoken.words.word",
 }
 __all__ = list(_HOMES)
@@ -57,3 +67,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'evoken' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

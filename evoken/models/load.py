@@ -1,6 +1,6 @@
 """The one door to models: every model, CLIP and judge is loaded by its name here."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from evoken.models.judge import Judge
 from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
+from evoken.models.shared import shared_parts
 from evoken.progress import SILENT, Display
 from evoken.spec import ModelSpec
 
@@ -30,11 +31,11 @@ def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
     """
     spec = ModelSpec(spec) if isinstance(spec, str) else spec
     check_spec(spec)
-    if spec.name == "stickers-flow":
-        # It was trained to do without the zeros in T5's place.
-        return load_pipeline(str(STICKERS / spec.name), spec, t5_tokens=0)
     if spec.name in EMBEDDED:
-        return load_pipeline(str(STICKERS / spec.name), spec)
+        # The flow was trained to do without the zeros in T5's place.
+        family = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
+        parts = partial(shared_parts, spec.name)
+        return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
     looks_like_path = spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1
     path = Path(spec.name).expanduser()
     if looks_like_path and not path.exists():

@@ -1,6 +1,6 @@
 """Any model, from a pipeline's folder, a hub id, or a single-file checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,16 @@ FAILURES = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeE
             SafetensorError, SingleFileComponentError)  # fmt: skip
 
 
-def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModel:
+def load_pipeline(
+    path: str,
+    spec: ModelSpec,
+    parts: Callable[[torch.dtype], dict[str, Any]] | None = None,
+    **family: Any,
+) -> LatentModel:
     """A model from a pipeline's folder, hub id or single file; safetensors only.
 
     Args:
+        parts: gives the parts that the folder lacks, by their names, in a precision.
         family: further arguments of the family's class.
 
     Raises:
@@ -45,7 +51,8 @@ def load_pipeline(path: str, spec: ModelSpec, **family: Any) -> LatentModel:
             if is_file:
                 pipeline = _from_file(base, Path(path), source, config, spec)
             else:
-                pipeline = _from_folder(base, path, config, _dtype(spec))
+                given = parts(_dtype(spec)) if parts else {}
+                pipeline = _from_folder(base, path, config, _dtype(spec), given)
             return _family(base)(pipeline, spec, **family)
         reason, cause = f"its class is {shown(name)}", None
     except FAILURES as error:
@@ -92,19 +99,20 @@ def _from_folder(
     path: str,
     config: dict[str, Any],
     dtype: torch.dtype,
-    without: Sequence[str] = (),
+    given: Mapping[str, Any],
 ) -> Any:
     """A pipeline from its folder or hub id.
 
     Args:
-        without: names of parts that are neither fetched nor read, and None in the pipeline.
+        given: parts by their names, which are neither fetched nor read; None for those that the
+            pipeline shall do without.
     """
     return _class(base).from_pretrained(
         path,
         use_safetensors=True,
         dtype=dtype,
         low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
-        **_absent(base, config) | dict.fromkeys(without),
+        **_absent(base, config) | dict(given),
     )
 
 
@@ -152,7 +160,8 @@ def _rest(
     reason, cause = "no `config` is given", None
     if spec.config:
         try:
-            pipe = _from_folder(base, spec.config, config, _dtype(spec), without=held)
+            without = dict.fromkeys(held)
+            pipe = _from_folder(base, spec.config, config, _dtype(spec), without)
             return {name: part for name, part in pipe.components.items() if name not in held}
         except OSError as error:
             reason = f"the pipeline of `config` could not be loaded: {reason_of(error)}"

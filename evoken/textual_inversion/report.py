@@ -121,8 +121,8 @@ def diffusers_code(run: LearnRun) -> str:
     )
     imports = f"from diffusers import {kind}"
     if model in EMBEDDED:
-        imports += "\nfrom evoken.models.embedded import STICKERS"
-        source = f"from_pretrained(STICKERS / {model!r})"
+        imports = f"import evoken\n{imports}"
+        source = f"from_pretrained(evoken.export_embedded({model!r}, {model!r}))"
     alone = embedding.layout == "token"
     keys = {name: embedding.placeholder if alone else name for name in names}
     return (
