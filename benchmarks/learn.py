@@ -27,18 +27,19 @@ from benchmarks import figures
 from benchmarks.documents import learn_table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradient
 from evoken.arrays import Images, Vectors
-from evoken.drawing import pictures_of
-from evoken.metrics import editability, reconstruction
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
+from evoken.pictures.drawing import images_of
+from evoken.pictures.metrics import editability, reconstruction
 from evoken.prompts import KINDS, OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, PRESETS, preset
+from evoken.words.word import Word
 from stickers import world
 from stickers.autoencoder import to_images
 
@@ -80,10 +81,10 @@ class Measure:
 
     def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
         """The held-out loss, and scores of the word's pictures."""
-        prompt = KINDS["object"].plain.format(WORD)
-        pictures = pictures_of(self.model, prompt, WORD, vectors, self.pictures, seed=5)
+        prompt, word = KINDS["object"].plain.format(WORD), Word(WORD, vectors)
+        pictures = images_of(self.model, prompt, word, self.pictures, seed=5)
         edited = {
-            t: pictures_of(self.model, t.format(WORD), WORD, vectors, self.pictures // 2, seed=5)
+            t: images_of(self.model, t.format(WORD), word, self.pictures // 2, seed=5)
             for t in KINDS["object"].edits
         }
         return {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from evoken.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from evoken.drawing import pictures_of as pictures_of
     from evoken.errors import EvokenError as EvokenError
     from evoken.flowopt.edit import edit as edit
     from evoken.flowopt.edit import invert as invert
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
     from evoken.flowopt.settings import FlowOptSettings as FlowOptSettings
     from evoken.flowopt.settings import flowopt_preset as flowopt_preset
     from evoken.images import load_images as load_images
-    from evoken.metrics import evaluate as evaluate
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
     from evoken.models.shared import export_embedded as export_embedded
+    from evoken.pictures.drawing import draw as draw
+    from evoken.pictures.metrics import evaluate as evaluate
     from evoken.spec import ModelSpec as ModelSpec
     from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.job import learn_into as learn_into
@@ -42,9 +42,10 @@ _HOMES = {
     "LearnSettings": "evoken.textual_inversion.settings",
     "ModelSpec": "evoken.spec",
     "Word": "evoken.words.word",
+    "draw": "evoken.pictures.drawing",
     "edit": "evoken.flowopt.edit",
     "edit_into": "evoken.flowopt.job",
-    "evaluate": "evoken.metrics",
+    "evaluate": "evoken.pictures.metrics",
     "export_embedded": "evoken.models.shared",
     "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
@@ -55,7 +56,6 @@ _HOMES = {
     "load_images": "evoken.images",
     "load_model": "evoken.models.load",
     "load_word": "evoken.words.word",
-    "pictures_of": "evoken.drawing",
     "preset": "evoken.textual_inversion.settings",
     "resume": "evoken.textual_inversion.job",
     "save_word": "evoken.words.word",

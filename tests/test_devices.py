@@ -21,6 +21,7 @@ from evoken.models.families.latent import LatentModel
 from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.requirements import check_spec
 from evoken.spec import ModelSpec
+from evoken.words.word import Word
 from tests import tiny
 from tests.elsewhere import elsewhere
 
@@ -72,8 +73,8 @@ def test_words_are_learned_there(
 
 
 def test_words_are_drawn_there(both: list[LatentModel], clip: Clip) -> None:
-    vectors = both[0].embed("cat")[:1]
-    pictures = [evoken.pictures_of(m, f"a {WORD}", WORD, vectors, 2, 0, steps=2) for m in both]
+    word = Word(WORD, both[0].embed("cat")[:1])
+    pictures = [evoken.draw(m, f"a {WORD}", word, 2, steps=2).images for m in both]
     assert_same(pictures)
     assert clip.image_features(pictures[1]).isfinite().all()
 

@@ -166,10 +166,10 @@ def test_a_thing_never_seen_is_learned(
     assert learner.best_validation < 0.98 * start.validation
     shares = [
         judge.share(
-            evoken.pictures_of(stickers, "a photo of a <new>", "<new>", vectors, 16, seed=1),
+            evoken.draw(stickers, "a photo of a <new>", word, 16, seed=1).images,
             "ladybug",
         )
-        for vectors in (learner.subspace.origin, learner.vectors)
+        for word in (learner.start, learner.word)
     ]
     assert shares[1] > shares[0] + 0.2
 

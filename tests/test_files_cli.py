@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from evoken.drawing import pictures_of
-from evoken.images import load_images, to_pictures
+from evoken.images import load_images
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED
 from evoken.models.load import default_clip, load_clip, load_model
+from evoken.pictures.drawing import draw
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.retrieval import rank, word_feature
@@ -270,7 +270,7 @@ def test_retrieve_finds_the_pictures_of_a_word() -> None:
     folder, model, clip = Path("all"), load_model(), load_clip()
     folder.mkdir()
     for noun in ("cat", "car", "rose"):
-        drawn = to_pictures(pictures_of(model, f"a photo of a {noun}", "", None, 3, 0, steps=8))
+        drawn = draw(model, f"a photo of a {noun}", None, 3, steps=8)
         for i, picture in enumerate(drawn):
             picture.save(folder / f"{noun}-{i}.png")
     for noun in ("car", "rose"):

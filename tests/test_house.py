@@ -19,8 +19,8 @@ LAYERS = (
     ("files", "images", "options", "process", "runtimes"),
     ("spec",),
     ("models", "evaluation"),
-    ("words", "search", "drawing", "run_folder"),
-    ("metrics",),
+    ("words", "search", "run_folder"),
+    ("pictures",),
     ("textual_inversion", "flowopt"),
     ("cli",),
     ("evoken",),  # the package's face

@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_info
 
-from evoken.drawing import pictures_of, pictures_of_each
 from evoken.errors import ModelError, SettingError, WordError
 from evoken.models.bases import ENCODERS
 from evoken.models.batches import in_batches, one_thread_each
@@ -39,7 +38,9 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.load import load_model
 from evoken.models.pipelines import load_pipeline
+from evoken.pictures.drawing import images_of, images_of_each
 from evoken.spec import ModelSpec
+from evoken.words.word import Word
 from tests import tiny
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
@@ -247,9 +248,10 @@ def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModel) -> No
 
 def test_words_drawn_together_are_drawn_as_each_alone(family: LatentModel) -> None:
     words = torch.randn(2, 1, family.width, generator=torch.Generator().manual_seed(3))
-    drawn = pictures_of_each(family, "a <x>", "<x>", list(words), 2, 0)
-    for word, pictures in zip(words, drawn, strict=True):
-        assert torch.equal(pictures, pictures_of(family, "a <x>", "<x>", word, 2, 0))
+    learned = [Word("<x>", vectors) for vectors in words]
+    drawn = images_of_each(family, "a <x>", learned, 2, 0)
+    for word, pictures in zip(learned, drawn, strict=True):
+        assert torch.equal(pictures, images_of(family, "a <x>", word, 2, 0))
 
 
 def test_the_encoders_of_a_word_make_up_its_width(family: LatentModel) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,6 @@ from evoken.cli.common import AsJson, Out, Seed, WordPath, errors, load_word_and
 from evoken.cli.options import From, takes
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from evoken.models.base import Model
-    from evoken.words.word import Word
 
 
 @takes(spec=From(ModelSpec, defaults={"name": "the word's own, or stickers"}))
@@ -38,32 +34,14 @@ def generate(
     """Draw pictures of a prompt, with a learned word if one is given."""
     out = Out(as_json)
     with errors():
-        from evoken.drawing import pictures_of, write_pictures
         from evoken.images import counted
         from evoken.models.load import started
+        from evoken.pictures.drawing import draw
 
         learned, of_word = load_word_and_spec(word)
         loaded = started(spec_of(learned, of_word, "stickers", spec), out.display)
-        learned = _fitted_word(learned, prompt, loaded)
-        placeholder, vectors = (learned.placeholder, learned.vectors) if learned else ("", None)
-        images = pictures_of(loaded, prompt, placeholder, vectors, count, seed, steps, guidance)
-        sheet = write_pictures(output, prompt, seed, images)
+        pictures = draw(loaded, prompt, learned, count, seed, steps, guidance)
+        sheet = pictures.save(output, seed)
+        files = [str(sheet.with_name(f"{sheet.stem}-{i:02}.png")) for i in range(count)]
         out.say(f"{counted(count)} in {output}; together in {sheet}")
-        pictures = [sheet.with_name(f"{sheet.stem}-{i:02}.png") for i in range(count)]
-        out.result(pictures=[str(p) for p in pictures], sheet=sheet)
-
-
-def _fitted_word(learned: Word | None, prompt: str, model: Model) -> Word | None:
-    """The word as the model reads it, if there is one and it stands in the prompt."""
-    from evoken.errors import WordError, shown
-    from evoken.words.word import fitted
-
-    if learned is None:
-        return None
-    found = fitted(learned, model)
-    if learned.placeholder not in prompt:
-        raise WordError(
-            f"the prompt {shown(prompt)} does not hold the word {learned.placeholder}.",
-            "Put the placeholder into the prompt.",
-        )
-    return found
+        out.result(pictures=files, sheet=sheet)

@@ -53,6 +53,9 @@ class FlowOptRun:
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
 
+    def __repr__(self) -> str:
+        return f"<FlowOptRun {self.path}: {self.config.get('command')} on {self.spec.name}>"
+
     @classmethod
     def create(
         cls,

@@ -47,6 +47,9 @@ class LearnRun:
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
 
+    def __repr__(self) -> str:
+        return f"<LearnRun {self.path}: {self.settings.placeholder} on {self.spec.name}>"
+
     @classmethod
     def create(
         cls, path: Path, settings: LearnSettings, spec: ModelSpec, clip: str, images: ImageSet
@@ -163,8 +166,7 @@ class LearnRun:
             "calls": str(learner.calls),
             "validation_loss": f"{learner.best_validation:.6g}",
         }
-        word = Word(settings.placeholder, learner.vectors, model.encoders)
-        save_word(self.path / WORD_FILE, word, {k: v for k, v in about.items() if v})
+        save_word(self.path / WORD_FILE, learner.word, {k: v for k, v in about.items() if v})
 
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""

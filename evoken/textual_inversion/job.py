@@ -13,10 +13,10 @@ from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import ImageSet, counted, load_images
-from evoken.metrics import Score
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
+from evoken.pictures.metrics import Score
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held

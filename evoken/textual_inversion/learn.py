@@ -23,6 +23,7 @@ from evoken.textual_inversion.initialization import initial_vectors
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
+from evoken.words.word import Word
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
 
@@ -147,6 +148,16 @@ class Learner:
     def vectors(self) -> Vectors:
         """Vector x width: the word, at the centre that did best on the validation draws."""
         return self.subspace.vectors(self.best[None])[0]
+
+    @property
+    def word(self) -> Word:
+        """The word as it is now."""
+        return Word(self.settings.placeholder, self.vectors, self.model.encoders)
+
+    @property
+    def start(self) -> Word:
+        """The word that the search began with."""
+        return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)
 
     @one_thread_each()
     def replay(self, records: Sequence[Record]) -> None:

@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evoken.drawing import pictures_of
 from evoken.errors import ImageError, shown
 from evoken.files import write_json
 from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
+from evoken.pictures.drawing import images_of
 from evoken.prompts import KINDS
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
-from evoken.words.word import Word, fitted
+from evoken.words.word import Word
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tu
     if word.vectors.shape[1] == width:
         return word_feature(clip, prompt, word), f"CLIP's reading of {prompt!r}"
     model = load_model(run.spec)
-    vectors = fitted(word, model).vectors
-    pictures = pictures_of(model, prompt, word.placeholder, vectors, count, seed)
+    pictures = images_of(model, prompt, word, count, seed)
     mean = clip.image_features(pictures).mean(0, keepdim=True)
     return F.normalize(mean, dim=-1), f"{counted(count)} drawn for {prompt!r}"
 

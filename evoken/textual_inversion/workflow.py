@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import asdict
 
-from evoken.drawing import pictures_of, pictures_of_each, sheet
 from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import png
-from evoken.metrics import Score, evaluate, reconstruction
 from evoken.models.judge import Judge
+from evoken.pictures.drawing import images_of, images_of_each, sheet
+from evoken.pictures.metrics import Score, evaluate, reconstruction
 from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
@@ -33,9 +33,7 @@ def preview(run: LearnRun, learner: Learner) -> Score | None:
     model, settings = learner.model, learner.settings
     prompt = KINDS[settings.kind].plain.format(settings.placeholder)
     calls = model.calls
-    pictures = pictures_of(
-        model, prompt, settings.placeholder, learner.vectors, PREVIEWS, PICTURE_SEED
-    )
+    pictures = images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED)
     model.calls = calls  # previews are looking, not learning: no budget pays for them
     score = None
     if learner.clip is not None:
@@ -49,11 +47,11 @@ def finish(run: LearnRun, learner: Learner) -> None:
     """Word, sample sheets before and after, model card and report."""
     model, settings = learner.model, learner.settings
     run.save_word(learner)
-    names, words = ("after", "before"), (learner.vectors, learner.subspace.origin)
+    names, words = ("after", "before"), (learner.word, learner.start)
     prompts = KINDS[settings.kind].samples
     for i, template in enumerate(prompts):
         prompt = template.format(settings.placeholder)
-        drawn = pictures_of_each(model, prompt, settings.placeholder, words, PREVIEWS, PICTURE_SEED)
+        drawn = images_of_each(model, prompt, words, PREVIEWS, PICTURE_SEED)
         for name, pictures in zip(names, drawn, strict=True):
             write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
     write_card(run)
@@ -85,11 +83,19 @@ def evaluate_run(
         )
     start, learned = (
         evaluate(
-            learner.model, clip, learner.images, settings.placeholder, vectors, settings.kind,
-            count, seed, judge, concept, on_prompt,
+            learner.model,
+            clip,
+            learner.images,
+            word,
+            settings.kind,
+            count,
+            seed,
+            judge,
+            concept,
+            on_prompt,
         )
-        for vectors in (learner.subspace.origin, run.word().vectors)
-    )  # fmt: skip
+        for word in (learner.start, run.word())
+    )
     return {
         name: (getattr(start, name), getattr(learned, name))
         for name in ("reconstruction", "editability", "judge")

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 
-from evoken.arrays import Vectors
+from evoken.arrays import PathLike, Vectors
 from evoken.errors import WordError, shown
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
@@ -32,8 +33,12 @@ class Word:
     vectors: Vectors
     encoders: Mapping[str, int] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        rows, width = self.vectors.shape
+        return f"<Word {self.placeholder}: {rows} x {width}>"
 
-def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
+
+def save_word(path: PathLike, word: Word, about: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders or one
     that the width does not tell, as float32, with ``about`` in the file's header.
     """
@@ -41,16 +46,16 @@ def save_word(path: Path, word: Word, about: dict[str, str]) -> None:
     embedding = Embedding(word.placeholder, parts, about, "encoders")
     base = next(iter(embedding.bases), None) if parts else None
     tensors = {word.placeholder: word.vectors} if told_by_width(word.encoders) else parts
-    write_bytes(path, safetensors_bytes(tensors, header(embedding, base)))
+    write_bytes(Path(path), safetensors_bytes(tensors, header(embedding, base)))
 
 
-def load_word(path: Path) -> Word:
+def load_word(path: PathLike) -> Word:
     """Read a word from any program's embedding file, or from a run folder.
 
     Raises:
         WordError: no such file, or none of one word's vectors.
     """
-    return word_of(read_embedding(path))
+    return word_of(read_embedding(Path(path)))
 
 
 def word_of(embedding: Embedding) -> Word:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from evoken.arrays import Images, Vectors
-from evoken.drawing import pictures_of
+from evoken.arrays import Images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.judge import Judge
+from evoken.pictures.drawing import images_of
 from evoken.prompts import KINDS
+from evoken.words.word import Word
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def evaluate(
     model: Model,
     clip: Clip,
     images: Images,
-    placeholder: str,
-    vectors: Vectors | None,
+    word: Word | str,
     kind: str = "object",
     count: int = 64,
     seed: int = 0,
@@ -83,16 +83,17 @@ def evaluate(
     """The scores of a word.
 
     Args:
-        vectors: vector x width; ``None`` if ``placeholder`` is an ordinary word.
+        word: a learned one, or an ordinary word of the model's.
         count: pictures per prompt.
         concept: what the judge calls the object or style.
         on_prompt: told every sentence before its pictures are drawn.
     """
 
     def drawn(template: str) -> Images:
-        prompt = template.format(placeholder)
+        learned = word if isinstance(word, Word) else None
+        prompt = template.format(learned.placeholder if learned else word)
         on_prompt(prompt)
-        return pictures_of(model, prompt, placeholder, vectors, count, seed)
+        return images_of(model, prompt, learned, count, seed)
 
     pictures = drawn(KINDS[kind].plain)
     edited = {template: drawn(template) for template in KINDS[kind].edits}
