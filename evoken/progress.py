@@ -1,7 +1,7 @@
 """Where long work shows how far it is: a live line on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -32,10 +32,18 @@ class Bar:
 
 
 class Display:
-    """A console for progress and notes, or none."""
+    """A console for progress and notes, or none.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console
+    Args:
+        named: puts a command's options in place of the settings that stand in backticks.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        named: Callable[[str], str] = lambda text: text.replace("`", ""),
+    ) -> None:
+        self._console, self._named = console, named
 
     @property
     def live(self) -> bool:
@@ -46,6 +54,11 @@ class Display:
         """A line of text."""
         if self._console is not None:
             self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """A line with settings in backticks; nothing for ""."""
+        if text:
+            self.say(self._named(text))
 
     @contextmanager
     def bar(self, text: str, total: float) -> Iterator[Bar]:

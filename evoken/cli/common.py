@@ -91,7 +91,7 @@ class Out:
 
         from evoken.progress import Display
 
-        return Display(Console(stderr=self._as_json))
+        return Display(Console(stderr=self._as_json), lambda text: with_flags(text, flags()))
 
     def say(self, text: str) -> None:
         """A line for people."""

@@ -20,6 +20,7 @@ from evoken.flowopt.tasks import Edits, read_yaml
 from evoken.images import ImageSet, counted, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
+from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
@@ -116,8 +117,8 @@ class FlowOptJob:
                 number, now = iterate.step.iteration, time.monotonic()
                 left, before = (now - before) * (settings.iterations - number), now
                 text = f"{described(iterate, pictures)}  {left:.0f} s left"
-                bar.update(text, number + 1)
                 bar.line(text)
+                bar.update(text, number + 1)
 
 
 def described(iterate: Iterate, pictures: int) -> str:
@@ -222,6 +223,7 @@ def begun(
     task, images = edits.load(model.size) if edits else asked.load(model.size)
     task = replace(task, word=fitted(asked.word, model) if asked.word else None)
     check_prompts(model, task)
+    display.note(sticker_note(model.spec.name, task.images))
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
     run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images)

@@ -7,7 +7,8 @@ from typing import Any
 
 from evoken.files import write_text
 from evoken.flowopt.folder import FlowOptRun
-from evoken.images import counted
+from evoken.images import counted, load_images
+from evoken.models.embedded import JUDGED_SIZE, sticker_note
 from evoken.page import image, line_chart, page, table
 from evoken.run_folder import input_path
 
@@ -37,6 +38,9 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
            else ". The noise that leads back to the picture is in noise.safetensors.")
         + "</p>"
     ]  # fmt: skip
+    pictures = load_images(input_path(run.path, 0).parent, JUDGED_SIZE).images
+    if note := sticker_note(run.spec.name, pictures):
+        parts.append(f'<p class="note">{note.replace("`name`", "<code>--model</code>")}</p>')
     suggestions = run.suggestions()
     for i, picture in enumerate(run.config["pictures"]):
         best = suggestions[i] if suggestions else None

@@ -93,7 +93,7 @@ def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT)
     except ModelError as error:
         if needed:
             raise
-        display.say(f"Note: no CLIP scores: {error}".replace("`", ""))
+        display.note(f"Note: no CLIP scores: {error}")
         return None
 
 

@@ -14,6 +14,7 @@ from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import ImageSet, counted, load_images
 from evoken.models.clip import Clip
+from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
 from evoken.pictures.metrics import Score
@@ -118,9 +119,9 @@ class LearnJob:
                 if step.clip_score is not None:
                     score = f"  CLIP {step.clip_score.value:.3f}"
                 text = f"{step}{score}"
-                bar.update(text, step.record.calls, self.learner.total_calls)
                 if step.clip_score is not None or finished:
                     bar.line(text)
+                bar.update(text, step.record.calls, self.learner.total_calls)
                 if finished:
                     bar.update("drawing the pictures of the report", step.record.calls)
 
@@ -194,6 +195,7 @@ def begun(
         display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
+    display.note(sticker_note(loaded.spec.name, found.images))
     clip_name = clip or default_clip(loaded.spec.name)
     recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
     with workers.started(recipe) as evaluator:

@@ -6,8 +6,9 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
+from evoken.images import load_images
 from evoken.models.bases import SD1
-from evoken.models.embedded import EMBEDDED
+from evoken.models.embedded import EMBEDDED, JUDGED_SIZE, sticker_note
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
 from evoken.prompts import KINDS
@@ -27,7 +28,7 @@ def write_report(run: LearnRun) -> Path:
 calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation loss
 {records[0].validation:.4f} at the start, {best.validation:.4f} at generation
 {best.generation}, which is the result.</p>
-<h2>The images</h2><div class="inputs">{_inputs(run)}</div>
+<h2>The images</h2><div class="inputs">{_inputs(run)}</div>{_note(run)}
 <h2>Before and after</h2>
 <p>The same sentences and the same noise, with the word as it was at the start, then as it was
 learned.</p>
@@ -45,6 +46,12 @@ learned.</p>
 
 def _inputs(run: LearnRun) -> str:
     return "".join(image(p, p.stem) for p in run.inputs)
+
+
+def _note(run: LearnRun) -> str:
+    images = load_images(run.inputs[0].parent, JUDGED_SIZE).images
+    note = sticker_note(run.spec.name, images).replace("`name`", "<code>--model</code>")
+    return f'<p class="note">{note}</p>' if note else ""
 
 
 def _samples(run: LearnRun, settings: LearnSettings) -> str:
