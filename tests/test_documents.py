@@ -1,10 +1,13 @@
 """What README and docs say is what was measured and what the program does."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import evoken
 from benchmarks import figures
 from benchmarks.documents import documents, fill
 
@@ -41,6 +44,23 @@ def test_every_decision_named_in_code_is_there() -> None:
     code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "evoken").rglob("*.py"))
     for name in re.findall(r"docs/decisions/[a-z0-9-]+\.md", code):
         assert (ROOT / name).exists(), name
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    names = re.findall(r"^::: evoken\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(evoken.__all__)
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    def pages(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [page for part in inner for page in pages(part)]
+
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    there = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert set(pages(nav)) == there
 
 
 def test_the_table_of_methods_is_made_of_figures() -> None:
