@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import evoken
-from benchmarks import figures
+from benchmarks import figures, reference
 from benchmarks.documents import documents, fill
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +28,10 @@ def test_numbers_are_written_as_asked() -> None:
     assert fill(filled, known) == filled
     with pytest.raises(KeyError):
         fill("1<!-- a.nothing -->", known)
+
+
+def test_the_reference_of_the_commands_is_up_to_date() -> None:
+    assert reference.PATH.read_text(encoding="utf-8") == reference.text()
 
 
 def links(text: str) -> list[str]:
