@@ -58,8 +58,10 @@ class Problem:
 
     def noise(self, purpose: str) -> Latents:
         """Fresh noise, one per picture."""
-        rows = [torch.randn(self.latents.shape[1:], generator=torch_generator(i, 0, purpose))
-                for i in range(len(self.latents))]  # fmt: skip
+        rows = [
+            torch.randn(self.latents.shape[1:], generator=torch_generator(i, 0, purpose))
+            for i in range(len(self.latents))
+        ]
         return torch.stack(rows)
 
 
@@ -164,8 +166,10 @@ def measure(kind: str, count: int, seed: int, known: list[dict[str, Any]]) -> No
         rows = []
         for calls, latents in editor(problem):
             if calls <= BUDGET:
-                means = {k: round(float(v.nanmean()), 4)
-                         for k, v in asdict(scorer(model.decode(latents))).items()}  # fmt: skip
+                means = {
+                    k: round(float(v.nanmean()), 4)
+                    for k, v in asdict(scorer(model.decode(latents))).items()
+                }
                 rows.append(about | {"editor": name, "calls": calls} | means)
                 print(*rows[-1].values(), flush=True)
         with RESULTS.open("a", encoding="utf-8") as file:
@@ -211,8 +215,9 @@ def main() -> None:
     for seed in range(options.seeds):
         for kind in KINDS:
             measure(kind, count, seed, figures.results(RESULTS))
-    rows = [r for r in figures.results(RESULTS)
-            if r["count"] == count and r["seed"] < options.seeds]  # fmt: skip
+    rows = [
+        r for r in figures.results(RESULTS) if r["count"] == count and r["seed"] < options.seeds
+    ]
     found: dict[str, object] = {
         "flowopt.edits": len(KINDS) * count * options.seeds,
         "flowopt.edit_seeds": options.seeds,

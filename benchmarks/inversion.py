@@ -135,10 +135,18 @@ def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
         "FlowOpt, official": [(10, official(eta, n)) for n in (3, 9, 30)],
         "ours": [
             (n, ours(t, k))
-            for n, t, k in ((10, 2e-4, 0), (10, 1e-4, 0), (14, 1e-3, 0), (16, 2e-3, 0),
-                            (16, 3e-5, 0), (20, 1e-4, 0), (20, 1e-7, 8), (29, 3e-7, 5))
+            for n, t, k in (
+                (10, 2e-4, 0),
+                (10, 1e-4, 0),
+                (14, 1e-3, 0),
+                (16, 2e-3, 0),
+                (16, 3e-5, 0),
+                (20, 1e-4, 0),
+                (20, 1e-7, 8),
+                (29, 3e-7, 5),
+            )
         ],
-    }  # fmt: skip
+    }
 
 
 class Bench:

@@ -74,9 +74,14 @@ class Measure:
     def loss(self, noun: str, vectors: Vectors) -> float:
         """Eq. 1 on 256 draws of twelve other images of the concept."""
         fresh = DenoisingLoss(
-            self.model, concept_images(noun, 12, seed=77), WORD, OBJECT_TEMPLATES, seed=77,
-            sentences=8, validation_draws=256,
-        )  # fmt: skip
+            self.model,
+            concept_images(noun, 12, seed=77),
+            WORD,
+            OBJECT_TEMPLATES,
+            seed=77,
+            sentences=8,
+            validation_draws=256,
+        )
         return fresh.validate(vectors)
 
     def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:

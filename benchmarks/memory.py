@@ -99,9 +99,12 @@ def measure(way: str, latents: int, folder: str) -> dict[str, object]:
     give_back(torch.device("cpu"))  # what loading left
     measured(function, torch.device("cpu"))  # the peak begins anew where this begins
     return {
-        "way": way, "latents": latents, "peak": peak(torch.device("cpu")), "loading": loaded,
+        "way": way,
+        "latents": latents,
+        "peak": peak(torch.device("cpu")),
+        "loading": loaded,
         "libraries": started,
-    }  # fmt: skip
+    }
 
 
 def rows(latents: int) -> list[dict[str, Any]]:

@@ -133,9 +133,13 @@ def synthetic(
         kind: what stands before "workers" and "driver" in the figures' names.
     """
     settings = preset(
-        "default", placeholder="<x>", initialization="random", draws=64, validation_draws=256,
+        "default",
+        placeholder="<x>",
+        initialization="random",
+        draws=64,
+        validation_draws=256,
         calls=10**7,
-    )  # fmt: skip
+    )
     model = sleeper(0.0)
     found: dict[str, object] = {}
     alone: tuple[float, ...] = ()
@@ -145,8 +149,11 @@ def synthetic(
             wall, own = zip(*(timed(learner) for _ in range(repeats)), strict=True)
         alone = alone or wall
         shares = [statistics.median(alone) / (count * w) for w in wall]
-        print(f"{count} {kind}workers: {statistics.median(wall):.3f} s a generation, "
-              f"efficiency {statistics.median(shares):.3f}", flush=True)  # fmt: skip
+        print(
+            f"{count} {kind}workers: {statistics.median(wall):.3f} s a generation, "
+            f"efficiency {statistics.median(shares):.3f}",
+            flush=True,
+        )
         if count > 1:
             found[f"scale.efficiency_{count}_{kind}workers"] = figures.spread(shares)
         name = f"scale.{kind}driver_milliseconds_per_generation"

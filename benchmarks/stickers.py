@@ -93,10 +93,13 @@ def generated(
     """Shares of generated pictures with the right object and the right background."""
     seeds = [derive(seed, i, "generated") for i in range(len(asked))]
     parts = [
-        model.generate(model.condition([p for p, _, _ in asked[i : i + 32]]), seeds[i : i + 32],
-                       guidance=guidance)
+        model.generate(
+            model.condition([p for p, _, _ in asked[i : i + 32]]),
+            seeds[i : i + 32],
+            guidance=guidance,
+        )
         for i in range(0, len(asked), 32)
-    ]  # fmt: skip
+    ]
     images = torch.cat(parts)
     nouns, places = judge.answers(images), judge.answers(images, "background")
     top1 = np.mean([a == noun for a, (_, noun, _) in zip(nouns, asked, strict=True)])

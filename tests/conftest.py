@@ -112,9 +112,16 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("finished")
     make_photos(folder / "disc")
     result = evoken(
-        "learn", folder / "disc", "--model", tiny_folder / "model", "--clip", tiny_folder / "clip",
-        *SMALL, "--output", folder / "run",
-    )  # fmt: skip
+        "learn",
+        folder / "disc",
+        "--model",
+        tiny_folder / "model",
+        "--clip",
+        tiny_folder / "clip",
+        *SMALL,
+        "--output",
+        folder / "run",
+    )
     assert result.exit_code == 0, result.output
     return folder / "run"
 

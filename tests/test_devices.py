@@ -56,9 +56,14 @@ def learned(model: LatentModel, images: Tensor, clip: Clip, objective: str) -> T
     """A word after one generation."""
     few = {"draws": 4, "sentences": 2, "validation_draws": 4} if objective == "denoising" else {}
     settings = evoken.preset(
-        "default", placeholder=WORD, objective=objective, search=SEARCHES[objective],
-        popsize=4, calls=500, **few,
-    )  # fmt: skip
+        "default",
+        placeholder=WORD,
+        objective=objective,
+        search=SEARCHES[objective],
+        popsize=4,
+        calls=500,
+        **few,
+    )
     learner, _ = next(evoken.learn(settings, model, images, clip))
     return learner.vectors
 

@@ -69,9 +69,11 @@ def test_every_page_is_in_the_sites_navigation() -> None:
 
 def test_the_table_of_methods_is_made_of_figures() -> None:
     known = {
-        "learn.sep-cma.loss": 0.4321, "learn.sep-cma.calls": 11936, "learn.start.loss": 0.5,
+        "learn.sep-cma.loss": 0.4321,
+        "learn.sep-cma.calls": 11936,
+        "learn.start.loss": 0.5,
         "learn.calls": 3,
-    }  # fmt: skip
+    }
     text = "Before\n<!-- table learn -->\nold\n<!-- end -->\nafter"
     rows = fill(text, known).splitlines()
     assert (rows[0], rows[-1]) == ("Before", "after")

@@ -54,14 +54,23 @@ def test_names_in_backticks_become_flags() -> None:
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("learn", {"popsize": "--popsize", "t_low": "--t-low", "name": "--model",
-                   "config": "--model-config", "mistakes": "--mistake", "placeholder": "--word",
-                   "images": "IMAGES"}),
+        (
+            "learn",
+            {
+                "popsize": "--popsize",
+                "t_low": "--t-low",
+                "name": "--model",
+                "config": "--model-config",
+                "mistakes": "--mistake",
+                "placeholder": "--word",
+                "images": "IMAGES",
+            },
+        ),
         ("edit", {"source": "--from", "target": "--to", "source_guidance": "--source-guidance"}),
         ("convert", {"tool": "--to", "path": "WORD", "force": "--force"}),
         ("pick", {"iteration": "NUMBER"}),
     ],
-)  # fmt: skip
+)
 def test_settings_go_by_the_flags_of_their_command(command: str, flags: dict[str, str]) -> None:
     found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
     assert flags.items() <= flags_of(typer.Context(found)).items()

@@ -40,8 +40,18 @@ def done(*arguments: object) -> str:
 
 def learn(tiny_folder: Path, family: str, encoders: str) -> LearnRun:
     more = ("--encoders", encoders) if encoders else ()
-    done("learn", "disc", "--model", tiny_folder / family, "--clip", tiny_folder / "clip",
-         "--size", 16, *SMALL, *more)  # fmt: skip
+    done(
+        "learn",
+        "disc",
+        "--model",
+        tiny_folder / family,
+        "--clip",
+        tiny_folder / "clip",
+        "--size",
+        16,
+        *SMALL,
+        *more,
+    )
     return LearnRun.open(Path("runs/disc"))
 
 
@@ -70,8 +80,19 @@ def test_a_word_is_learned_drawn_measured_and_found_again(
 def test_a_picture_is_inverted_and_edited(tiny_folder: Path, family: str) -> None:
     model = ("--model", tiny_folder / family, "--size", 16, "--steps", 4, "--iterations", 2)
     done("invert", "disc/0.png", "--prompt", "a cat", *model, "--output", "runs/inverted")
-    done("edit", "disc/0.png", "--from", "a cat", "--to", "a house", *model,
-         "--clip", tiny_folder / "clip", "--output", "runs/edited")  # fmt: skip
+    done(
+        "edit",
+        "disc/0.png",
+        "--from",
+        "a cat",
+        "--to",
+        "a house",
+        *model,
+        "--clip",
+        tiny_folder / "clip",
+        "--output",
+        "runs/edited",
+    )
     assert "Picked" in done("pick", "runs/edited")
 
 
@@ -80,16 +101,34 @@ def test_a_word_of_flux_edits(tiny_folder: Path) -> None:
     # The word's file says which encoders it is for.
     model = ("--model", tiny_folder / "flux", "--size", 16)
     word = ("--word", "runs/disc/learned_embeds.safetensors")
-    for name, encoders in (("file", ()), ("both", ("--encoders", "clip_l,t5xxl")),
-                           ("one", ("--encoders", "clip_l"))):  # fmt: skip
+    for name, encoders in (
+        ("file", ()),
+        ("both", ("--encoders", "clip_l,t5xxl")),
+        ("one", ("--encoders", "clip_l")),
+    ):
         done("generate", "a <disc>", *word, *FEW, *model, *encoders, "--output", name)
     file, both, one = (Path(n, "a-disc-0-00.png").read_bytes() for n in ("file", "both", "one"))
     assert file == both != one
     few = ("--steps", 4, "--iterations", 2)
     done("invert", "disc/0.png", "--prompt", "a cat", *model, *few, "--output", "runs/inverted")
     # Model, size and encoders are those of the word's run.
-    done("edit", "disc/0.png", "--from", "a cat", "--to", "a <disc>", "--word", "runs/disc", *few,
-         "--clip", tiny_folder / "clip", "--guidance", 3, "--output", "runs/edited")  # fmt: skip
+    done(
+        "edit",
+        "disc/0.png",
+        "--from",
+        "a cat",
+        "--to",
+        "a <disc>",
+        "--word",
+        "runs/disc",
+        *few,
+        "--clip",
+        tiny_folder / "clip",
+        "--guidance",
+        3,
+        "--output",
+        "runs/edited",
+    )
     lines = Path("runs/edited/records.jsonl").read_text().splitlines()
     calls = [json.loads(line)["calls"] for line in lines]
     # Every update runs 3 of the 4 steps, the preset's share: one call each, guided or not.

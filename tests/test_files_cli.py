@@ -65,8 +65,18 @@ def test_a_run_s_word_is_kept_by_encoder_and_drawn_from_its_file(
     assert found.about.get("architecture") == (None if name == "model" else "stable-diffusion-3")
     model = load_model(run.spec)
     assert torch.equal(run.word().vectors, model.embed("dog"))
-    result = evoken("generate", "a <disc>", "--word", "run/learned_embeds.safetensors", "--model",
-                    run.spec.name, "--count", 1, "--steps", 1)  # fmt: skip
+    result = evoken(
+        "generate",
+        "a <disc>",
+        "--word",
+        "run/learned_embeds.safetensors",
+        "--model",
+        run.spec.name,
+        "--count",
+        1,
+        "--steps",
+        1,
+    )
     assert result.exit_code == 0, result.output
 
 
@@ -157,9 +167,14 @@ def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "encoders"),
-    [("xl", "clip_l"), ("xl", "clip_g"), ("flux", "t5xxl"), ("stickers-flow", "clip_g"),
-     ("flow", "clip_l,clip_g")],
-)  # fmt: skip
+    [
+        ("xl", "clip_l"),
+        ("xl", "clip_g"),
+        ("flux", "t5xxl"),
+        ("stickers-flow", "clip_g"),
+        ("flow", "clip_l,clip_g"),
+    ],
+)
 def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
     learned: Callable[..., LearnRun], name: str, encoders: str
 ) -> None:

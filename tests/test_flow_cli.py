@@ -160,14 +160,40 @@ def test_a_learned_word_may_stand_in_the_target(
     Path("disc").mkdir()
     for i in range(3):
         Image.open(photo).rotate(90 * i).save(f"disc/{i}.png")
-    learned = CliRunner().invoke(app, [
-        "learn", "disc", "--model", str(tiny_folder / "flow"), "--clip", str(tiny_folder / "clip"),
-        "--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80",
-    ])  # fmt: skip
+    learned = CliRunner().invoke(
+        app,
+        [
+            "learn",
+            "disc",
+            "--model",
+            str(tiny_folder / "flow"),
+            "--clip",
+            str(tiny_folder / "clip"),
+            "--popsize",
+            "5",
+            "--draws",
+            "4",
+            "--validation-draws",
+            "8",
+            "--calls",
+            "80",
+        ],
+    )
     assert learned.exit_code == 0, learned.output
     plain = edited(evoken, photo, "--output", "plain")
-    with_word = evoken("edit", photo, "--from", "a cat", "--to", "a <disc>", *SMALL, "--word",
-                       "runs/disc", "--output", "word")  # fmt: skip
+    with_word = evoken(
+        "edit",
+        photo,
+        "--from",
+        "a cat",
+        "--to",
+        "a <disc>",
+        *SMALL,
+        "--word",
+        "runs/disc",
+        "--output",
+        "word",
+    )
     assert plain.exit_code == with_word.exit_code == 0, with_word.output
     first = [FlowOptRun.open(Path(p)).picture(0, 0).read_bytes() for p in ("plain", "word")]
     assert first[0] != first[1]
@@ -191,13 +217,33 @@ def test_too_large_a_step_says_so_and_keeps_the_best(evoken: Evoken, photo: Path
 def test_step_size_prints_a_bound_that_holds(
     evoken: Evoken, photo: Path, tiny_folder: Path
 ) -> None:
-    result = evoken("flowopt", "step-size", photo, "--prompt", "a cat", "--steps", 4, "--model",
-                    tiny_folder / "flow")  # fmt: skip
+    result = evoken(
+        "flowopt",
+        "step-size",
+        photo,
+        "--prompt",
+        "a cat",
+        "--steps",
+        4,
+        "--model",
+        tiny_folder / "flow",
+    )
     assert result.exit_code == 0, result.output
     eta = float(result.output.split("--eta ")[1].split()[0])
     assert eta > 0
-    result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", eta,
-                    "--start", "uniinv")  # fmt: skip
+    result = evoken(
+        "invert",
+        photo,
+        "--prompt",
+        "a cat",
+        *SMALL,
+        "--rule",
+        "fixed",
+        "--eta",
+        eta,
+        "--start",
+        "uniinv",
+    )
     residuals = [r["residual"][0] for r in FlowOptRun.open(Path("runs/house")).records()]
     assert residuals == sorted(residuals, reverse=True)
 
@@ -205,16 +251,34 @@ def test_step_size_prints_a_bound_that_holds(
 # The YAML files of the official script.
 
 EDITS = [
-    {"init_img": "data/a.png", "source_prompt": "a cat", "target_prompts": ["a dog", "a bird"],
-     "target_codes": ["1_dog", "2_bird"]},
-    {"init_img": "data/b.png", "source_prompt": "a house", "target_prompts": ["a red house"],
-     "target_codes": ["1_red"]},
-]  # fmt: skip
+    {
+        "init_img": "data/a.png",
+        "source_prompt": "a cat",
+        "target_prompts": ["a dog", "a bird"],
+        "target_codes": ["1_dog", "2_bird"],
+    },
+    {
+        "init_img": "data/b.png",
+        "source_prompt": "a house",
+        "target_prompts": ["a red house"],
+        "target_codes": ["1_red"],
+    },
+]
 EXPERIMENT = [
-    {"exp_name": "FlowOpt_SD3", "dataset_yaml": "yaml_files/edits.yaml", "model_type": "SD3",
-     "T_steps": 5, "n_max": 4, "max_iterations": 2, "eta": 0.01, "src_guidance_scale": 1.0,
-     "tar_guidance_scale": 3.5, "seed": 1024, "inversion": False}
-]  # fmt: skip
+    {
+        "exp_name": "FlowOpt_SD3",
+        "dataset_yaml": "yaml_files/edits.yaml",
+        "model_type": "SD3",
+        "T_steps": 5,
+        "n_max": 4,
+        "max_iterations": 2,
+        "eta": 0.01,
+        "src_guidance_scale": 1.0,
+        "tar_guidance_scale": 3.5,
+        "seed": 1024,
+        "inversion": False,
+    }
+]
 
 
 @pytest.fixture
@@ -256,9 +320,13 @@ def test_a_yaml_that_lacks_something(evoken: Evoken, official: Path, content: st
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"target_prompts": 5}, "target_prompts"), ({"target_prompts": [1]}, "target_prompts"),
-     ({"source_prompt": None}, "entry 1"), ({"init_img": 3}, "entry 1")],
-)  # fmt: skip
+    [
+        ({"target_prompts": 5}, "target_prompts"),
+        ({"target_prompts": [1]}, "target_prompts"),
+        ({"source_prompt": None}, "entry 1"),
+        ({"init_img": 3}, "entry 1"),
+    ],
+)
 def test_a_yaml_with_values_of_another_kind(
     evoken: Evoken, official: Path, change: dict[str, Any], word: str
 ) -> None:

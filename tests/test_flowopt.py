@@ -183,8 +183,15 @@ def test_for_flows_f_is_the_pipeline(guidance: float) -> None:
     z = model.noise(range(3))
     found = sampler(z, sampler.condition(PROMPTS, guidance))
     pipe.set_progress_bar_config(disable=True)
-    expected = pipe(PROMPTS, latents=z, num_inference_steps=4, guidance_scale=guidance,
-                    output_type="latent", height=16, width=16).images  # fmt: skip
+    expected = pipe(
+        PROMPTS,
+        latents=z,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        output_type="latent",
+        height=16,
+        width=16,
+    ).images
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -198,9 +205,16 @@ def test_for_flux_f_is_the_pipeline(guidance: float, dev: bool) -> None:
     found = sampler(z, sampler.condition(PROMPTS, guidance))
     assert sampler.calls == 3 * 4  # guidance is an input, or not there
     pipe.set_progress_bar_config(disable=True)
-    expected = pipe(PROMPTS, latents=pack(z), num_inference_steps=4, guidance_scale=guidance,
-                    output_type="latent", height=16, width=16,
-                    max_sequence_length=24).images  # fmt: skip
+    expected = pipe(
+        PROMPTS,
+        latents=pack(z),
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        output_type="latent",
+        height=16,
+        width=16,
+        max_sequence_length=24,
+    ).images
     torch.testing.assert_close(pack(found), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -337,5 +351,6 @@ def test_fresh_noise_replaces_noise_alone(family: LatentModel, last: int) -> Non
     assert abs(float(correlation)) < 0.2
     mixed = renew(0.5, range(4))
     torch.testing.assert_close(rms(mixed), rms(start), rtol=0.2, atol=0)
-    assert torch.equal(mixed[1:2], with_fresh_noise(
-        start[1:2], y[1:2], family.process, t, 0.5, [1]))  # fmt: skip
+    assert torch.equal(
+        mixed[1:2], with_fresh_noise(start[1:2], y[1:2], family.process, t, 0.5, [1])
+    )

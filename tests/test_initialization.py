@@ -15,9 +15,14 @@ from evoken.textual_inversion.initialization import (
 
 
 def start(
-    how: str, model: StableDiffusion, clip: Clip | None, images: torch.Tensor, count: int = 1,
-    kind: str = "object", word: str = "",
-) -> torch.Tensor:  # fmt: skip
+    how: str,
+    model: StableDiffusion,
+    clip: Clip | None,
+    images: torch.Tensor,
+    count: int = 1,
+    kind: str = "object",
+    word: str = "",
+) -> torch.Tensor:
     generator = torch_generator(0, 0, "initialization")
     return initial_vectors(how, model, clip, images, kind, count, generator, word)
 

@@ -99,8 +99,10 @@ def test_a_repository_of_the_hub_as_that_of_stable_diffusion_1_5_is(
         plain.scheduler.config, skip_prk_steps=True, set_alpha_to_one=False
     )
     parts = plain.components | {
-        "scheduler": scheduler, "safety_checker": checker, "feature_extractor": CLIPImageProcessor()
-    }  # fmt: skip
+        "scheduler": scheduler,
+        "safety_checker": checker,
+        "feature_extractor": CLIPImageProcessor(),
+    }
     StableDiffusionPipeline(**parts).save_pretrained(hub("some/model"))
     plain.save_pretrained(tmp_path / "plain")
     found, expected = (load_model(ModelSpec(n)) for n in ("some/model", str(tmp_path / "plain")))

@@ -142,9 +142,14 @@ def test_pictures_are_those_of_diffusers(name: str, size: int) -> None:
         }
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompts, num_inference_steps=5, guidance_scale=4.0, output_type="pt", height=size,
-        width=size, **more,
-    ).images  # fmt: skip
+        prompts,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        output_type="pt",
+        height=size,
+        width=size,
+        **more,
+    ).images
     torch.testing.assert_close((found + 1) / 2, expected, rtol=1e-3, atol=1e-3)
 
 

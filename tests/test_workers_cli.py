@@ -16,9 +16,17 @@ from tests.commands import evoken, refused
 from tests.conftest import make_photos
 
 SMALL = (
-    "--popsize", "5", "--draws", "4", "--validation-draws", "20", "--preview-every", "0",
-    "--calls", "130",
-)  # fmt: skip
+    "--popsize",
+    "5",
+    "--draws",
+    "4",
+    "--validation-draws",
+    "20",
+    "--preview-every",
+    "0",
+    "--calls",
+    "130",
+)
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")

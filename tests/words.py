@@ -45,6 +45,10 @@ def pt(content: Any, **options: Any) -> bytes:
 
 def a1111_dict(one: Tensor) -> dict[str, Any]:
     return {
-        "string_to_token": {"*": 265}, "string_to_param": {"*": one}, "name": "<my cat>",
-        "step": 500, "sd_checkpoint": "ab12", "sd_checkpoint_name": "v1-5",
-    }  # fmt: skip
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": one},
+        "name": "<my cat>",
+        "step": 500,
+        "sd_checkpoint": "ab12",
+        "sd_checkpoint_name": "v1-5",
+    }

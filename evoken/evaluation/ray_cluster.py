@@ -164,8 +164,11 @@ def _connect(ray: Any, address: str, count: int | None) -> None:
     """Start Ray or join its cluster."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        options |= {"num_cpus": max(os.cpu_count() or 1, count or 1), "include_dashboard": False,
-                    "object_store_memory": OBJECT_STORE}  # fmt: skip
+        options |= {
+            "num_cpus": max(os.cpu_count() or 1, count or 1),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+        }
     elif address != "auto":
         _knock(address)
     try:

@@ -33,11 +33,14 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
     parts = [
         f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
         f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
-        + (f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
-           "and with a number behind it any other." if editing
-           else ". The noise that leads back to the picture is in noise.safetensors.")
+        + (
+            f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
+            "and with a number behind it any other."
+            if editing
+            else ". The noise that leads back to the picture is in noise.safetensors."
+        )
         + "</p>"
-    ]  # fmt: skip
+    ]
     pictures = load_images(input_path(run.path, 0).parent, JUDGED_SIZE).images
     if note := sticker_note(run.spec.name, pictures):
         parts.append(f'<p class="note">{note.replace("`name`", "<code>--model</code>")}</p>')
@@ -85,9 +88,14 @@ def _picture(
             calls = [r["calls"] / len(run.config["pictures"]) for r in rows]
             level = floor.get(key, [])
             charts.append(
-                line_chart(calls, [r[key][i] for r in rows], label, width=480,
-                           floor=(level[i], "the autoencoder alone") if level else None)
-            )  # fmt: skip
+                line_chart(
+                    calls,
+                    [r[key][i] for r in rows],
+                    label,
+                    width=480,
+                    floor=(level[i], "the autoencoder alone") if level else None,
+                )
+            )
     return (
         f"<h2>{escape(name)}</h2><p>{asked}</p><div class='strip'>{''.join(strip)}</div>"
         f"<div class='charts'>{''.join(charts)}</div>"

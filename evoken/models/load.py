@@ -57,8 +57,11 @@ def warm_up(model: LatentModel) -> Check | None:
     if model.spec.runtime == "torch":
         return None
     calls, hidden = model.calls, model.condition([""])
-    model.denoise(model.noise(range(UNIT)), torch.linspace(0.02, 0.98, UNIT),
-                  hidden.expand(UNIT, *hidden.shape[1:]))  # fmt: skip
+    model.denoise(
+        model.noise(range(UNIT)),
+        torch.linspace(0.02, 0.98, UNIT),
+        hidden.expand(UNIT, *hidden.shape[1:]),
+    )
     model.calls = calls
     return model.check
 

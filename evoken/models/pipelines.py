@@ -21,8 +21,17 @@ from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with `config`."
-FAILURES = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
-            SafetensorError, SingleFileComponentError)  # fmt: skip
+FAILURES = (
+    MemoryError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    SingleFileComponentError,
+)
 
 
 def load_pipeline(

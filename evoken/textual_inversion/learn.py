@@ -264,8 +264,9 @@ def check_placeholder(placeholder: str, model: Model) -> None:
 def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:
     temperature = 1.0 if "no-temperature" in s.mistakes else s.temperature or None
     generator = torch_generator(s.seed, 0, "initialization")
-    origin = initial_vectors(s.initialization, model, clip, images, s.kind, s.vectors, generator,
-                             s.start, temperature)  # fmt: skip
+    origin = initial_vectors(
+        s.initialization, model, clip, images, s.kind, s.vectors, generator, s.start, temperature
+    )
     if "unit-norm" in s.mistakes:
         origin = torch.nn.functional.normalize(origin, dim=1)
     vocabulary = model.vocabulary()
@@ -273,6 +274,12 @@ def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None)
         origin = origin + vocabulary.vectors.mean(0)
     most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
     axes = s.axes or (most if s.subspace == "identity" else min(256, most))
-    return build_subspace(s.subspace, origin, vocabulary.vectors, axes,
-                          torch_generator(s.seed, 0, "subspace"), vocabulary.parts,
-                          unit_axes="unit-axes" in s.mistakes)  # fmt: skip
+    return build_subspace(
+        s.subspace,
+        origin,
+        vocabulary.vectors,
+        axes,
+        torch_generator(s.seed, 0, "subspace"),
+        vocabulary.parts,
+        unit_axes="unit-axes" in s.mistakes,
+    )

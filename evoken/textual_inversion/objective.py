@@ -137,8 +137,16 @@ class DenoisingLoss(Objective):
         return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
 
     def _draw(self, generation: int, purpose: str, count: int) -> Draws:
-        return draw(self.seed, generation, purpose, count, self.latents, self.templates,
-                    self.t_range, self.sentences)  # fmt: skip
+        return draw(
+            self.seed,
+            generation,
+            purpose,
+            count,
+            self.latents,
+            self.templates,
+            self.t_range,
+            self.sentences,
+        )
 
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
         shared = self.shared_draws

@@ -27,10 +27,19 @@ def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip |
             )
         return ImageSimilarity(model, images, s.placeholder, KINDS[s.kind].templates, s.seed, clip)
     return DenoisingLoss(
-        model, images, s.placeholder, KINDS[s.kind].templates, s.seed, s.draws, s.sentences,
-        (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
-        s.weighting, s.chunk,
-    )  # fmt: skip
+        model,
+        images,
+        s.placeholder,
+        KINDS[s.kind].templates,
+        s.seed,
+        s.draws,
+        s.sentences,
+        (s.t_low, s.t_high),
+        s.validation_draws,
+        "independent-draws" not in s.mistakes,
+        s.weighting,
+        s.chunk,
+    )
 
 
 @dataclass(frozen=True)

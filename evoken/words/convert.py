@@ -35,9 +35,13 @@ TOOLS: dict[str, Takes] = {
 }
 NO_T5 = ("a1111", "forge")  # know no words in T5; Forge fails on a file with one
 NAMES = {
-    "diffusers": "diffusers", "a1111": "A1111", "forge": "Forge", "comfyui": "ComfyUI",
-    "invokeai": "InvokeAI", "pt": "A1111's .pt layout",
-}  # fmt: skip
+    "diffusers": "diffusers",
+    "a1111": "A1111",
+    "forge": "Forge",
+    "comfyui": "ComfyUI",
+    "invokeai": "InvokeAI",
+    "pt": "A1111's .pt layout",
+}
 
 
 @dataclass(frozen=True)

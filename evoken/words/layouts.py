@@ -165,9 +165,7 @@ def _bundled(content: Mapping[str, Any], source: Path) -> tuple[str, dict[str, A
     return next(iter(words.items()))
 
 
-def _by_encoder(
-    entries: Mapping[str, Any], source: Path
-) -> tuple[dict[str, Vectors], str, str]:  # fmt: skip
+def _by_encoder(entries: Mapping[str, Any], source: Path) -> tuple[dict[str, Vectors], str, str]:
     """Vectors by text encoder, the layout, and the token ("" if the keys name none)."""
     # OneTrainer's <key>_out is added to the encoder's output: no other program knows it.
     names = [n for n in entries if n.removesuffix("_out") == n or n[:-4] not in entries]

@@ -52,9 +52,12 @@ class FlowModel(LatentModel):
         config = scheduler.config
         if config.use_dynamic_shifting:
             found["mu"] = calculate_shift(
-                (self._side // self._patch) ** 2, config.base_image_seq_len,
-                config.max_image_seq_len, config.base_shift, config.max_shift,
-            )  # fmt: skip
+                (self._side // self._patch) ** 2,
+                config.base_image_seq_len,
+                config.max_image_seq_len,
+                config.base_shift,
+                config.max_shift,
+            )
         scheduler.set_timesteps(**found)
         return [float(s) for s in scheduler.sigmas]
 

@@ -38,9 +38,11 @@ class Int8Convolution(nn.Module):
         self.register_buffer("scale", scale)
         self.bias = layer.bias
         self.options: dict[str, Any] = {
-            "stride": layer.stride, "padding": layer.padding,
-            "dilation": layer.dilation, "groups": layer.groups,
-        }  # fmt: skip
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "dilation": layer.dilation,
+            "groups": layer.groups,
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``; channels of the output in parts, so that few weights are floats."""
