@@ -1,4 +1,4 @@
-"""The reference of the command line, docs/cli.md, made from the commands themselves.
+"""The reference of commands and settings, docs/cli.md and docs/settings.md, made from themselves.
 
 python -m benchmarks.reference
 """
@@ -12,9 +12,12 @@ import typer
 
 from evoken.cli.app import app
 from evoken.files import write_text
-from evoken.options import PANELS
+from evoken.flowopt.settings import FlowOptSettings
+from evoken.options import PANELS, fields_of
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.settings import LearnSettings
 
-PATH = Path(__file__).parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# The command line
 
 Every command takes `--help`, and `--config FILE`: a YAML file of the options below without their
@@ -23,6 +26,13 @@ dashes (`calls: 6000`), or the `config.json` of a run folder. Options on the lin
 `evoken --version` shows the version.
 
 Exit codes: 0 done, 2 something cannot be used (one sentence on stderr says what), 130 interrupted.
+
+*This page is made from the program: `python -m benchmarks.reference`.*
+"""
+SETTINGS_HEAD = """# Settings
+
+Every field of the settings classes, its range and its default. The options of
+[the commands](cli.md) are made from the same fields, and so are the checks.
 
 *This page is made from the program: `python -m benchmarks.reference`.*
 """
@@ -38,8 +48,24 @@ def commands() -> Iterator[tuple[str, Any]]:
             yield name, command
 
 
-def text() -> str:
-    """The page."""
+def pages() -> dict[Path, str]:
+    """The pages by their files."""
+    return {DOCS / "cli.md": command_line(), DOCS / "settings.md": settings()}
+
+
+def settings() -> str:
+    """The page of the settings."""
+    parts = [SETTINGS_HEAD]
+    for kind in (LearnSettings, FlowOptSettings, ModelSpec):
+        parts.append(f"\n## {kind.__name__}\n\n| field | what it is | default |\n|---|---|---|\n")
+        for field in fields_of(kind).values():
+            default = field.about.suited or f"`{field.about.default!r}`"
+            parts.append(f"| `{field.name}` | {_plain(field.sentence)} | {default} |\n")
+    return "".join(parts)
+
+
+def command_line() -> str:
+    """The page of the commands."""
     return HEAD + "".join(_section(name, command) for name, command in commands())
 
 
@@ -81,4 +107,5 @@ def _plain(said: str | None) -> str:
 
 
 if __name__ == "__main__":
-    write_text(PATH, text())
+    for path, text in pages().items():
+        write_text(path, text)

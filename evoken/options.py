@@ -95,6 +95,16 @@ class Field:
             bounds = [f"from {about.least:g} to {about.most:g}"]
         return " and ".join(bounds)
 
+    @property
+    def sentence(self) -> str:
+        """What it is, what is allowed and what 0 means, without a full stop."""
+        about, text = self.about, self.about.help.rstrip(".")
+        if about.choices:
+            text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
+        elif self.range and (about.least not in (0, 1) or about.most is not None):
+            text += f", {self.range}"
+        return f"{text}; 0 for {about.zero}" if about.zero else text
+
     def check(self, value: Any) -> None:
         """Raise ``SettingError`` unless the value is of the type, and among the choices or in the
         range.
@@ -143,6 +153,15 @@ def fields_of(settings: type[Any]) -> dict[str, Field]:
             about = field.metadata["setting"]
             found[field.name] = Field(field.name, kind, several, about)
     return found
+
+
+def documented(settings: type[T]) -> type[T]:
+    """The class, with its settings in its docstring."""
+    lines = [f"    {field.name}: {field.sentence}" for field in fields_of(settings).values()]
+    settings.__doc__ = f"{settings.__doc__}\n    Settings:\n" + "\n".join(
+        f"    {line}" for line in lines
+    )
+    return settings
 
 
 def fill(settings: Any, values: Mapping[str, Any]) -> None:

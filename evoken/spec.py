@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from functools import partial
 
-from evoken.options import MODEL, check, setting
+from evoken.options import MODEL, check, documented, setting
 from evoken.runtimes import PRECISIONS, RUNTIMES
 
 _model = partial(setting, panel=MODEL)
 
 
+@documented
 @dataclass(frozen=True)
 class ModelSpec:
     """Enough to build the same model elsewhere.

@@ -30,8 +30,9 @@ def test_numbers_are_written_as_asked() -> None:
         fill("1<!-- a.nothing -->", known)
 
 
-def test_the_reference_of_the_commands_is_up_to_date() -> None:
-    assert reference.PATH.read_text(encoding="utf-8") == reference.text()
+def test_the_references_of_commands_and_settings_are_up_to_date() -> None:
+    for path, text in reference.pages().items():
+        assert path.read_text(encoding="utf-8") == text
 
 
 def links(text: str) -> list[str]:

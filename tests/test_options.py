@@ -152,7 +152,7 @@ def test_help_shows_ranges_choices_and_defaults() -> None:
         "[default: 12,000]",
         "gauss-newton, cma, sep-cma, zero-order or random. [default: gauss-newton]",
         "[default: 61 for gauss-newton, else 30]",
-        "[default: 0, for no limit]",
+        "above 0; 0 for no limit. [default: 0]",
         "[default: the folder's name]",
     ):
         assert text in shown, text

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 import yaml
 
-from evoken.errors import EvokenError, SettingError, shown
+from evoken.errors import EvokenError, SettingError, reason_of, shown
 from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
 
 NOT_IN_FILES = ("config_file", "resume", "as_json")
@@ -116,20 +116,11 @@ def _parameter(field: Field, default: Any) -> inspect.Parameter:
 
 def help_of(field: Field, default: Any) -> str:
     """The help of a setting's option: what it is, what is allowed, the default."""
-    about, text = field.about, field.about.help.rstrip(".")
-    if about.choices:
-        text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
-    elif field.range and about.least not in (0, 1):
-        text += f", {field.range}"
     if default in ("", ()):
-        return f"{text}."
+        return f"{field.sentence}."
     value = f"{default:,}" if isinstance(default, int) else default
     value = f"{default:g}" if isinstance(default, float) else value
-    if about.zero:
-        none_given = default == 0
-        text += "" if none_given else f"; 0 for {about.zero}"
-        value = f"0, for {about.zero}" if none_given else value
-    return f"{text}. \\[default: {value}]"
+    return f"{field.sentence}. \\[default: {value}]"
 
 
 def _panel(parameter: inspect.Parameter) -> int:
@@ -190,10 +181,14 @@ def read_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
-        raise SettingError(f"could not read {path}: {reason}.", f"Give {EXAMPLE}.") from error
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not YAML"
+        raise SettingError(
+            f"could not read {shown(path)}: {reason}.", f"Give {EXAMPLE}."
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(n, str) for n in content):
-        raise SettingError(f"{path} holds no options (got {shown(content)}).", f"Give {EXAMPLE}.")
+        raise SettingError(
+            f"{shown(path)} holds no options (got {shown(content)}).", f"Give {EXAMPLE}."
+        )
     if isinstance(content.get("settings"), dict) and isinstance(content.get("model"), dict):
         run = {name: content[name] for name in ("clip",) if content.get(name)}
         return {**content["settings"], **content["model"], **run}

@@ -152,7 +152,8 @@ def edit_into(
 
     Args:
         pictures: a picture, a folder of them, or a YAML of pictures and prompts.
-        source, target: what they show, and what they should show.
+        source: what they show.
+        target: what they should show.
         model: by default the YAML's, or the embedded flow model.
         clip: name of a CLIP model; by default the one that goes with the model.
         changes: settings of the preset to change, see ``FlowOptSettings``.

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from evoken.errors import SettingError
-from evoken.options import ABOUT, BUDGET, check, make, preset_values, setting, to_dict
+from evoken.options import ABOUT, BUDGET, check, documented, make, preset_values, setting, to_dict
 
 STARTS = ("implicit", "uniinv", "euler", "noise")
 RULES = ("anderson", "barzilai-borwein", "estimated", "fixed", "adam")
@@ -14,6 +14,7 @@ _about = partial(setting, panel=ABOUT)
 _budget = partial(setting, panel=BUDGET)
 
 
+@documented
 @dataclass(frozen=True)
 class FlowOptSettings:
     """The settings of one run; all of them stand in its ``config.json``.

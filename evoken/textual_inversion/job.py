@@ -143,7 +143,8 @@ def learn_into(
         folder: where nothing is yet.
         images: an image, a folder of three to five, or what ``load_images`` gave.
         clip: name of a CLIP model; by default the one that goes with the model.
-        workers, ray: see ``Workers``.
+        workers: processes of this machine that share the work; with ``ray``, actors.
+        ray: the cluster that shares it: "local", "auto" or HOST:PORT.
         with_progress: show on stderr how far it is.
 
     Returns:

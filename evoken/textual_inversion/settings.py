@@ -10,6 +10,7 @@ from evoken.options import (
     BUDGET,
     UNSET,
     check,
+    documented,
     fill,
     make,
     one_of,
@@ -72,6 +73,7 @@ _budget = partial(open_setting, panel=BUDGET)
 _expert = open_setting
 
 
+@documented
 @dataclass(frozen=True)
 class LearnSettings:
     """The settings of one run; all of them stand in its ``config.json``.
