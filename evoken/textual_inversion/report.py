@@ -10,6 +10,7 @@ from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
+from evoken.pictures.metrics import Score
 from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
@@ -66,7 +67,7 @@ def _previews(run: LearnRun) -> str:
     for generation, path in run.previews():
         about, score = f"generation {generation}", run.score_path(generation)
         if score.exists():
-            about += f", CLIP {json.loads(score.read_text(encoding='utf-8'))['value']:.3f}"
+            about += f", CLIP {Score.from_dict(json.loads(score.read_text(encoding='utf-8')))}"
         figures.append(f"<figure>{image(path, about)}<figcaption>{about}</figcaption></figure>")
     return "".join(figures)
 
