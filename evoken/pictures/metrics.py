@@ -101,7 +101,7 @@ def editability(clip: Clip, pictures_by_prompt: dict[str, Images]) -> Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``evaluate`` measures; ``judge`` is ``None`` if the judge was not asked."""
+    """What ``evaluate`` measures; ``judge`` is ``None`` without a judge."""
 
     reconstruction: Score
     editability: Score
@@ -120,13 +120,13 @@ def evaluate(
     concept: str = "",
     on_prompt: Callable[[str], object] = lambda prompt: None,
 ) -> Scores:
-    """The scores of a word.
+    """Draw pictures of a word and score them.
 
     Args:
-        word: a learned one, or an ordinary word of the model's.
+        word: a learned word, or an ordinary word.
         count: pictures per prompt.
         concept: what the judge calls the object or style.
-        on_prompt: told every sentence before its pictures are drawn.
+        on_prompt: called with every prompt before its pictures are drawn.
     """
 
     def drawn(template: str) -> Images:

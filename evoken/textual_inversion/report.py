@@ -25,13 +25,13 @@ def write_report(run: LearnRun) -> Path:
     settings, records = run.settings, run.records()
     best = _result(settings, records)
     body = f"""<p class="note">A word learned with forward passes only: {records[-1].calls:,}
-calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation loss
-{records[0].validation:.4f} at the start, {best.validation:.4f} at generation
-{best.generation}, which is the result.</p>
+calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. The validation loss was
+{records[0].validation:.4f} at the start and {best.validation:.4f} at generation
+{best.generation}, whose word is the result.</p>
 <h2>The images</h2><div class="inputs">{_inputs(run)}</div>
 <h2>Before and after</h2>
-<p>The same sentences and the same noise, with the word as it was at the start, then as it was
-learned.</p>
+<p>Each pair has the same sentence and the same noise: first with the word as it was at the start,
+then with the learned word.</p>
 {_samples(run, settings)}
 <h2>How it was learned</h2>
 {_curve(settings, records)}
@@ -94,7 +94,7 @@ def _usage(run: LearnRun) -> str:
     if usage := diffusers_code(run):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
     other = f"evoken convert {quote(str(run.path))} --to comfyui"
-    return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
+    return f"{text}<p>To make a file for another program:</p><pre>{escape(other)}</pre>"
 
 
 def cli_usage(run: LearnRun) -> str:
@@ -108,8 +108,8 @@ def _example(settings: LearnSettings) -> str:
 
 
 def diffusers_code(run: LearnRun) -> str:
-    """How to use the word with diffusers; "" for a word that it does not load, as those of Stable
-    Diffusion 3.
+    """How to use the word with diffusers; "" for words that it does not load, such as those for
+    Stable Diffusion 3.
     """
     embedding, path = read_embedding(run.path), run.path / WORD_FILE
     base, names = taken(embedding, "diffusers")
@@ -144,6 +144,9 @@ def write_card(run: LearnRun) -> None:
     model, usage = run.spec.name, diffusers_code(run)
     code = f"\n```python\n{usage}\n```\n" if usage else ""
     base = f"\nbase_model: {model}" if is_hub_id(model) else ""
+    article = "An" if settings.kind[0] in "aeiou" else "A"
+    count = settings.vectors
+    embeddings = "one token embedding" if count == 1 else f"{count} token embeddings"
     text = f"""---
 tags:
 - text-to-image
@@ -152,14 +155,14 @@ tags:
 ---
 # {settings.placeholder}
 
-A {settings.kind} learned as {settings.vectors} token embedding(s) for `{model}`, with
-{records[-1].calls:,} forward passes and no gradients (evoken, preset `{settings.preset}`, seed
-{settings.seed}).
+{article} {settings.kind} learned as {embeddings} for `{model}`, with {records[-1].calls:,} forward
+passes and no gradients (evoken, preset `{settings.preset}`, seed {settings.seed}).
 
 ```
 {cli_usage(run)}
 ```
 {code}
-The licence of the base model and the rights in the images apply to what is made with this word.
+The licence of the base model and the rights to the training images also apply to pictures made with
+this word.
 """
     write_text(run.path / "README.md", text)
