@@ -1,6 +1,6 @@
 """evoken: teach a frozen text-to-image model a new word with forward passes only.
 
-The names below are loaded when they are first used, so that ``import evoken`` is instant.
+Each name below is loaded when it is first used, so ``import evoken`` is instant.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
-"""What can go wrong, as types. Every error says what the problem is, and what to do about it.
+"""Types of errors. Every error says what the problem is and what to do about it.
 
 The library raises these; only the command line turns them into text and exit codes. In a message,
-the names of settings and arguments stand in backticks, so that the command line can put its own
-options in their place; backticks are used for nothing else.
+the names of settings and arguments are in backticks, so that the command line can replace them with
+its own options; backticks are used for nothing else.
 """
 
 from pathlib import PurePath
@@ -12,8 +12,8 @@ class EvokenError(Exception):
     """A problem and its remedy; ``str(error)`` is both.
 
     Attributes:
-        problem: what is wrong, what is allowed and what came: a sentence with a full stop.
-        fix: what to do, as a sentence in the imperative; "" where the problem says it.
+        problem: what is wrong, what is allowed and what was given: a sentence with a full stop.
+        fix: what to do, as a sentence in the imperative; "" if that is obvious from the problem.
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
@@ -33,7 +33,7 @@ class WordError(EvokenError):
 
 
 class ModelError(EvokenError):
-    """A model that cannot be found, loaded or used for what is asked."""
+    """A model that cannot be found, loaded or used for this."""
 
 
 class RunError(EvokenError):

@@ -32,14 +32,14 @@ class ImageSet:
 def load_images(path: PathLike, size: int) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
-    Files without an image's suffix are skipped and named in ``ignored``. Each image is turned
-    upright (EXIF), its transparency laid on white, cropped to its middle square and resized.
+    Files without the suffix of an image are skipped and listed in ``ignored``. Each image is turned
+    upright (EXIF), put on white if it is transparent, cropped to its central square and resized.
 
     Args:
         size: side of the result in pixels.
 
     Raises:
-        ImageError: nothing there, no image among the files, or an image that cannot be used.
+        ImageError: the path does not exist, holds no images, or an image cannot be used.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Which model, where and in what precision: all that it takes to build the same one elsewhere."""
+"""Which model, where and in what precision: enough to build the same one elsewhere."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,19 +12,20 @@ _model = partial(setting, panel=MODEL)
 @documented
 @dataclass(frozen=True)
 class ModelSpec:
-    """Enough to build the same model elsewhere.
+    """Which model, and how it runs.
 
     Attributes:
+        name: "stickers", "stickers-flow", a folder, a hub id or a .safetensors file.
         batch: never changes a result.
-        encoders: text encoders by name, with commas between them; "" means the family's own choice.
-            The spec of a loaded model names them.
-        config: its configuration is what a single file is read with, and it gives the parts that
-            the file lacks; "" means to guess it from the file, which then has to be whole.
-        runtime: of the denoiser; everything else runs in torch, with "torch-int8" on int8 weights,
-            too.
+        encoders: names of the text encoders that a word has vectors for, separated by commas; ""
+            means the family's default. The spec of a loaded model names them.
+        config: for a single file, a folder or hub id with its configuration and the parts that the
+            file lacks; "" means to guess it from the file, which then must be complete.
+        runtime: where the denoiser runs. Everything else runs in torch; with "torch-int8" its
+            weights are int8 too.
 
     Raises:
-        SettingError: a value that is not possible.
+        SettingError: a value is not possible.
     """
 
     name: str = _model(

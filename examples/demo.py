@@ -1,4 +1,4 @@
-"""``make demo``: learn a thing and a style that the model has never seen, and show them."""
+"""``make demo``: learn an object and a style that the model has never seen, and show them."""
 
 import argparse
 import shutil
@@ -37,7 +37,7 @@ def evoken(*arguments: object) -> None:
 
 
 def learn(name: str) -> Path:
-    """Learn a concept; goes on with a demo that was interrupted."""
+    """Learn a concept; continues a demo that was interrupted."""
     run = RUNS / f"demo-{name}"
     if (run / "config.json").exists():
         evoken("learn", "--resume", run)
@@ -77,7 +77,12 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=RUNS / "demo.png")
     options = parser.parse_args()
     started = time.time()
-    rows = [row for name in PROMPTS for row in draw(name, learn(name))]
+    rows = []
+    for name in PROMPTS:
+        run = learn(name)
+        drawn = draw(name, run)
+        sheet(drawn, run / "sheet.png")
+        rows += drawn
     sheet(rows, options.sheet)
     print(f"Done in {time.time() - started:.0f} s. Look at {options.sheet}, and in a browser at:")
     for name in PROMPTS:

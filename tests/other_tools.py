@@ -74,7 +74,7 @@ def check_pt(path: Path) -> None:
         unpickler.load()
 
 
-# The widths that an engine expects of a file; a word of another is passed over.
+# The widths that an engine expects of a file; a word of another is skipped.
 A1111_WIDTHS = {SD1: {768}, SD2: {1024}, SDXL: {2048}, SD3: {2048}}
 FORGE_WIDTHS = {SD1: {768}, SD2: {1024}, SDXL: {2048}, SD3: {768, 1280}, FLUX: {768}}
 
@@ -99,7 +99,7 @@ def _webui(path: Path, widths: set[int]) -> dict[str, Tensor] | None:
 
 
 def a1111(path: Path, base: str) -> dict[str, Tensor] | None:
-    """What A1111 loads for a base, by encoder ("" for the only one); None: passed over."""
+    """What A1111 loads for a base, by encoder ("" for the only one); None: skipped."""
     return _webui(path, A1111_WIDTHS[base]) if base in A1111_WIDTHS else None
 
 

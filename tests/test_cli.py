@@ -22,7 +22,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.run_folder import held
 from evoken.textual_inversion import workflow
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.report import write_card
+from evoken.textual_inversion.report import write_card, write_report
 from evoken.words.word import Word, save_word
 from tests.commands import evoken, files, refused
 
@@ -206,7 +206,16 @@ def test_evaluate_prints_the_papers_scores(done: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "reconstruction" in result.output and "editability" in result.output
     scores = json.loads((done / "scores.json").read_text())
-    assert scores["count"] == 3 and len(scores["start_and_learned"]["reconstruction"]) == 2
+    assert scores["count"] == 3
+    for name, n in (("reconstruction", 3), ("editability", 8)):
+        for score in scores["start_and_learned"][name]:
+            assert score["low"] < score["value"] < score["high"] and score["n"] == n
+
+
+def test_reports_read_the_scores_of_older_previews(done: Path) -> None:
+    (done / "previews" / "0000.json").write_text('{"value": 0.5, "error": 0.1}')
+    write_report(LearnRun.open(done))
+    assert "CLIP 0.500 [0.400, 0.600]" in (done / "report.html").read_text()
 
 
 def interrupt_after(generations: int, monkeypatch: pytest.MonkeyPatch) -> None:

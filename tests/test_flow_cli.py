@@ -70,7 +70,7 @@ def test_an_inversion_leaves_noise_iterates_and_a_report(evoken: Evoken, photo: 
     assert torch.equal(noise, run.earlier()[best].latents)
     assert all(run.picture(0, i).exists() for i in range(4))
     report = (run.path / "report.html").read_text()
-    assert report.count("<figure>") == 5 and "the autoencoder alone" in report
+    assert report.count("<figure>") == 5 and "autoencoder only" in report
     assert "http" not in report.replace("http://www.w3.org", "")
     for word in ("calls a picture", "RMSE", "best residual", "s left", "iterate 3"):
         assert word in result.output

@@ -129,7 +129,7 @@ def of_webui(load: Callable[..., Any], path: Path, base: str) -> str:
     if base == "FLUX" and load is other_tools.a1111:
         return "no"
     if found is None:
-        return "**no**: passed over"
+        return "**no**: skipped"
     if load is other_tools.forge and len(other_tools.FORGE_WIDTHS[base]) > 1:
         return f"{encoder_of_width(found[''].shape[-1])} only"
     return "yes"

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from evoken.cli.app import app
+from evoken.pictures.drawing import Pictures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,8 +61,9 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, object] = {}
     exec(short, names)
     pictures = names["pictures"]
-    assert isinstance(pictures, torch.Tensor)
-    assert pictures.shape == (4, 3, 64, 64)
+    assert isinstance(pictures, Pictures)
+    assert pictures.images.shape == (4, 3, 64, 64)
+    assert len(list(Path("pictures").glob("*.png"))) == 5
 
 
 def test_make_commands_are_those_of_the_makefile_and_ci() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
@@ -155,17 +156,16 @@ def evaluate(
                 seed,
                 lambda prompt: bar.update(f"{count} of {prompt!r}", next(done)),
             )
-        out.say(f"{'':16}{'start':>16}{'learned':>16}")
+        out.say(f"{'':16}{'start':>22}{'learned':>24}")
         for name, (start, learned) in results.items():
-            out.say(f"{name:16}{start!s:>16}{learned!s:>16}")
+            out.say(f"{name:16}{start!s:>22}{learned!s:>24}")
         write_scores(run, results, count, seed)
         out.result(
             run=path,
             count=count,
             **{
                 name: {
-                    at: {"value": score.value, "error": score.error}
-                    for at, score in zip(("start", "learned"), pair, strict=True)
+                    at: asdict(score) for at, score in zip(("start", "learned"), pair, strict=True)
                 }
                 for name, pair in results.items()
             },

@@ -21,13 +21,13 @@ from evoken.words.word import Word
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with N pictures.
+    """N pictures and their prompts.
 
     Attributes:
         images: N x 3 x S x S, S the model's size.
         sources: N prompts, what the pictures show.
         targets: N prompts, what they should show; empty for an inversion.
-        word: a learned word that stands in prompts.
+        word: a learned word in the prompts.
     """
 
     images: Images
@@ -93,7 +93,8 @@ def edit(
     word: Word | None = None,
     earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Iterate]:
-    """Walk N pictures from their edits back towards themselves; yields the start and every iterate.
+    """Edit N pictures, from the strongest edit back towards the source; yields the start and every
+    iterate.
 
     ``iterate.images`` are finished pictures. For the arguments and errors, see ``Task`` and
     ``iterates``.
@@ -122,7 +123,7 @@ def iterates(
 
     Args:
         clip: for the agreement with the target; a placeholder is left out of its text.
-        earlier: what f gave at the first iterations of the same run, to go on from.
+        earlier: results of the first iterations, to continue an interrupted run.
 
     Raises:
         SettingError: settings that do not fit the model.

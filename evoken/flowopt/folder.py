@@ -48,7 +48,7 @@ WORD = "word.safetensors"
 
 
 class FlowOptRun:
-    """A folder on disk."""
+    """The run folder of an inversion or an edit; ``pick()`` copies finished pictures."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
@@ -69,7 +69,7 @@ class FlowOptRun:
         """Start a folder.
 
         Raises:
-            RunError: there is something at ``path`` already, or it cannot be written.
+            RunError: ``path`` exists already, or cannot be written.
         """
         check_new(path)
         config = {
@@ -94,7 +94,7 @@ class FlowOptRun:
 
     @classmethod
     def open(cls, path: PathLike) -> "FlowOptRun":
-        """Open a folder; raises ``RunError`` if it is none, or one of another format."""
+        """Open a folder; raises ``RunError`` if it is no run folder, or one of another format."""
         return cls(Path(path), read_config(Path(path), *COMMANDS))
 
     @property

@@ -39,7 +39,7 @@ class Request:
         pictures: a picture, a folder of them, or a YAML of pictures and prompts.
         source: what they show.
         target: what they should show; None to invert them.
-        word: a learned word that stands in the prompts.
+        word: a learned word in the prompts.
     """
 
     pictures: PathLike
@@ -148,21 +148,26 @@ def edit_into(
     with_progress: bool = False,
     **changes: Any,
 ) -> FlowOptRun:
-    """Edit pictures into a new run folder, as ``evoken edit`` does.
+    """Edit pictures and write everything to a new run folder, like ``evoken edit``.
 
     Args:
-        pictures: a picture, a folder of them, or a YAML of pictures and prompts.
-        source: what they show.
+        folder: must not exist yet.
+        pictures: a picture, a folder of pictures, or a YAML of pictures and prompts.
+        source: what the pictures show.
         target: what they should show.
-        model: by default the YAML's, or the embedded flow model.
+        model: a name, a spec or a loaded model; by default the one that the YAML names, or
+            "stickers-flow".
+        word: a learned word in the prompts.
+        preset: where all settings come from that ``changes`` does not name.
         clip: name of a CLIP model; by default the one that goes with the model.
-        changes: settings of the preset to change, see ``FlowOptSettings``.
+        with_progress: show progress on stderr.
+        changes: fields of ``FlowOptSettings``.
 
     Returns:
-        The run: ``run.pick()`` takes the suggested iterate of every picture.
+        The run: ``run.pick()`` copies the suggested iterate of every picture.
 
     Raises:
-        EvokenError: something cannot be used; nothing was written.
+        EvokenError: an argument cannot be used; in this case nothing was written.
     """
     return _into(
         folder, Request(pictures, source, target, word), model, preset, changes, clip, with_progress
@@ -180,8 +185,13 @@ def invert_into(
     with_progress: bool = False,
     **changes: Any,
 ) -> FlowOptRun:
-    """Find the noise of pictures into a new run folder, as ``evoken invert`` does; arguments and
-    errors as for ``edit_into``.
+    """Find the noise that a model makes pictures from, and write everything to a new run folder,
+    like ``evoken invert``.
+
+    Args:
+        prompt: what the pictures show.
+
+    The other arguments and the errors are those of ``edit_into``.
     """
     asked = Request(pictures, prompt, None, word)
     return _into(folder, asked, model, preset, changes, "", with_progress)

@@ -13,7 +13,7 @@ from evoken.page import image, line_chart, page, table
 from evoken.run_folder import input_path
 
 UNITS = {
-    "rmse": "RMSE to the source, 0 to 255",
+    "rmse": "RMSE to the source (pixels from 0 to 255)",
     "psnr": "PSNR to the source, dB",
     "ssim": "SSIM to the source",
     "residual": "residual in latents, RMS of f(z) - y",
@@ -25,7 +25,7 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path.
 
     Args:
-        floor: rmse, psnr and ssim of every picture after the autoencoder alone.
+        floor: rmse, psnr and ssim of every picture after only the autoencoder.
     """
     records, editing = run.records(), run.config["command"] == "edit"
     doing = "An edit" if editing else "An inversion"
@@ -34,8 +34,8 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
         f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
         + (
-            f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
-            "and with a number behind it any other."
+            f": <code>evoken pick {escape(quote(str(run.path)))}</code> copies the suggested one; "
+            "add a number to copy another."
             if editing
             else ". The noise that leads back to the picture is in noise.safetensors."
         )
@@ -74,7 +74,7 @@ def _picture(
         if record["agreement"]:
             caption += f", CLIP {_shown(record['agreement'][i], 3)}"
         if record["diverged"][i]:
-            caption += ", went back"
+            caption += ", diverged: back to the best"
         if number == best:
             caption = f"<b>{caption}, suggested</b>"
         strip.append(
@@ -93,7 +93,7 @@ def _picture(
                     [r[key][i] for r in rows],
                     label,
                     width=480,
-                    floor=(level[i], "the autoencoder alone") if level else None,
+                    floor=(level[i], "autoencoder only") if level else None,
                 )
             )
     return (

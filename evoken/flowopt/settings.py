@@ -17,10 +17,10 @@ _budget = partial(setting, panel=BUDGET)
 @documented
 @dataclass(frozen=True)
 class FlowOptSettings:
-    """The settings of one run; all of them stand in its ``config.json``.
+    """The settings of one run, as its ``config.json`` records them.
 
     Raises:
-        SettingError: a value that is not possible.
+        SettingError: a value is not possible.
     """
 
     steps: int = _budget(10, "Steps T of the whole process", least=1)
@@ -93,11 +93,11 @@ FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
 
 
 def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
-    """The settings of a preset with some changed. With other ``steps``, the preset's share of them
-    is used unless ``last`` is given too.
+    """The settings of a preset, with changes. If ``steps`` changes and ``last`` is not given,
+    ``last`` changes in proportion.
 
     Raises:
-        SettingError: an unknown preset or setting, or a value that is not possible.
+        SettingError: the preset or a setting is unknown, or a value is not possible.
     """
     chosen = preset_values(FLOWOPT_PRESETS, name)
     if isinstance(changes.get("steps"), int) and chosen.get("last"):

@@ -22,12 +22,11 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Dif
 
 
 def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
-    """The model of a spec or a name; by default the sticker model.
+    """Load a model by its name or spec; by default the sticker model.
 
     Raises:
-        ModelError: it cannot be found or is of another family.
-        SettingError: the precision, the batch, the device, the runtime, the size or the encoders
-            are not possible.
+        ModelError: it cannot be found, or its family is not supported.
+        SettingError: precision, batch, device, runtime, size or encoders are not possible here.
     """
     spec = ModelSpec(spec) if isinstance(spec, str) else spec
     check_spec(spec)
@@ -81,7 +80,7 @@ def default_clip(model: str) -> str:
 
 @cache
 def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
-    """The CLIP that goes with a model: the sticker CLIP, a folder, or a hub id."""
+    """Load a CLIP model: the sticker CLIP, a folder, or a hub id."""
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
 
 

@@ -69,14 +69,14 @@ def export_embedded(name: str, folder: str | Path) -> Path:
 
     Args:
         name: ``stickers`` or ``stickers-flow``.
-        folder: a new or an empty one. One that holds this model already stays as it is.
+        folder: new or empty. If it already holds this model, it stays as it is.
 
     Returns:
         The folder.
 
     Raises:
-        ModelError: another name.
-        SettingError: something else is in the folder.
+        ModelError: there is no embedded model of this name.
+        SettingError: the folder holds something else.
         RunError: the folder cannot be written.
     """
     if name not in EMBEDDED:

@@ -22,11 +22,11 @@ COLUMNS = 4  # of a sheet
 
 
 class Pictures(Sequence[Image]):
-    """Pictures that were drawn; a notebook shows them side by side.
+    """A sequence of pictures; a notebook shows them side by side.
 
     Attributes:
         images: N x 3 x S x S in [-1, 1].
-        prompt: what they are pictures of.
+        prompt: what they show.
     """
 
     def __init__(self, images: Images, prompt: str) -> None:
@@ -65,15 +65,16 @@ def draw(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> Pictures:
-    """Draw pictures of a prompt; picture i has the same noise whatever the prompt is.
+    """Draw pictures of a prompt. Picture i starts from the same noise for every prompt.
 
     Args:
-        word: a learned word that stands in the prompt.
-        steps: of the sampler.
+        word: a learned word in the prompt.
+        count: number of pictures.
+        steps: sampling steps.
         guidance: classifier-free guidance; 1 means none.
 
     Raises:
-        WordError: the word is of another model, or does not stand in the prompt.
+        WordError: the word is for another model, or the prompt does not contain it.
     """
     return Pictures(images_of(model, prompt, word, count, seed, steps, guidance), prompt)
 

@@ -1,10 +1,12 @@
 """Measures on finished words: the paper's two scores (4.3) and the judge's share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import Any
 
-import torch
 import torch.nn.functional as F
+from scipy.special import stdtrit
 
 from evoken.arrays import Images
 from evoken.models.base import Model
@@ -14,23 +16,61 @@ from evoken.pictures.drawing import images_of
 from evoken.prompts import KINDS
 from evoken.words.word import Word
 
+CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with the half-width of its 95 % interval (normal, over pictures or prompts)."""
+    """A mean or a share with its 95 % interval.
+
+    Attributes:
+        value: the mean or the share.
+        low, high: ends of the interval.
+        n: how many pictures or prompts it is made of; 0 if an older file does not say.
+    """
 
     value: float
-    error: float
+    low: float
+    high: float
+    n: int = 0
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Score":
-        """Mean and 1.96 standard errors."""
-        tensor = torch.tensor(values, dtype=torch.float64)
-        spread = float(tensor.std()) if len(values) > 1 else 0.0
-        return cls(float(tensor.mean()), 1.96 * spread / len(values) ** 0.5)
+    def of_cosines(cls, values: Sequence[float]) -> "Score":
+        """Mean of cosines and its Student t interval, within [-1, 1]; of a single value, which has
+        no spread, the interval is all of that.
+        """
+        n, mean = len(values), fmean(values)
+        error = 2.0  # the whole range
+        if n > 1:
+            error = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(values) / n**0.5
+        return cls._within(-1.0, mean, mean - error, mean + error, n)
+
+    @classmethod
+    def of_hits(cls, hits: Sequence[bool]) -> "Score":
+        """Share of hits and its Wilson interval (Wilson 1927), which is within [0, 1] and has a
+        width even where all or none are hits.
+        """
+        n, share = len(hits), fmean(hits)
+        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+        center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        error = z / (1 + z**2 / n) * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
+        return cls._within(0.0, share, center - error, center + error, n)
+
+    @classmethod
+    def _within(cls, least: float, value: float, low: float, high: float, n: int) -> "Score":
+        """With the interval cut to [least, 1], and around the value whatever rounding does."""
+        return cls(value, min(value, max(least, low)), max(value, min(1.0, high)), n)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Score":
+        """From what ``dataclasses.asdict`` gave, or from the value and error of older files."""
+        if "error" in values:
+            value, error = values["value"], values["error"]
+            return cls(value, value - error, value + error)
+        return cls(**values)
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.error:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def reconstruction(clip: Clip, pictures: Images, images: Images) -> Score:
@@ -40,7 +80,7 @@ def reconstruction(clip: Clip, pictures: Images, images: Images) -> Score:
     pictures of "A photo of x*" and the training images.
     """
     pairs = clip.image_features(pictures) @ clip.image_features(images).T
-    return Score.of(pairs.mean(1).tolist())
+    return Score.of_cosines(pairs.mean(1).tolist())
 
 
 def editability(clip: Clip, pictures_by_prompt: dict[str, Images]) -> Score:
@@ -56,12 +96,12 @@ def editability(clip: Clip, pictures_by_prompt: dict[str, Images]) -> Score:
         text = " ".join(template.format("").split())
         mean = F.normalize(clip.image_features(pictures).mean(0), dim=0)
         scores.append(float(mean @ clip.text_features([text])[0]))
-    return Score.of(scores)
+    return Score.of_cosines(scores)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``evaluate`` measures; ``judge`` is ``None`` if the judge was not asked."""
+    """What ``evaluate`` measures; ``judge`` is ``None`` without a judge."""
 
     reconstruction: Score
     editability: Score
@@ -80,13 +120,13 @@ def evaluate(
     concept: str = "",
     on_prompt: Callable[[str], object] = lambda prompt: None,
 ) -> Scores:
-    """The scores of a word.
+    """Draw pictures of a word and score them.
 
     Args:
-        word: a learned one, or an ordinary word of the model's.
+        word: a learned word, or an ordinary word.
         count: pictures per prompt.
         concept: what the judge calls the object or style.
-        on_prompt: told every sentence before its pictures are drawn.
+        on_prompt: called with every prompt before its pictures are drawn.
     """
 
     def drawn(template: str) -> Images:
@@ -100,5 +140,5 @@ def evaluate(
     share = None
     if judge is not None and concept:
         found = judge.answers(pictures, kind)
-        share = Score.of([float(answer == concept) for answer in found])
+        share = Score.of_hits([answer == concept for answer in found])
     return Scores(reconstruction(clip, pictures, images), editability(clip, edited), share)

@@ -1,4 +1,4 @@
-"""The run folder: everything a run did and made, append-only, its own checkpoint.
+"""The run folder: everything a run did and made. It is append-only and its own checkpoint.
 
     config.json             settings, model, hash of its weights, versions
     inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
@@ -6,7 +6,7 @@
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
     learned_embeds.safetensors, README.md, report.html, samples/
 
-Everything after the search reads only this folder.
+Reports, drawing and evaluation read only this folder.
 """
 
 import json
@@ -42,7 +42,11 @@ from evoken.words.word import Word, load_word, save_word
 
 
 class LearnRun:
-    """A run folder on disk."""
+    """The run folder of a learned word.
+
+    ``word()`` is the result, ``records()`` what each generation did, ``settings`` and ``spec`` how
+    it was learned.
+    """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
@@ -57,7 +61,7 @@ class LearnRun:
         """Start a folder.
 
         Raises:
-            RunError: there is something at ``path`` already, or it cannot be written.
+            RunError: ``path`` exists already, or cannot be written.
         """
         check_new(path)
         config = {
@@ -82,7 +86,7 @@ class LearnRun:
         """Open a folder.
 
         Raises:
-            RunError: it is no run, or one of another format.
+            RunError: it is not a run folder, or one of another format.
         """
         return cls(Path(path), read_config(Path(path), "learn"))
 
@@ -152,7 +156,7 @@ class LearnRun:
             yield int(path.stem), path
 
     def save_word(self, learner: Learner) -> None:
-        """Write the word as it stands now, and in its header what it was learned with."""
+        """Write the current word, with how it was learned in its header."""
         settings, model = self.settings, learner.model
         about = {
             "evoken": __version__,

@@ -137,21 +137,23 @@ def learn_into(
     ray: str | None = None,
     with_progress: bool = False,
 ) -> LearnRun:
-    """Learn a word into a new run folder, as ``evoken learn`` does.
+    """Learn a word and write everything to a new run folder, like ``evoken learn``.
 
     Args:
-        folder: where nothing is yet.
-        images: an image, a folder of three to five, or what ``load_images`` gave.
+        folder: must not exist yet.
+        images: an image, a folder of three to five images, or what ``load_images`` returned.
+        settings: from ``preset``, or ``LearnSettings``.
+        model: a name, a spec or a loaded model.
         clip: name of a CLIP model; by default the one that goes with the model.
-        workers: processes of this machine that share the work; with ``ray``, actors.
-        ray: the cluster that shares it: "local", "auto" or HOST:PORT.
-        with_progress: show on stderr how far it is.
+        workers: how many processes share the work; with ``ray``, how many actors.
+        ray: address of a Ray cluster: "local", "auto" or HOST:PORT.
+        with_progress: show progress on stderr.
 
     Returns:
         The run: ``run.word()``, ``run.records()``, ``run.path / "report.html"``.
 
     Raises:
-        EvokenError: something cannot be used; nothing was written.
+        EvokenError: an argument cannot be used; in this case nothing was written.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
     with begun(folder, images, settings, model, clip, Workers(workers, ray), display) as job:
@@ -166,8 +168,8 @@ def resume(
     ray: str | None = None,
     with_progress: bool = False,
 ) -> LearnRun:
-    """Continue the run in a folder to the result of an uninterrupted one, bit for bit; arguments
-    and errors as for ``learn_into``.
+    """Continue an interrupted run. The result equals that of an uninterrupted run, bit for bit.
+    Arguments and errors are those of ``learn_into``.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
     with reopened(folder, Workers(workers, ray), display) as job:

@@ -228,13 +228,15 @@ def learn(
     records: Sequence[Record] = (),
     evaluator: Evaluator | None = None,
 ) -> Iterator[tuple[Learner, Record]]:
-    """Learn a word; yields after every generation.
+    """Learn a word; yields the learner and a record after every generation. ``learner.word`` is the
+    best word so far.
 
     Args:
         settings: see ``LearnSettings`` and ``preset``.
         model: any ``evoken.models.base.Model``.
         images: N x 3 x S x S in [-1, 1].
-        records: of an interrupted run with the same settings and images, to go on from.
+        clip: for settings that need a CLIP model, such as the default start.
+        records: of an interrupted run with the same settings and images, to continue it.
         evaluator: where candidates are evaluated, such as ``Processes``; changes no result.
 
     Source: Fei et al. 2023, section 3.

@@ -11,6 +11,7 @@ from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED, JUDGED_SIZE, sticker_note
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
+from evoken.pictures.metrics import Score
 from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
@@ -25,13 +26,13 @@ def write_report(run: LearnRun) -> Path:
     settings, records = run.settings, run.records()
     best = _result(settings, records)
     body = f"""<p class="note">A word learned with forward passes only: {records[-1].calls:,}
-calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. Validation loss
-{records[0].validation:.4f} at the start, {best.validation:.4f} at generation
-{best.generation}, which is the result.</p>
+calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. The validation loss was
+{records[0].validation:.4f} at the start and {best.validation:.4f} at generation
+{best.generation}, whose word is the result.</p>
 <h2>The images</h2><div class="inputs">{_inputs(run)}</div>{_note(run)}
 <h2>Before and after</h2>
-<p>The same sentences and the same noise, with the word as it was at the start, then as it was
-learned.</p>
+<p>Each pair has the same sentence and the same noise: first with the word as it was at the start,
+then with the learned word.</p>
 {_samples(run, settings)}
 <h2>How it was learned</h2>
 {_curve(settings, records)}
@@ -73,7 +74,7 @@ def _previews(run: LearnRun) -> str:
     for generation, path in run.previews():
         about, score = f"generation {generation}", run.score_path(generation)
         if score.exists():
-            about += f", CLIP {json.loads(score.read_text(encoding='utf-8'))['value']:.3f}"
+            about += f", CLIP {Score.from_dict(json.loads(score.read_text(encoding='utf-8')))}"
         figures.append(f"<figure>{image(path, about)}<figcaption>{about}</figcaption></figure>")
     return "".join(figures)
 
@@ -100,7 +101,7 @@ def _usage(run: LearnRun) -> str:
     if usage := diffusers_code(run):
         text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
     other = f"evoken convert {quote(str(run.path))} --to comfyui"
-    return f"{text}<p>A file for another program:</p><pre>{escape(other)}</pre>"
+    return f"{text}<p>To make a file for another program:</p><pre>{escape(other)}</pre>"
 
 
 def cli_usage(run: LearnRun) -> str:
@@ -114,8 +115,8 @@ def _example(settings: LearnSettings) -> str:
 
 
 def diffusers_code(run: LearnRun) -> str:
-    """How to use the word with diffusers; "" for a word that it does not load, as those of Stable
-    Diffusion 3.
+    """How to use the word with diffusers; "" for words that it does not load, such as those for
+    Stable Diffusion 3.
     """
     embedding, path = read_embedding(run.path), run.path / WORD_FILE
     base, names = taken(embedding, "diffusers")
@@ -150,6 +151,9 @@ def write_card(run: LearnRun) -> None:
     model, usage = run.spec.name, diffusers_code(run)
     code = f"\n```python\n{usage}\n```\n" if usage else ""
     base = f"\nbase_model: {model}" if is_hub_id(model) else ""
+    article = "An" if settings.kind[0] in "aeiou" else "A"
+    count = settings.vectors
+    embeddings = "one token embedding" if count == 1 else f"{count} token embeddings"
     text = f"""---
 tags:
 - text-to-image
@@ -158,14 +162,14 @@ tags:
 ---
 # {settings.placeholder}
 
-A {settings.kind} learned as {settings.vectors} token embedding(s) for `{model}`, with
-{records[-1].calls:,} forward passes and no gradients (evoken, preset `{settings.preset}`, seed
-{settings.seed}).
+{article} {settings.kind} learned as {embeddings} for `{model}`, with {records[-1].calls:,} forward
+passes and no gradients (evoken, preset `{settings.preset}`, seed {settings.seed}).
 
 ```
 {cli_usage(run)}
 ```
 {code}
-The licence of the base model and the rights in the images apply to what is made with this word.
+The licence of the base model and the rights to the training images also apply to pictures made with
+this word.
 """
     write_text(run.path / "README.md", text)

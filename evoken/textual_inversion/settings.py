@@ -76,12 +76,12 @@ _expert = open_setting
 @documented
 @dataclass(frozen=True)
 class LearnSettings:
-    """The settings of one run; all of them stand in its ``config.json``.
+    """The settings of one run, as its ``config.json`` records them.
 
-    What is not given is the preset's, or what suits the search and the kind of concept.
+    Fields that are not given come from the preset, or suit the search and the kind of concept.
 
     Raises:
-        SettingError: a value that is not possible, or settings that do not go together.
+        SettingError: a value is not possible, or settings do not go together.
     """
 
     placeholder: str = _about(
@@ -227,10 +227,14 @@ def _default(name: str) -> Any:
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
-    """The settings of a preset with some changed.
+    """The settings of a preset, with changes.
+
+    Args:
+        name: "default" or "paper".
+        changes: fields of ``LearnSettings``.
 
     Raises:
-        SettingError: an unknown preset or setting, a value that is not possible, or a change that
-            would be without effect.
+        SettingError: the preset or a setting is unknown, a value is not possible, or a change would
+            have no effect.
     """
     return make(LearnSettings, changes | {"preset": name})

@@ -20,13 +20,13 @@ from evoken.words.layouts import Embedding, told_by_width
 
 @dataclass(frozen=True)
 class Word:
-    """A pseudo-token: the string that stands for it in prompts, and its vectors.
+    """A pseudo-token: its name in prompts, and its vectors.
 
     Attributes:
-        placeholder: the string.
-        vectors: vector x width; those for several text encoders side by side.
-        encoders: the text encoders and their widths, in order, as ``Model.encoders`` has them;
-            without them, the file of a word of several encoders is of use to this program alone.
+        placeholder: its name in prompts, such as "<cat>".
+        vectors: vector x width; for several text encoders, their vectors side by side.
+        encoders: the text encoders and their widths, in order, as in ``Model.encoders``. Without
+            them, only this program can read the file of a word for several encoders.
     """
 
     placeholder: str
@@ -39,8 +39,9 @@ class Word:
 
 
 def save_word(path: PathLike, word: Word, about: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write {placeholder: vectors}, or {encoder: vectors} if there are several text encoders or one
-    that the width does not tell, as float32, with ``about`` in the file's header.
+    """Write a word to a safetensors file, in float32, with ``about`` in the header: as
+    {placeholder: vectors}, or as {encoder: vectors} if there are several text encoders or one that
+    its width does not identify.
     """
     parts = split(word) if word.encoders else {}
     embedding = Embedding(word.placeholder, parts, about, "encoders")
@@ -53,7 +54,7 @@ def load_word(path: PathLike) -> Word:
     """Read a word from any program's embedding file, or from a run folder.
 
     Raises:
-        WordError: no such file, or none of one word's vectors.
+        WordError: the file is missing, or does not hold the vectors of one word.
     """
     return word_of(read_embedding(Path(path)))
 
