@@ -173,5 +173,7 @@ def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:
 
 
 def test_no_code_is_given_for_a_base_that_diffusers_loads_no_words_for() -> None:
-    with pytest.raises(WordError, match=r"diffusers only loads .* \(got one for Stable Diffusion 3\)"):
+    with pytest.raises(
+        WordError, match=r"diffusers only loads .* \(got one for Stable Diffusion 3\)"
+    ):
         diffusers_usage(Path("word.safetensors"), "<x>", SD3, {"clip_l": "clip_l"})
