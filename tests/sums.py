@@ -47,7 +47,7 @@ class Troubled(Sums):
             if self.trouble == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.trouble == "typed":
-                raise SearchError("luck", "none", "Try.")
+                raise SearchError("there is no luck.", "Try again.")
             raise ZeroDivisionError("by nothing")
         return super().part(vectors, chunk)
 

@@ -32,7 +32,7 @@ class Clip:
             return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(
-                f"could not load a CLIP model from {shown(name)}: {reason_of(error)}.",
+                f"could not load a CLIP model from {shown(name, 200)}: {reason_of(error)}.",
                 "Give the folder or hub id of one with `clip`.",
             ) from error
 

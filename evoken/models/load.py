@@ -40,7 +40,7 @@ def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
     if looks_like_path and not path.exists():
         raise ModelError(
             f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
-            f"{shown(spec.name)}).",
+            f"{shown(spec.name, 200)}).",
             "Check the spelling.",
         )
     return load_pipeline(str(path) if path.exists() else spec.name, spec)

@@ -68,16 +68,18 @@ def load_pipeline(
         reason, cause = reason_of(error), error
         if out_of_memory(error):
             raise ModelError(
-                f"there is not enough memory for {shown(spec.name)} in {spec.precision} on "
+                f"there is not enough memory for {shown(spec.name, 200)} in {spec.precision} on "
                 f"{spec.device} ({reason}).",
                 "Set `precision` to bfloat16 or float16, or `runtime` to torch-int8.",
             ) from error
     fix = "Check the name, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
         fix = WHOLE
-    known = " or ".join(b.name for b in BASES)
+    known = ", ".join(b.name for b in BASES)
     raise ModelError(
-        f"{shown(spec.name)} is not a folder, a hub id or a single file of {known}: {reason}.", fix
+        f"{shown(spec.name, 200)} is not a folder, a hub id or a single file of one of {known}: "
+        f"{reason}.",
+        fix,
     ) from cause
 
 
@@ -176,5 +178,5 @@ def _rest(
             reason = f"the pipeline of `config` could not be loaded: {reason_of(error)}"
             cause = error
     raise ModelError(
-        f"{shown(spec.name)} lacks {' and '.join(lacking)}, and {reason}.", WHOLE
+        f"{shown(spec.name, 200)} lacks {' and '.join(lacking)}, and {reason}.", WHOLE
     ) from cause

@@ -42,9 +42,10 @@ def read_embedding(path: Path) -> Embedding:
     except EvokenError:
         raise
     except Exception as error:  # of what kind depends on where a file is damaged
+        reason = reason_of(error).partition(". ")[0]  # torch goes on to advise running its code
         raise WordError(
             f"could not read {shown(path)} as an embedding file (.safetensors, or .pt or .bin "
-            f"with tensors alone): {reason_of(error)}.",
+            f"with tensors alone): {reason}.",
             "Check that the file is complete, and what it is.",
         ) from error
 
