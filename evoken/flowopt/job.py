@@ -116,8 +116,8 @@ class FlowOptJob:
                 number, now = iterate.step.iteration, time.monotonic()
                 left, before = (now - before) * (settings.iterations - number), now
                 text = f"{described(iterate, pictures)}  {left:.0f} s left"
-                bar.update(text, number + 1)
                 bar.line(text)
+                bar.update(text, number + 1)
 
 
 def described(iterate: Iterate, pictures: int) -> str:

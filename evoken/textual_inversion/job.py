@@ -118,9 +118,9 @@ class LearnJob:
                 if step.clip_score is not None:
                     score = f"  CLIP {step.clip_score.value:.3f}"
                 text = f"{step}{score}"
-                bar.update(text, step.record.calls, self.learner.total_calls)
                 if step.clip_score is not None or finished:
                     bar.line(text)
+                bar.update(text, step.record.calls, self.learner.total_calls)
                 if finished:
                     bar.update("drawing the pictures of the report", step.record.calls)
 
