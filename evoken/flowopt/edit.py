@@ -171,8 +171,8 @@ def _start(
 
 
 def check_prompts(model: Model, task: Task) -> None:
-    """Raise ``WordError`` for a prompt that the text encoder would cut off, and for a word that
-    stands in none.
+    """Raise ``WordError`` for a prompt that the text encoder would cut off, and for a word that no
+    prompt contains.
     """
     prompts, word, room = (*task.sources, *task.targets), task.word, model.prompt_room
     for prompt in prompts:

@@ -87,7 +87,7 @@ class Model(Protocol):
         """What the denoiser reads of each prompt.
 
         Args:
-            prompts: texts; where ``placeholder`` stands in one, the word's vectors are put.
+            prompts: texts; the word's vectors replace ``placeholder`` in them.
             vectors: candidate x vector x width.
 
         Returns:
