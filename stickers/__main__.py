@@ -9,11 +9,11 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from evoken.models.embedded import STICKERS
-from stickers import autoencoder, clip, data, denoiser, flow, judge, vocabulary, world
+from stickers import autoencoder, clip, data, denoiser, drawings, flow, judge, vocabulary, world
 from stickers.export import TRAINED, export, projected_text_encoder_of, text_encoder_of, unpack
 from stickers.latents import encode_latents
 
-STAGES = (*TRAINED, "export", "examples")
+STAGES = ("drawings", *TRAINED, "export", "examples")
 WORLD_SEED, JUDGE_SEED = 11, 12
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEMO = ("otter", "blueprint")  # a held-out object and a held-out style
@@ -25,11 +25,11 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"of {', '.join(STAGES)}")
     parser.add_argument("--folder", type=Path, default=Path("build/stickers"))
     parser.add_argument("--minutes", type=float, default=150, help="at most, for each stage")
-    parser.add_argument("--pictures", type=int, default=150_000, help="rendered for training")
+    parser.add_argument("--pictures", type=int, default=300_000, help="rendered for training")
     parser.add_argument(
         "--shipped",
         action="store_true",
-        help="train the shipped denoisers further, on shipped parts",
+        help="train the shipped models further; the autoencoder stays as it is",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -44,6 +44,9 @@ def main() -> None:
 def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.Namespace) -> None:
     """Run one stage from where it stands."""
     models, minutes = folder / "models", options.minutes
+    drawings.prepare()
+    if stage == "drawings":
+        return
     if stage == "judge":
         data.render_dataset(folder / "judge-data", JUDGE_SEED, options.pictures, held_out=True)
         judge.train(data.Dataset(folder / "judge-data"), folder, device, minutes).save(
@@ -65,7 +68,12 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
     elif stage == "clip":
         tokenizer = vocabulary.train_tokenizer(dataset.captions)
         vocabulary.save_tokenizer(tokenizer, models / "tokenizer")
-        model = clip.train(dataset, tokenizer, folder, device, minutes)
+        settings = clip.SETTINGS
+        if options.shipped:
+            settings, trained = clip.CONTINUED, CLIPModel.from_pretrained(STICKERS / "clip")
+            words = CLIPTokenizer.from_pretrained(STICKERS / "clip")
+            clip.start_from(trained.float(), words, tokenizer, folder / "clip.safetensors")
+        model = clip.train(dataset, tokenizer, folder, device, minutes, settings)
         model.save_pretrained(models / "clip")
     else:
         vae = AutoencoderKL.from_pretrained(models / "vae").to(device)

@@ -4,16 +4,12 @@ The 27 object and 19 style templates of textual inversion (Gal et al. 2022) are 
 because words will be learned in those sentences.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
-
-if TYPE_CHECKING:
-    from stickers.world import Spec, Thing
+from stickers.drawings import MANNERS
+from stickers.looks import HALVES, LOOKS
+from stickers.spec import Spec, Thing
 
 FORMS = (
     "a photo of {}",
@@ -40,6 +36,7 @@ STYLED = (
 P_STYLE_ALONE = 0.12  # a style template names the style and leaves out the thing
 P_TEMPLATE = 0.35
 P_NO_BACKGROUND = 0.15
+P_MANNER = 0.25  # the caption names the hand
 
 
 def caption(spec: Spec, rng: np.random.Generator) -> str:
@@ -47,9 +44,10 @@ def caption(spec: Spec, rng: np.random.Generator) -> str:
     where = "" if rng.random() < P_NO_BACKGROUND else _where(spec, rng)
     if spec.style and rng.random() < P_STYLE_ALONE:
         return _pick(STYLE_TEMPLATES, rng).format(spec.style) + where
-    if not spec.style and len(spec.things) == 1 and rng.random() < P_TEMPLATE:
-        return _pick(OBJECT_TEMPLATES, rng).format(_phrase(spec.things[0])) + where
-    what = _what(spec, rng)
+    phrases = [_phrase(thing, rng) for thing in spec.things]
+    if not spec.style and len(phrases) == 1 and rng.random() < P_TEMPLATE:
+        return _pick(OBJECT_TEMPLATES, rng).format(phrases[0]) + where
+    what = _what(spec, phrases, rng)
     if spec.style:
         return _pick(STYLED, rng).format(what=what + where, style=spec.style)
     return _pick(FORMS, rng).format(what) + where
@@ -59,8 +57,16 @@ def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
     return choices[rng.integers(len(choices))]
 
 
-def _phrase(thing: Thing) -> str:
-    return f"{thing.dye} {thing.noun}" if thing.dye else thing.noun
+def _phrase(thing: Thing, rng: np.random.Generator) -> str:
+    """The thing without article: "flat striped red cat", "half cat half dog"."""
+    if thing.partner:
+        words = HALVES[thing.look].format(thing.noun, thing.partner)
+        words = f"{thing.dye} {words}" if thing.dye else words
+    else:
+        words = f"{thing.dye} {thing.noun}" if thing.dye else thing.noun
+        words = LOOKS[thing.look].words.format(words, with_article(words)) if thing.look else words
+    manner = MANNERS.get(thing.hand)
+    return f"{manner} {words}" if manner and rng.random() < P_MANNER else words
 
 
 def with_article(phrase: str) -> str:
@@ -68,8 +74,8 @@ def with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _what(spec: Spec, rng: np.random.Generator) -> str:
-    named = [with_article(_phrase(t)) for t in spec.things]
+def _what(spec: Spec, phrases: list[str], rng: np.random.Generator) -> str:
+    named = [with_article(phrase) for phrase in phrases]
     if len(named) == 1:
         return named[0]
     if len(named) == 3:

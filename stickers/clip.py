@@ -1,5 +1,6 @@
 """Stage 2: CLIP (transformers ``CLIPModel``), trained contrastively on pictures and captions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from stickers.vocabulary import MAX_LENGTH
 SETTINGS = training.Settings(
     samples=200_000, batch=256, learning_rate=1e-3, warmup_steps=300, weight_decay=0.05
 )
+# For trained weights that learn new nouns.
+CONTINUED = replace(SETTINGS, samples=320_000, cooldown=0.5)
 WIDTH = 256
 
 
@@ -63,12 +66,30 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str], full: bool) -> Tenso
     return out.input_ids
 
 
+def start_from(trained: CLIPModel, words: CLIPTokenizer, new: CLIPTokenizer, path: Path) -> None:
+    """Write a checkpoint of trained weights under a new vocabulary: the vectors of tokens that both
+    have are kept, the others start at random. Does nothing where a checkpoint is.
+    """
+    if path.exists():
+        return
+    model = build(new)
+    weights = trained.state_dict()
+    table = "text_model.embeddings.token_embedding.weight"
+    old, rows = words.get_vocab(), model.state_dict()[table].clone()
+    for token, i in new.get_vocab().items():
+        if token in old:
+            rows[i] = weights[table][old[token]]
+    model.load_state_dict(weights | {table: rows})
+    training.start_from(model, path)
+
+
 def train(
     dataset: Dataset,
     tokenizer: CLIPTokenizer,
     folder: Path,
     device: torch.device,
     minutes: float,
+    settings: training.Settings = SETTINGS,
 ) -> CLIPModel:
     """Symmetric cross-entropy over the similarities of a batch (Radford et al. 2021)."""
     ids = tokenize(tokenizer, dataset.captions, full=True)
@@ -87,5 +108,5 @@ def train(
 
     model = build(tokenizer)
     model.set_attn_implementation("eager")  # for short sequences the fused backward is slower
-    training.train("clip", model, loss, SETTINGS, folder, device, minutes)
+    training.train("clip", model, loss, settings, folder, device, minutes)
     return model

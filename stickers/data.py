@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stickers import styles, world
-from stickers.glyphs import load_objects
+from stickers.drawings import HANDS, load_objects
 
 CHUNK = 500
 
@@ -18,7 +18,8 @@ def _render(job: tuple[int, int, int, bool]) -> tuple[int, np.ndarray, list[dict
     seed, start, stop, held_out = job
     things = load_objects() if held_out else None
     names = tuple(styles.STYLES) if held_out else styles.TRAINED
-    samples = [world.sample(seed, i, things, names) for i in range(start, stop)]
+    hands = tuple(HANDS) if held_out else world.TRAINED_HANDS
+    samples = [world.sample(seed, i, things, names, hands) for i in range(start, stop)]
     rows = [{"caption": s.caption, **asdict(s.spec)} for s in samples]
     return start, np.stack([s.pixels for s in samples]), rows
 
@@ -27,7 +28,7 @@ def render_dataset(
     folder: Path, seed: int, count: int, held_out: bool = False, processes: int = 2
 ) -> None:
     """Write ``pixels.npy`` (count, SIZE, SIZE, 3 uint8) and ``rows.jsonl``; does nothing when they
-    are there. With ``held_out``, the held-out objects and styles are among the pictures.
+    are there. With ``held_out``, the held-out objects, styles and hands are among the pictures.
     """
     if (folder / "rows.jsonl").exists():
         return

@@ -61,9 +61,6 @@ def unpack(shipped: Path, folder: Path) -> None:
         shipped / "stickers", safety_checker=None, dtype=torch.float32
     )
     pipeline.vae.save_pretrained(models / "vae")
-    pipeline.tokenizer.save_pretrained(models / "tokenizer")
-    CLIPModel.from_pretrained(shipped / "clip").float().save_pretrained(models / "clip")
-    shutil.copytree(shipped / "judge", models / "judge", dirs_exist_ok=True)
     shutil.copy(shipped / COSTS, folder / COSTS)
     training.start_from(pipeline.unet, checkpoint)
     transformer = SD3Transformer2DModel.from_pretrained(

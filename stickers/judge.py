@@ -10,7 +10,7 @@ from evoken.judge import Judge, JudgeNetwork
 from stickers import backgrounds, styles, training
 from stickers.autoencoder import to_images
 from stickers.data import Dataset
-from stickers.glyphs import load_objects
+from stickers.drawings import load_objects
 
 SETTINGS = training.Settings(samples=240_000, batch=64, learning_rate=2e-3, weight_decay=0.02)
 
@@ -26,8 +26,9 @@ def train(dataset: Dataset, folder: Path, device: torch.device, minutes: float) 
     place = {q: {name: i for i, name in enumerate(names)} for q, names in NAMES.items()}
     objects = torch.zeros(len(dataset), len(NAMES["object"]))
     for row, target in zip(dataset.rows, objects, strict=True):
-        for noun, _ in row["things"]:
-            target[place["object"][noun]] = 1 / len(row["things"])
+        nouns = [n for t in row["things"] for n in (t["noun"], t["partner"]) if n]
+        for noun in nouns:
+            target[place["object"][noun]] = 1 / len(nouns)
     classes = {
         q: torch.tensor([place[q][row[q]] for row in dataset.rows]) for q in ("background", "style")
     }

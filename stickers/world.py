@@ -1,56 +1,34 @@
 """The sticker world: captioned 64 px pictures, each a pure function of (seed, index).
 
-A picture is one to three things, perhaps recoloured, flipped, turned, on a plain colour or in a
-scene, perhaps in a style. What is in it is drawn first as a ``Spec`` (which is also the label),
-then rendered and captioned; a spec with another generator gives another picture of the same thing.
+A picture is one to three things, each drawn by one of several hands and perhaps changed, on a plain
+colour or in a scene, perhaps in a style. What is in it is drawn first as a ``Spec`` (which is also
+the label), then rendered and captioned; a spec with another generator gives another picture of the
+same thing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from stickers import backgrounds, captions, styles
-from stickers.glyphs import Object, glyph_image, load_objects
+from stickers.drawings import HANDS, SIDE, Object, drawings, load_objects
+from stickers.looks import DYES, HALVES, LOOKS, dyed, joined, warped
+from stickers.spec import Spec, Thing
 
 SIZE = 64
-
-# Hue (turns) and how dark and how saturated each colour is when a glyph is dyed in it.
-DYES = {
-    "red": (0.995, 0.85, 0.95),
-    "orange": (0.075, 0.90, 1.00),
-    "yellow": (0.145, 0.85, 1.05),
-    "green": (0.340, 0.75, 0.85),
-    "blue": (0.600, 0.80, 0.95),
-    "purple": (0.770, 0.65, 0.90),
-    "pink": (0.915, 0.50, 1.05),
-}
+TRAINED_HANDS = tuple(name for name, hand in HANDS.items() if not hand.held_out)
 
 P_STYLE = 0.28
-P_DYE = 0.22
+P_DYE = 0.20
+P_TWO_DYES = 0.15  # of those that are dyed
+P_LOOK = 0.30  # of a thing alone
+P_HALVES = 0.15  # of those that have a look
 P_TWO = 0.10
-P_THREE = 0.05
+P_THREE = 0.04
 P_FLIP = 0.25
 P_TURN = 0.25
-
-
-class Thing(NamedTuple):
-    """An object in a picture, and the colour it is dyed in ("" for its own colours)."""
-
-    noun: str
-    dye: str = ""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a picture shows: one to three things, a background or scene, a style ("" for none)."""
-
-    things: tuple[Thing, ...]
-    background: str
-    style: str = ""
-    side_by_side: bool = True  # with two things: beside each other, or one above the other
 
 
 @dataclass(frozen=True)
@@ -77,28 +55,43 @@ def sample(
     index: int,
     things: Sequence[Object] | None = None,
     style_names: Sequence[str] = styles.TRAINED,
+    hands: Sequence[str] = TRAINED_HANDS,
 ) -> Sample:
     """Picture ``index`` of the world ``seed``; by default from what models may see in training."""
     rng = generator(seed, index)
-    spec = draw_spec(rng, things or objects(held_out=False), style_names)
+    spec = draw_spec(rng, things or objects(held_out=False), style_names, hands)
     return Sample(render(spec, rng), captions.caption(spec, rng), spec)
 
 
 def draw_spec(
-    rng: np.random.Generator, things: Sequence[Object], style_names: Sequence[str]
+    rng: np.random.Generator,
+    things: Sequence[Object],
+    style_names: Sequence[str],
+    hands: Sequence[str] = TRAINED_HANDS,
 ) -> Spec:
     """Draw what a picture shows."""
     u = rng.random()
     count = 3 if u < P_THREE else 2 if u < P_THREE + P_TWO else 1
-    chosen = rng.choice(len(things), size=count, replace=False)
-    p_dye = P_DYE if count < 3 else 0.0
-    drawn = []
-    for i in chosen:
-        dye = str(rng.choice(list(DYES))) if rng.random() < p_dye else ""
-        drawn.append(Thing(things[i].noun, dye))
+    chosen = [things[i] for i in rng.choice(len(things), size=count + 1, replace=False)]
+    partner = chosen.pop()
+    drawn = [_thing(rng, o.noun, hands, P_DYE if count < 3 else 0.0) for o in chosen]
+    if count == 1 and rng.random() < P_LOOK:
+        halves = rng.random() < P_HALVES
+        look = str(rng.choice(list(HALVES if halves else LOOKS)))
+        drawn = [drawn[0]._replace(look=look, partner=partner.noun if halves else "")]
     names = backgrounds.PLAIN if rng.random() < 0.5 else backgrounds.SCENES
     style = str(rng.choice(list(style_names))) if rng.random() < P_STYLE else ""
     return Spec(tuple(drawn), str(rng.choice(list(names))), style, bool(rng.random() < 0.75))
+
+
+def _thing(rng: np.random.Generator, noun: str, hands: Sequence[str], p_dye: float) -> Thing:
+    """An object by one of the hands that drew it, perhaps dyed."""
+    able = [hand for hand in drawings()[noun] if hand in hands] or list(drawings()[noun])
+    dye = ""
+    if rng.random() < p_dye:
+        colours = 2 if rng.random() < P_TWO_DYES else 1
+        dye = " and ".join(rng.choice(list(DYES), colours, replace=False))
+    return Thing(noun, dye, str(rng.choice(able)))
 
 
 def render(spec: Spec, rng: np.random.Generator) -> np.ndarray:
@@ -132,39 +125,29 @@ def _places(spec: Spec, rng: np.random.Generator) -> list[tuple[float, float, fl
 
 
 def _sticker(thing: Thing, size: float, rng: np.random.Generator) -> Image.Image:
-    """The thing's glyph: dyed, flipped, turned, scaled."""
-    glyph = next(o.glyph for o in load_objects() if o.noun == thing.noun)
-    image = glyph_image(glyph)
+    """The drawing of a thing: bent a little, changed, dyed, flipped, turned, scaled."""
+    image = warped(_drawing(thing.noun, thing.hand, rng), rng)
+    if thing.partner:
+        other = warped(_drawing(thing.partner, thing.hand, rng), rng)
+        image = joined(image, other, upright=thing.look == "left and right")
+    elif thing.look:
+        image = LOOKS[thing.look].change(image, rng)
     if rng.random() < P_FLIP:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < P_TURN:
         image = image.rotate(rng.uniform(-25, 25), Image.Resampling.BILINEAR, expand=True)
-        size *= image.width / 112 * 0.92
+        size *= image.width / SIDE * 0.92
     # Turning and scaling mix colours with transparent black unless alpha is premultiplied.
     pixels = round(size)
     image = image.convert("RGBa").resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
-    return _dyed(image, thing.dye) if thing.dye else image
+    return dyed(image, thing.dye) if thing.dye else image
 
 
-def _dyed(image: Image.Image, dye: str) -> Image.Image:
-    """The same light and dark in another colour: what is vivid or grey takes the hue, black and
-    white stay.
-    """
-    hue, saturation, gain = DYES[dye]
-    pixels = np.asarray(image).astype(np.float32) / 255
-    rgb, alpha = pixels[..., :3], pixels[..., 3:]
-    light = rgb.max(-1) * 0.5 + rgb.mean(-1) * 0.5
-    vivid = 1 - np.clip((light - 0.88) / 0.12, 0, 1) * 0.75
-    colour = np.asarray(_hue_to_rgb(hue), np.float32)
-    strength = (saturation * vivid)[..., None]
-    dyed = light[..., None] * gain * (1 - strength + strength * colour)
-    dyed = np.clip(np.concatenate([dyed, alpha], -1), 0, 1)
-    return Image.fromarray((dyed * 255).round().astype(np.uint8), "RGBA")
-
-
-def _hue_to_rgb(hue: float) -> list[float]:
-    """Fully saturated colour of a hue in turns."""
-    return [float(np.clip(abs((hue + k) % 1.0 * 6 - 3) - 1, 0, 1)) for k in (0.0, 2 / 3, 1 / 3)]
+def _drawing(noun: str, hand: str, rng: np.random.Generator) -> Image.Image:
+    """One of the hand's drawings of an object; another hand's where it drew none."""
+    by_hand = drawings()[noun]
+    choices = by_hand.get(hand) or next(iter(by_hand.values()))
+    return Image.fromarray(choices[int(rng.integers(len(choices)))], "RGBA")
 
 
 def concept(name: str, count: int = 5, seed: int = 0) -> list[np.ndarray]:
