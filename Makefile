@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
-STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py runtimes.py stickers.py)
+STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py runtimes.py shared.py stickers.py)
 OTHER_TESTS := $(filter-out $(STICKER_TESTS),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test lint stickers bench
+.PHONY: demo test lint docs package stickers bench
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/zensical build --clean --strict
+	@! grep -rnoE '<(script|link|img)[^>]* (src|href)="?https?://[^>]*\.(js|css|png|svg|woff2?)[^>]*>' \
+	    build/site --include='*.html' # nothing from elsewhere
+
+package: $(READY)
+	@rm -rf build/package
+	$(BIN)/python -m build --no-isolation --outdir build/package
+	$(BIN)/python -m tests.package build/package
+
 stickers: $(READY) $(DEBIAN)
 	$(BIN)/python -m stickers
 	$(BIN)/python -m benchmarks.stickers
@@ -39,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --editable ".[int8,onnx,openvino,ray]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[int8,onnx,openvino,ray]"
 	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
 	@touch $@

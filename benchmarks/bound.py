@@ -20,10 +20,10 @@ from evoken.flowopt.inversion import uniinv
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, per_row, rms
-from evoken.flowopt.settings import flow_preset
+from evoken.flowopt.settings import flowopt_preset
 from evoken.flowopt.step_size import estimate_step_size
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_model
+from evoken.models.load import load_model
+from evoken.spec import ModelSpec
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
 ITERATIONS = 20
@@ -56,7 +56,10 @@ def sweep(bench: Bench) -> dict[str, object]:
 def peak_memory(what: str) -> float:
     """Megabytes at most held by a process that generates, or inverts, 16 pictures."""
     torch.set_num_threads(1)
-    bench, settings = Bench(load_model(ModelSpec("stickers-flow")), 16, 97), flow_preset("invert")
+    bench, settings = (
+        Bench(load_model(ModelSpec("stickers-flow")), 16, 97),
+        flowopt_preset("invert"),
+    )
     f = ModelSampler(bench.model, settings.steps)
     prompts = f.condition(bench.captions)
     if what == "generation":

@@ -14,9 +14,9 @@ import torch
 
 from benchmarks import figures
 from benchmarks.learn import WORD, concept_images, learner_of
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_clip, load_model
+from evoken.models.load import load_clip, load_model
 from evoken.prompts import OBJECT_TEMPLATES
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import DenoisingLoss, draw
 from evoken.textual_inversion.subspace import Subspace
 

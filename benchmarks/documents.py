@@ -67,8 +67,10 @@ def learn_table(known: dict[str, Any]) -> str:
     rows = [["method", *(heading for heading, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
     for method in sorted(found, key=lambda m: (-known.get(f"learn.{m}.gain", 0.0), m)):
         values = {c: known.get(f"learn.{method}.{c}") for c in COLUMNS}
-        cells = [how.format(values[c]) if values[c] is not None else ""
-                 for c, (_, how) in COLUMNS.items()]  # fmt: skip
+        cells = [
+            how.format(values[c]) if values[c] is not None else ""
+            for c, (_, how) in COLUMNS.items()
+        ]
         rows.append([method, *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

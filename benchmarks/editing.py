@@ -26,10 +26,11 @@ from evoken.files import write_text
 from evoken.flowopt.edit import edit
 from evoken.flowopt.inversion import implicit
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowSettings, flow_preset
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import LatentModels, load_clip, load_judge, load_model
+from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import load_clip, load_judge, load_model
 from evoken.seeds import torch_generator
+from evoken.spec import ModelSpec
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SHEET = Path(__file__).parent.parent / "docs" / "sheets" / "editing.svg"
@@ -41,7 +42,7 @@ OFFICIAL_ETA = 0.05  # the best of .01, .05 and .1 on other edits, after as many
 class Problem:
     """The edits of one kind, encoded: what every editor gets."""
 
-    def __init__(self, model: LatentModels, scorer: Scorer) -> None:
+    def __init__(self, model: LatentModel, scorer: Scorer) -> None:
         self.model, self.images = model, scorer.sources
         self.latents = model.encode(scorer.sources)
         self.sources, self.targets = zip(*(e.prompts for e in scorer.edits), strict=True)
@@ -57,8 +58,10 @@ class Problem:
 
     def noise(self, purpose: str) -> Latents:
         """Fresh noise, one per picture."""
-        rows = [torch.randn(self.latents.shape[1:], generator=torch_generator(i, 0, purpose))
-                for i in range(len(self.latents))]  # fmt: skip
+        rows = [
+            torch.randn(self.latents.shape[1:], generator=torch_generator(i, 0, purpose))
+            for i in range(len(self.latents))
+        ]
         return torch.stack(rows)
 
 
@@ -66,7 +69,7 @@ Point = tuple[int, Latents]  # calls per edit so far, results
 Editor = Callable[[Problem], Iterator[Point]]
 
 
-def flowopt(settings: FlowSettings) -> Editor:
+def flowopt(settings: FlowOptSettings) -> Editor:
     """Ours, or the official script, by its settings."""
 
     def run(p: Problem) -> Iterator[Point]:
@@ -140,9 +143,9 @@ def flowedit(
 
 
 EDITORS: dict[str, Editor] = {
-    "FlowOpt, ours": flowopt(flow_preset("edit")),
-    "FlowOpt, ours, fresh noise": flowopt(flow_preset("edit", fresh=0.5)),
-    "FlowOpt, official": flowopt(flow_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
+    "FlowOpt, ours": flowopt(flowopt_preset("edit")),
+    "FlowOpt, ours, fresh noise": flowopt(flowopt_preset("edit", fresh=0.5)),
+    "FlowOpt, official": flowopt(flowopt_preset("official-sd3-edit", eta=OFFICIAL_ETA)),
     "RF-Inversion": rf_inversion(40, 4.0, (0.1, 0.2, 0.3, 0.4)),
     "FlowEdit": flowedit(40, 1.5, 4.0, (0.55, 0.7, 0.85, 1.0)),
     "inversion and regeneration": regeneration(40, 4.0, (0.55, 0.7, 0.85, 1.0)),
@@ -163,8 +166,10 @@ def measure(kind: str, count: int, seed: int, known: list[dict[str, Any]]) -> No
         rows = []
         for calls, latents in editor(problem):
             if calls <= BUDGET:
-                means = {k: round(float(v.nanmean()), 4)
-                         for k, v in asdict(scorer(model.decode(latents))).items()}  # fmt: skip
+                means = {
+                    k: round(float(v.nanmean()), 4)
+                    for k, v in asdict(scorer(model.decode(latents))).items()
+                }
                 rows.append(about | {"editor": name, "calls": calls} | means)
                 print(*rows[-1].values(), flush=True)
         with RESULTS.open("a", encoding="utf-8") as file:
@@ -210,8 +215,9 @@ def main() -> None:
     for seed in range(options.seeds):
         for kind in KINDS:
             measure(kind, count, seed, figures.results(RESULTS))
-    rows = [r for r in figures.results(RESULTS)
-            if r["count"] == count and r["seed"] < options.seeds]  # fmt: skip
+    rows = [
+        r for r in figures.results(RESULTS) if r["count"] == count and r["seed"] < options.seeds
+    ]
     found: dict[str, object] = {
         "flowopt.edits": len(KINDS) * count * options.seeds,
         "flowopt.edit_seeds": options.seeds,

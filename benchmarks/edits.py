@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Images
-from evoken.judge import Judge
 from evoken.models.clip import Clip
+from evoken.models.judge import Judge
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images
 from stickers.captions import with_article
@@ -114,10 +114,12 @@ class Scorer:
 
     def shown(self, images: Images) -> Tensor:
         """Whether each picture shows all that its target says."""
-        wanted = [(e.target.things[0].noun, e.target.background, e.target.style)
-                  for e in self.edits]  # fmt: skip
-        seen = zip(*(self.judge.answers(images, q) for q in ("object", "background", "style")),
-                   strict=True)  # fmt: skip
+        wanted = [
+            (e.target.things[0].noun, e.target.background, e.target.style) for e in self.edits
+        ]
+        seen = zip(
+            *(self.judge.answers(images, q) for q in ("object", "background", "style")), strict=True
+        )
         right = torch.tensor([a == b for a, b in zip(seen, wanted, strict=True)])
         return right & torch.tensor(self._coloured(images))
 
@@ -130,8 +132,9 @@ class Scorer:
             if not thing.dye:
                 found.append(True)
                 continue
-            texts = [describe(replace(edit.target, things=(Thing(thing.noun, dye),)))
-                     for dye in DYES]  # fmt: skip
+            texts = [
+                describe(replace(edit.target, things=(Thing(thing.noun, dye),))) for dye in DYES
+            ]
             nearest = int((self.clip.text_features(texts) @ feature).argmax())
             found.append(list(DYES)[nearest] == thing.dye)
         return found

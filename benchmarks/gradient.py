@@ -12,11 +12,11 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from evoken.arrays import Images, Vectors
-from evoken.models.base import ModelSpec
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.requirements import imitates
-from evoken.models.stable_diffusion import StableDiffusion
 from evoken.models.text import substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import draw
 
 SAMPLES, BATCH = 5_000, 4

@@ -26,9 +26,10 @@ from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, un
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
-from evoken.flowopt.settings import flow_preset
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import LatentModels, load_model
+from evoken.flowopt.settings import flowopt_preset
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import load_model
+from evoken.spec import ModelSpec
 from stickers import world
 from stickers.autoencoder import to_images
 
@@ -37,7 +38,7 @@ BUDGETS = (60, 120, 321)
 ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
 FRESH = 9100  # world seeds that no training used
 
-DEFAULT = flow_preset("invert")
+DEFAULT = flowopt_preset("invert")
 Inverted = Callable[[ModelSampler, Latents, Prompts], Latents]  # regenerated latents
 
 
@@ -134,16 +135,24 @@ def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
         "FlowOpt, official": [(10, official(eta, n)) for n in (3, 9, 30)],
         "ours": [
             (n, ours(t, k))
-            for n, t, k in ((10, 2e-4, 0), (10, 1e-4, 0), (14, 1e-3, 0), (16, 2e-3, 0),
-                            (16, 3e-5, 0), (20, 1e-4, 0), (20, 1e-7, 8), (29, 3e-7, 5))
+            for n, t, k in (
+                (10, 2e-4, 0),
+                (10, 1e-4, 0),
+                (14, 1e-3, 0),
+                (16, 2e-3, 0),
+                (16, 3e-5, 0),
+                (20, 1e-4, 0),
+                (20, 1e-7, 8),
+                (29, 3e-7, 5),
+            )
         ],
-    }  # fmt: skip
+    }
 
 
 class Bench:
     """Pictures, their prompts, and a model to invert them on."""
 
-    def __init__(self, model: LatentModels, count: int, seed: int) -> None:
+    def __init__(self, model: LatentModel, count: int, seed: int) -> None:
         samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
         images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
         self.model, self.latents = model, model.encode(images)
@@ -164,7 +173,7 @@ class Bench:
         return [(s.calls / len(start), float(s.best.mean())) for s in steps]
 
 
-def overhead(model: LatentModels, repeats: int = 5) -> dict[str, float]:
+def overhead(model: LatentModel, repeats: int = 5) -> dict[str, float]:
     """Time of FlowOpt's updates over that of plain generation with as many calls."""
     bench, ratios = Bench(model, 16, 99), []
     f = ModelSampler(model, 10)
@@ -198,7 +207,7 @@ def measured(method: str, pictures: int, seed: int, measure: Callable[[], Points
     return row["points"]
 
 
-def best_eta(model: LatentModels) -> float:
+def best_eta(model: LatentModel) -> float:
     """The official update's best step size, on pictures that are not measured."""
 
     def errors() -> Points:
@@ -208,7 +217,7 @@ def best_eta(model: LatentModels) -> float:
     return min(measured("official eta", 8, 98, errors), key=lambda point: point[1])[0]
 
 
-def every_method(model: LatentModels, eta: float, pictures: int, seed: int) -> dict[str, Points]:
+def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
     """Points of every method, of the default's iterates, and of the default from every start."""
     bench = Bench(model, pictures, seed)
     measures: dict[str, Callable[[], Points]] = {

@@ -27,16 +27,19 @@ from benchmarks import figures
 from benchmarks.documents import learn_table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, learn_by_gradient
 from evoken.arrays import Images, Vectors
-from evoken.judge import Judge
-from evoken.metrics import editability, pictures_of, reconstruction
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, load_clip, load_judge, load_model
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.prompts import EDITING_PROMPTS, OBJECT_TEMPLATES, RECONSTRUCTION_PROMPT
+from evoken.models.embedded import STICKERS
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.judge import Judge
+from evoken.models.load import load_clip, load_judge, load_model
+from evoken.pictures.drawing import images_of
+from evoken.pictures.metrics import editability, reconstruction
+from evoken.prompts import KINDS, OBJECT_TEMPLATES
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, PRESETS, preset
+from evoken.words.word import Word
 from stickers import world
 from stickers.autoencoder import to_images
 
@@ -71,18 +74,23 @@ class Measure:
     def loss(self, noun: str, vectors: Vectors) -> float:
         """Eq. 1 on 256 draws of twelve other images of the concept."""
         fresh = DenoisingLoss(
-            self.model, concept_images(noun, 12, seed=77), WORD, OBJECT_TEMPLATES, seed=77,
-            sentences=8, validation_draws=256,
-        )  # fmt: skip
+            self.model,
+            concept_images(noun, 12, seed=77),
+            WORD,
+            OBJECT_TEMPLATES,
+            seed=77,
+            sentences=8,
+            validation_draws=256,
+        )
         return fresh.validate(vectors)
 
     def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
         """The held-out loss, and scores of the word's pictures."""
-        prompt = RECONSTRUCTION_PROMPT["object"].format(WORD)
-        pictures = pictures_of(self.model, prompt, WORD, vectors, self.pictures, seed=5)
+        prompt, word = KINDS["object"].plain.format(WORD), Word(WORD, vectors)
+        pictures = images_of(self.model, prompt, word, self.pictures, seed=5)
         edited = {
-            t: pictures_of(self.model, t.format(WORD), WORD, vectors, self.pictures // 2, seed=5)
-            for t in EDITING_PROMPTS["object"]
+            t: images_of(self.model, t.format(WORD), word, self.pictures // 2, seed=5)
+            for t in KINDS["object"].edits
         }
         return {
             "loss": self.loss(noun, vectors),

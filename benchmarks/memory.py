@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks import figures, sd15
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
-from evoken.models.loading import load_pipeline
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.memory import give_back, measured, peak
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.pipelines import load_pipeline
 from evoken.models.text import substituted_embeddings
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import DenoisingLoss
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
@@ -99,9 +99,12 @@ def measure(way: str, latents: int, folder: str) -> dict[str, object]:
     give_back(torch.device("cpu"))  # what loading left
     measured(function, torch.device("cpu"))  # the peak begins anew where this begins
     return {
-        "way": way, "latents": latents, "peak": peak(torch.device("cpu")), "loading": loaded,
+        "way": way,
+        "latents": latents,
+        "peak": peak(torch.device("cpu")),
+        "loading": loaded,
         "libraries": started,
-    }  # fmt: skip
+    }
 
 
 def rows(latents: int) -> list[dict[str, Any]]:

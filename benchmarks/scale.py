@@ -18,18 +18,19 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
-from evoken.distributed import RayWorkers
+from evoken.evaluation.chunks import Evaluation, Objective
+from evoken.evaluation.pool import Build
+from evoken.evaluation.processes import Processes
+from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import load_images
-from evoken.models.base import Model, ModelSpec, Vocabulary
-from evoken.models.embedded import load_model
-from evoken.models.notices import quiet
+from evoken.models.base import Model, Vocabulary
+from evoken.models.load import load_model
 from evoken.process import Process, RectifiedFlow
 from evoken.search.gauss_newton import GaussNewton
-from evoken.textual_inversion.chunks import Evaluation, Objective
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
-from evoken.workers import Build, Processes
 
 WORKERS = (1, 2, 4, 8)
 WARM = 2  # generations that are not measured
@@ -132,9 +133,13 @@ def synthetic(
         kind: what stands before "workers" and "driver" in the figures' names.
     """
     settings = preset(
-        "default", placeholder="<x>", initialization="random", draws=64, validation_draws=256,
+        "default",
+        placeholder="<x>",
+        initialization="random",
+        draws=64,
+        validation_draws=256,
         calls=10**7,
-    )  # fmt: skip
+    )
     model = sleeper(0.0)
     found: dict[str, object] = {}
     alone: tuple[float, ...] = ()
@@ -144,8 +149,11 @@ def synthetic(
             wall, own = zip(*(timed(learner) for _ in range(repeats)), strict=True)
         alone = alone or wall
         shares = [statistics.median(alone) / (count * w) for w in wall]
-        print(f"{count} {kind}workers: {statistics.median(wall):.3f} s a generation, "
-              f"efficiency {statistics.median(shares):.3f}", flush=True)  # fmt: skip
+        print(
+            f"{count} {kind}workers: {statistics.median(wall):.3f} s a generation, "
+            f"efficiency {statistics.median(shares):.3f}",
+            flush=True,
+        )
         if count > 1:
             found[f"scale.efficiency_{count}_{kind}workers"] = figures.spread(shares)
         name = f"scale.{kind}driver_milliseconds_per_generation"
@@ -198,7 +206,6 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=4, help="measured in each row")
     parser.add_argument("--seconds", type=float, default=0.002, help="of the synthetic denoiser")
     options = parser.parse_args()
-    quiet()
     torch.set_num_threads(1)  # the machine's cores are the workers'
     for start, kind in ((Processes, ""), (on_ray, "ray_")):
         figures.update(synthetic(options.generations, options.seconds, start, kind))

@@ -26,10 +26,10 @@ from torch.nn import init
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks import figures
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT
 from evoken.models.embedded import STICKERS
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.spec import ModelSpec
 
 
 def pipeline(latents: int) -> StableDiffusionPipeline:
@@ -41,36 +41,57 @@ def pipeline(latents: int) -> StableDiffusionPipeline:
     with quick_weights():
         text = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                num_attention_heads=12, max_position_embeddings=77, hidden_act="quick_gelu",
-                projection_dim=768, bos_token_id=0, eos_token_id=2, pad_token_id=1,
+                vocab_size=49408,
+                hidden_size=768,
+                intermediate_size=3072,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                max_position_embeddings=77,
+                hidden_act="quick_gelu",
+                projection_dim=768,
+                bos_token_id=0,
+                eos_token_id=2,
+                pad_token_id=1,
             )
-        )  # fmt: skip
+        )
         unet = UNet2DConditionModel(
-            sample_size=latents, in_channels=4, out_channels=4, cross_attention_dim=768,
-            attention_head_dim=8, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+            sample_size=latents,
+            in_channels=4,
+            out_channels=4,
+            cross_attention_dim=768,
+            attention_head_dim=8,
+            block_out_channels=(320, 640, 1280, 1280),
+            layers_per_block=2,
             down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
             up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        )  # fmt: skip
+        )
         vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            sample_size=512, scaling_factor=0.18215, shift_factor=None,
-        )  # fmt: skip
-    words = CLIPTokenizer.from_pretrained(STICKERS / "stickers/tokenizer", model_max_length=77)
+            block_out_channels=(128, 256, 512, 512),
+            latent_channels=4,
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            sample_size=512,
+            scaling_factor=0.18215,
+            shift_factor=None,
+        )
+    words = CLIPTokenizer.from_pretrained(STICKERS / "clip", model_max_length=77)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
         tokenizer=words,
         unet=unet,
         scheduler=PNDMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
             skip_prk_steps=True,
         ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    )  # fmt: skip
+    )
 
 
 class quick_weights:  # noqa: N801
@@ -110,8 +131,10 @@ def measure_apart(module: str, way: str, results: Path, **options: int | str) ->
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     done = subprocess.run(
         [sys.executable, "-m", module, "--only", way, *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
-    )  # fmt: skip
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     with results.open("ab") as file:
         file.write(done.stdout.splitlines()[-1] + b"\n")
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import figures, sd15
-from evoken.models.base import ModelSpec
 from evoken.models.batches import UNIT, in_batches
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.choose import on_runtime
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.text import arithmetic
+from evoken.models.runtimes.precision import arithmetic
+from evoken.spec import ModelSpec
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 WAYS: dict[str, tuple[str, str]] = {
@@ -68,9 +68,12 @@ def operations(latents: int) -> tuple[float, float]:
     counts = {name: sum(by.values()) for name, by in counter.get_flop_counts().items()}
     block = "down_blocks.0.attentions.0"
     before = (
-        "conv_in", "time_embedding", "down_blocks.0.resnets.0", f"{block}.proj_in",
+        "conv_in",
+        "time_embedding",
+        "down_blocks.0.resnets.0",
+        f"{block}.proj_in",
         f"{block}.transformer_blocks.0.attn1",
-    )  # fmt: skip
+    )
     name = type(unet).__name__
     return counts["Global"], sum(counts[f"{name}.{x}"] for x in before) / counts["Global"]
 
@@ -161,8 +164,9 @@ def main() -> None:
         print(json.dumps(measure(options.only, options.latents, options.repeats)))
         return
     for way in filter(None, options.ways.split(",")):
-        sd15.measure_apart("benchmarks.speed", way, RESULTS, latents=options.latents,
-                           repeats=options.repeats)  # fmt: skip
+        sd15.measure_apart(
+            "benchmarks.speed", way, RESULTS, latents=options.latents, repeats=options.repeats
+        )
     report()
 
 

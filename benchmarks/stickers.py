@@ -13,12 +13,14 @@ import torch
 
 from benchmarks import figures
 from evoken.images import grid, to_pictures
-from evoken.judge import Judge
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS, LatentModels, load_clip, load_judge, load_model
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.embedded import STICKERS
+from evoken.models.families.latent import LatentModel
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.judge import Judge
+from evoken.models.load import load_clip, load_judge, load_model
 from evoken.seeds import derive
+from evoken.spec import ModelSpec
 from stickers import backgrounds, styles, world
 from stickers.autoencoder import to_images
 from stickers.captions import with_article
@@ -82,7 +84,7 @@ def prompts(count: int, seed: int) -> list[tuple[str, str, str]]:
 
 
 def generated(
-    model: LatentModels,
+    model: LatentModel,
     judge: Judge,
     asked: list[tuple[str, str, str]],
     guidance: float,
@@ -91,10 +93,13 @@ def generated(
     """Shares of generated pictures with the right object and the right background."""
     seeds = [derive(seed, i, "generated") for i in range(len(asked))]
     parts = [
-        model.generate(model.condition([p for p, _, _ in asked[i : i + 32]]), seeds[i : i + 32],
-                       guidance=guidance)
+        model.generate(
+            model.condition([p for p, _, _ in asked[i : i + 32]]),
+            seeds[i : i + 32],
+            guidance=guidance,
+        )
         for i in range(0, len(asked), 32)
-    ]  # fmt: skip
+    ]
     images = torch.cat(parts)
     nouns, places = judge.answers(images), judge.answers(images, "background")
     top1 = np.mean([a == noun for a, (_, noun, _) in zip(nouns, asked, strict=True)])
@@ -114,7 +119,8 @@ def seconds_for_four(model: StableDiffusion, repeats: int = 5) -> dict[str, floa
 
 def save_sheet(name: str, images: torch.Tensor, columns: int, scale: int = 2) -> None:
     SHEETS.mkdir(parents=True, exist_ok=True)
-    grid(to_pictures(images), columns, scale=scale).save(SHEETS / f"{name}.png")
+    sheet = grid(to_pictures(images), columns, scale=scale)
+    sheet.save(SHEETS / f"{name}.webp", quality=90, method=6)
 
 
 def main() -> None:
@@ -133,13 +139,7 @@ def main() -> None:
         "stickers.judge_real_top1": round(judge_real_top1(judge), 4),
         "stickers.seconds_four_pictures": seconds_for_four(model),
         "stickers.megabytes": round(
-            sum(
-                f.stat().st_size
-                for f in STICKERS.rglob("*")
-                if f.is_file() and "stickers-flow" not in f.parts
-            )
-            / 1e6,
-            1,
+            sum(f.stat().st_size for f in STICKERS.rglob("*") if f.is_file()) / 1e6, 1
         ),
     }
     costs = json.loads((STICKERS / "training.json").read_text(encoding="utf-8"))

@@ -6,45 +6,59 @@ The names below are loaded when they are first used, so that ``import evoken`` i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evoken.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from evoken.errors import EvokenError as EvokenError
     from evoken.flowopt.edit import edit as edit
     from evoken.flowopt.edit import invert as invert
-    from evoken.flowopt.settings import FlowSettings as FlowSettings
-    from evoken.flowopt.settings import flow_preset as flow_preset
+    from evoken.flowopt.folder import FlowOptRun as FlowOptRun
+    from evoken.flowopt.job import edit_into as edit_into
+    from evoken.flowopt.job import invert_into as invert_into
+    from evoken.flowopt.settings import FlowOptSettings as FlowOptSettings
+    from evoken.flowopt.settings import flowopt_preset as flowopt_preset
     from evoken.images import load_images as load_images
-    from evoken.metrics import evaluate as evaluate
-    from evoken.metrics import pictures_of as pictures_of
-    from evoken.models.base import ModelSpec as ModelSpec
-    from evoken.models.embedded import load_clip as load_clip
-    from evoken.models.embedded import load_model as load_model
-    from evoken.textual_inversion.embedding import Word as Word
-    from evoken.textual_inversion.embedding import load_word as load_word
-    from evoken.textual_inversion.embedding import save_word as save_word
+    from evoken.models.load import load_clip as load_clip
+    from evoken.models.load import load_model as load_model
+    from evoken.models.shared import export_embedded as export_embedded
+    from evoken.pictures.drawing import draw as draw
+    from evoken.pictures.metrics import evaluate as evaluate
+    from evoken.spec import ModelSpec as ModelSpec
+    from evoken.textual_inversion.folder import LearnRun as LearnRun
+    from evoken.textual_inversion.job import learn_into as learn_into
+    from evoken.textual_inversion.job import resume as resume
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
     from evoken.textual_inversion.settings import preset as preset
-
-__version__ = "0.1.0"
+    from evoken.words.word import Word as Word
+    from evoken.words.word import load_word as load_word
+    from evoken.words.word import save_word as save_word
 
 _HOMES = {
     "EvokenError": "evoken.errors",
-    "FlowSettings": "evoken.flowopt.settings",
+    "FlowOptRun": "evoken.flowopt.folder",
+    "FlowOptSettings": "evoken.flowopt.settings",
+    "LearnRun": "evoken.textual_inversion.folder",
     "LearnSettings": "evoken.textual_inversion.settings",
-    "ModelSpec": "evoken.models.base",
-    "Word": "evoken.textual_inversion.embedding",
+    "ModelSpec": "evoken.spec",
+    "Word": "evoken.words.word",
+    "draw": "evoken.pictures.drawing",
     "edit": "evoken.flowopt.edit",
-    "evaluate": "evoken.metrics",
-    "flow_preset": "evoken.flowopt.settings",
+    "edit_into": "evoken.flowopt.job",
+    "evaluate": "evoken.pictures.metrics",
+    "export_embedded": "evoken.models.shared",
+    "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
+    "invert_into": "evoken.flowopt.job",
     "learn": "evoken.textual_inversion.learn",
-    "load_clip": "evoken.models.embedded",
+    "learn_into": "evoken.textual_inversion.job",
+    "load_clip": "evoken.models.load",
     "load_images": "evoken.images",
-    "load_model": "evoken.models.embedded",
-    "load_word": "evoken.textual_inversion.embedding",
-    "pictures_of": "evoken.metrics",
+    "load_model": "evoken.models.load",
+    "load_word": "evoken.words.word",
     "preset": "evoken.textual_inversion.settings",
-    "save_word": "evoken.textual_inversion.embedding",
+    "resume": "evoken.textual_inversion.job",
+    "save_word": "evoken.words.word",
 }
 __all__ = list(_HOMES)
 
@@ -53,3 +67,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'evoken' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,5 +1,7 @@
 """Names for arrays, so that a signature says what a tensor holds (shapes in the comments)."""
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -12,3 +14,4 @@ Vectors = Tensor  # float32, vector x width: one word; candidate x vector x widt
 Hidden = Tensor  # float32, N x token x width: what the denoiser reads of a prompt
 Coords = NDArray[np.float64]  # d: one point; candidate x d: a population
 Losses = NDArray[np.float64]  # candidate; lower is better; NaN = failed candidate
+PathLike = str | os.PathLike[str]  # of a file or a folder

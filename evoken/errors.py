@@ -1,18 +1,27 @@
-"""What can go wrong, as types. Every error says what was expected, what came, and what to do.
+"""What can go wrong, as types. Every error says what the problem is, and what to do about it.
 
-The library raises these; only the command line and the web page turn them into text and exit codes.
+The library raises these; only the command line turns them into text and exit codes. In a message,
+the names of settings and arguments stand in backticks, so that the command line can put its own
+options in their place; backticks are used for nothing else.
 """
+
+from pathlib import PurePath
 
 
 class EvokenError(Exception):
-    """An error with its remedy; ``str(error)`` is one sentence per part."""
+    """A problem and its remedy; ``str(error)`` is both.
 
-    def __init__(self, expected: str, got: str, fix: str) -> None:
-        super().__init__(expected, got, fix)
-        self.expected, self.got, self.fix = expected, got, fix
+    Attributes:
+        problem: what is wrong, what is allowed and what came: a sentence with a full stop.
+        fix: what to do, as a sentence in the imperative; "" where the problem says it.
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem, fix)
+        self.problem, self.fix = problem, fix
 
     def __str__(self) -> str:
-        return f"expected {self.expected}; got {self.got}. {self.fix}"
+        return f"{self.problem} {self.fix}".rstrip()
 
 
 class ImageError(EvokenError):
@@ -41,3 +50,30 @@ class SearchError(EvokenError):
 
 class WorkerError(EvokenError):
     """Workers that cannot be had, or that died or failed again and again."""
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value of a user's or of a file's, for a message: its ``repr`` on one line, of at most
+    ``most`` characters. A path is shown whole and as it is typed: cut, nobody could find it.
+    """
+    if isinstance(value, PurePath):
+        return _printable(str(value))
+    text = _printable(repr(value))
+    return text if len(text) <= most else f"{text[: most - 4]}...{text[-1]}"
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """The first line of a foreign text, for the end of a sentence."""
+    return _printable((text.strip().splitlines() or [""])[0])[:most].rstrip(" .:")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed elsewhere, for the end of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror[0].lower() + error.strerror[1:])
+    return one_line(str(error)) or type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """Without control characters, and without backticks, which have a meaning in messages."""
+    return "".join(c if c.isprintable() else "?" for c in text.replace("`", "'"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evoken.errors import RunError
+from evoken.errors import RunError, reason_of, shown
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -52,7 +52,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial.chmod(0o755)
         os.replace(partial, path)
     except OSError as error:
-        raise cannot_write(path, error, "give another folder with --output") from error
+        raise cannot_write(path, error, "choose another folder with `output`") from error
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
@@ -64,8 +64,10 @@ def cannot_write(path: Path, error: OSError, other: str = "make it writable") ->
     Args:
         other: what can be done where space is not the matter.
     """
-    return RunError(f"to write {path}", f"{error.strerror or error}",
-                    f"Free some space, or {other}; what was there is unchanged.")  # fmt: skip
+    return RunError(
+        f"could not write {shown(path)}: {reason_of(error)}.",
+        f"Free some space, or {other}; what was there is unchanged.",
+    )
 
 
 def write_text(path: Path, content: str) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evoken.arrays import Images
-from evoken.errors import ImageError
+from evoken.arrays import Images, PathLike
+from evoken.errors import ImageError, reason_of, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MIN_SIDE = 16
@@ -29,10 +29,10 @@ class ImageSet:
     ignored: tuple[str, ...] = ()  # files in the folder that do not look like images
 
 
-def load_images(path: Path, size: int) -> ImageSet:
+def load_images(path: PathLike, size: int) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
-    Files without an image's suffix are passed over and named in ``ignored``. Each image is turned
+    Files without an image's suffix are skipped and named in ``ignored``. Each image is turned
     upright (EXIF), its transparency laid on white, cropped to its middle square and resized.
 
     Args:
@@ -41,20 +41,24 @@ def load_images(path: Path, size: int) -> ImageSet:
     Raises:
         ImageError: nothing there, no image among the files, or an image that cannot be used.
     """
+    path = Path(path)
     try:
         files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        reason = "which does not exist" if missing else str(error.strerror)
-        raise ImageError("a picture or a folder of pictures", f"{path}, {reason}",
-                         "Check the spelling of the path.") from error  # fmt: skip
+        reason = "it does not exist" if missing else reason_of(error)
+        raise ImageError(
+            f"could not read pictures from {shown(path)}: {reason}.",
+            "Check the spelling of the path.",
+        ) from error
     files = [p for p in files if not p.name.startswith(".")]
     chosen = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not chosen:
+        names = f"none of its files ({len(files)}) ends in {', '.join(SUFFIXES)}"
+        reason = names if files else "it is an empty folder"
         raise ImageError(
-            f"at least one image ({', '.join(SUFFIXES)}) in {path}",
-            f"{len(files)} files, none of them an image" if files else "an empty folder",
-            "Put some pictures there; to learn a word, three to five of one thing or one style.",
+            f"found no image in {shown(path)}: {reason}.",
+            "Put some pictures there; to learn a word, three to five of one object or one style.",
         )
     contents = [read(p) for p in chosen]
     tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
@@ -71,8 +75,9 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ImageError("a file that can be read", f"{path} ({error.strerror})",
-                         "Check who may read it.") from error  # fmt: skip
+        raise ImageError(
+            f"could not read {shown(path)}: {reason_of(error)}.", "Check its permissions."
+        ) from error
 
 
 def decode(content: bytes, path: Path) -> Image.Image:
@@ -89,25 +94,35 @@ def decode(content: bytes, path: Path) -> Image.Image:
         image.load()
         image = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError:
-        raise ImageError(f"at most {MAX_PIXELS // 10**6} megapixels", f"{path} with far more",
-                         "Make it smaller first.") from None  # fmt: skip
+        raise ImageError(
+            f"{shown(path)} has far more than {MAX_PIXELS // 10**6} megapixels, the most allowed.",
+            "Make it smaller first.",
+        ) from None
     except UnidentifiedImageError:
-        raise ImageError("an image", f"{path}, which is something else",
-                         "Remove it, or save it again as PNG.") from None  # fmt: skip
+        raise ImageError(
+            f"{shown(path)} is not an image.", "Remove it, or save it again as PNG."
+        ) from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ImageError("a complete image", f"{path}, which is damaged ({error})",
-                         "Copy the file again, or remove it.") from None  # fmt: skip
+        raise ImageError(
+            f"{shown(path)} is damaged ({reason_of(error)}).", "Copy the file again, or remove it."
+        ) from None
     return _rgb(image)
 
 
 def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise ImageError(f"images of at least {MIN_SIDE} x {MIN_SIDE} pixels",
-                         f"{path} with {width} x {height}", "Use a larger picture.")  # fmt: skip
+        raise ImageError(
+            f"{shown(path)} must have at least {MIN_SIDE} x {MIN_SIDE} pixels (got {width} x "
+            f"{height}).",
+            "Use a larger picture.",
+        )
     if width * height > MAX_PIXELS:
-        raise ImageError(f"at most {MAX_PIXELS // 10**6} megapixels",
-                         f"{path} with {width} x {height}", "Make it smaller first.")  # fmt: skip
+        raise ImageError(
+            f"{shown(path)} must have at most {MAX_PIXELS // 10**6} megapixels (got {width} x "
+            f"{height} pixels).",
+            "Make it smaller first.",
+        )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -159,6 +174,6 @@ def grid(pictures: list[Image.Image], columns: int, gap: int = 2, scale: int = 1
     size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
     sheet = Image.new("RGB", size, "white")
     for i, picture in enumerate(pictures):
-        shown = picture.resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(shown, (i % columns * (width + gap), i // columns * (height + gap)))
+        enlarged = picture.resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(enlarged, (i % columns * (width + gap), i // columns * (height + gap)))
     return sheet

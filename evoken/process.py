@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Latents, NoiseLevels
-from evoken.errors import ModelError
+from evoken.errors import ModelError, shown
 
 
 class Process(Protocol):
@@ -61,8 +61,10 @@ class DDPM:
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v_prediction"):
-            raise ModelError("a model that predicts epsilon or v", repr(self.prediction),
-                             "Use another model.")  # fmt: skip
+            raise ModelError(
+                f"a model must predict epsilon or v (got {shown(self.prediction)}).",
+                "Use another model.",
+            )
 
     def timestep(self, t: NoiseLevels) -> Tensor:
         """The index, 0 .. T - 1, of the discrete level that t in [0, 1] falls in."""
@@ -93,7 +95,7 @@ class DDPM:
         return signal * noisy - sigma * predicted
 
     def level(self, t: NoiseLevels) -> Tensor:
-        """S = sqrt((1 - a_t) / a_t), the ratio of noise to signal."""
+        """The ratio of noise to signal, s = sqrt((1 - a_t) / a_t)."""
         return self._levels[self.timestep(t)]
 
     @cached_property
@@ -109,7 +111,7 @@ class DDPM:
         return float((1 + level**2) ** -0.5)
 
     def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
-        """Epsilon; from v, eps = sqrt(1 - a_t) z + sqrt(a_t) v."""
+        """The predicted epsilon; from v, eps = sqrt(1 - a_t) z + sqrt(a_t) v."""
         if self.prediction == "epsilon":
             return predicted
         signal, sigma = self._signal_and_noise(t)
@@ -127,7 +129,7 @@ class RectifiedFlow:
     levels: int = 1000
 
     def timestep(self, t: NoiseLevels) -> Tensor:
-        """T in the denoiser's own numbers."""
+        """The denoiser's own number for t."""
         return t * self.levels
 
     def add_noise(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
@@ -135,7 +137,7 @@ class RectifiedFlow:
         return torch.lerp(latents, noise, t[:, None, None, None])
 
     def target(self, latents: Latents, noise: Latents, t: NoiseLevels) -> Latents:
-        """V = eps - z_0."""
+        """The velocity, v = eps - z_0."""
         return noise - latents
 
     def data(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:
@@ -143,15 +145,15 @@ class RectifiedFlow:
         return noisy - t[:, None, None, None] * predicted
 
     def level(self, t: NoiseLevels) -> Tensor:
-        """S = t."""
+        """The ODE's s is t itself."""
         return t
 
     def t_of(self, level: float) -> float:
-        """T = s."""
+        """The same: s is t."""
         return level
 
     def scale(self, level: float) -> float:
-        """X is the latents themselves."""
+        """1, for the ODE's x is the latents."""
         return 1.0
 
     def slope(self, noisy: Latents, predicted: Latents, t: NoiseLevels) -> Latents:

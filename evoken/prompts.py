@@ -1,8 +1,11 @@
-"""The sentences that a placeholder is learned in.
+"""The kinds of concept, and the sentences that their words are learned and measured in.
 
-Source: Gal et al. 2022, "An Image is Worth One Word", the 27 object and 19 style templates that the
-field's training scripts share (a subset of CLIP's ImageNet templates).
+Source of the templates: Gal et al. 2022, "An Image is Worth One Word", the 27 for objects and 19
+for styles that the field's training scripts share (a subset of CLIP's ImageNet templates).
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 OBJECT_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}",
@@ -56,27 +59,58 @@ STYLE_TEMPLATES: tuple[str, ...] = (
     "a large painting in the style of {}",
 )
 
-# What scores are measured on (Fei et al. 2023, 4.3): a plain sentence, and changes of background
-# and of style like those that the paper shows.
-RECONSTRUCTION_PROMPT: dict[str, str] = {
-    "object": "a photo of a {}",
-    "style": "a painting in the style of {}",
-}
-EDITING_PROMPTS: dict[str, tuple[str, ...]] = {
-    "object": (
-        "a photo of a {} on the beach",
-        "a photo of a {} in space",
-        "a photo of a {} in the snow",
-        "a photo of a {} in the forest",
-        "an oil painting of a {}",
-        "a pencil sketch of a {}",
-        "a pixel art of a {}",
-        "a photo of a {} on a blue background",
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of concept that a word is learned for; {} in sentences is where the word goes.
+
+    Attributes:
+        templates: the sentences that it is learned in.
+        plain: the sentence that CLIP reads single words in, and that shows the concept alone.
+        edits: changes of background and of style, like those that the paper shows (Fei et al. 2023,
+            4.3); scores are measured on these and on the plain sentence.
+        vectors: token embeddings that a word should have.
+    """
+
+    templates: tuple[str, ...]
+    plain: str
+    edits: tuple[str, ...]
+    vectors: int = 1
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The sentences that a learned word is shown and measured in."""
+        return self.plain, *self.edits
+
+    def sentences(self, words: Sequence[str]) -> list[str]:
+        """What CLIP reads of each word."""
+        return [self.plain.format(word) for word in words]
+
+
+KINDS = {
+    "object": Kind(
+        OBJECT_TEMPLATES,
+        "a photo of a {}",
+        (
+            "a photo of a {} on the beach",
+            "a photo of a {} in space",
+            "a photo of a {} in the snow",
+            "a photo of a {} in the forest",
+            "an oil painting of a {}",
+            "a pencil sketch of a {}",
+            "a pixel art of a {}",
+            "a photo of a {} on a blue background",
+        ),
     ),
-    "style": (
-        "a cat in the style of {}",
-        "a house in the style of {}",
-        "a car in the style of {}",
-        "a rose in the style of {}",
+    "style": Kind(
+        STYLE_TEMPLATES,
+        "a painting in the style of {}",
+        (
+            "a cat in the style of {}",
+            "a house in the style of {}",
+            "a car in the style of {}",
+            "a rose in the style of {}",
+        ),
+        vectors=3,  # its sentences say nothing of what is shown; one vector was too few
     ),
 }

@@ -8,16 +8,22 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evoken.cli import app
+from evoken.cli.app import app
 
 EXAMPLES = Path(__file__).parent
 RUNS = Path("runs")
 PROMPTS = {
-    "otter": ("a photo of a <otter>", "a photo of a <otter> on the beach",
-              "a photo of a <otter> in space"),
-    "blueprint": ("a cat in the style of <blueprint>", "a house in the style of <blueprint>",
-                  "a bicycle in the style of <blueprint>"),
-}  # fmt: skip
+    "otter": (
+        "a photo of a <otter>",
+        "a photo of a <otter> on the beach",
+        "a photo of a <otter> in space",
+    ),
+    "blueprint": (
+        "a cat in the style of <blueprint>",
+        "a house in the style of <blueprint>",
+        "a bicycle in the style of <blueprint>",
+    ),
+}
 KINDS = {"otter": "object", "blueprint": "style"}
 SIDE, LINE = 128, 28  # of a picture and of a caption in the sheet, in pixels
 

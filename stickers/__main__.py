@@ -9,8 +9,9 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from evoken.models.embedded import STICKERS
+from evoken.models.shared import projected_text_encoder_of, text_encoder_of
 from stickers import autoencoder, clip, data, denoiser, drawings, flow, judge, vocabulary, world
-from stickers.export import TRAINED, export, projected_text_encoder_of, text_encoder_of, unpack
+from stickers.export import TRAINED, export, unpack
 from stickers.latents import encode_latents
 
 STAGES = ("drawings", *TRAINED, "export", "examples")

@@ -10,44 +10,27 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    UNet2DConditionModel,
 )
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
-from evoken.files import write_json, write_text
+from evoken.files import write_json
+from evoken.models.shared import load_in_float32, projected_text_encoder_of, text_encoder_of
 from stickers import denoiser, flow, training
 
 TRAINED = ("autoencoder", "clip", "judge", "denoiser", "flow")
 COSTS = "training.json"
+# Parts that a pipeline does not share with others.
+OWN = {"scheduler", "unet", "transformer", "text_encoder_3", "tokenizer_3"}
 CARDS = Path(__file__).parent / "cards"  # their numbers are put in by benchmarks.documents
-
-
-def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
-    """CLIP's text tower as diffusers wants it: a ``CLIPTextModel``."""
-    encoder = CLIPTextModel(model.config.text_config)
-    weights = model.text_model.state_dict()
-    names = encoder.state_dict()
-    encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
-    return encoder.eval()
-
-
-def projected_text_encoder_of(model: CLIPModel) -> CLIPTextModelWithProjection:
-    """CLIP's text tower and projection as Stable Diffusion 3 wants them."""
-    encoder = CLIPTextModelWithProjection(model.config.text_config)
-    tower, projection = text_encoder_of(model).state_dict(), model.text_projection.state_dict()
-    names = encoder.state_dict()
-    weights = {k if k in names else f"text_model.{k}": v for k, v in tower.items()}
-    encoder.load_state_dict(weights | {f"text_projection.{k}": v for k, v in projection.items()})
-    return encoder.eval()
 
 
 def unpack(shipped: Path, folder: Path) -> None:
@@ -57,14 +40,13 @@ def unpack(shipped: Path, folder: Path) -> None:
     checkpoint, models = folder / "denoiser.safetensors", folder / "models"
     if checkpoint.exists():
         return
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        shipped / "stickers", safety_checker=None, dtype=torch.float32
-    )
-    pipeline.vae.save_pretrained(models / "vae")
+    vae = AutoencoderKL.from_pretrained(shipped / "vae", dtype=torch.float32)
+    vae.save_pretrained(models / "vae")
     shutil.copy(shipped / COSTS, folder / COSTS)
-    training.start_from(pipeline.unet, checkpoint)
+    unet = UNet2DConditionModel.from_pretrained(shipped / "stickers/unet", dtype=torch.float32)
+    training.start_from(unet, checkpoint)
     transformer = SD3Transformer2DModel.from_pretrained(
-        shipped / "stickers-flow" / "transformer", dtype=torch.float32
+        shipped / "stickers-flow/transformer", dtype=torch.float32
     )
     training.start_from(transformer, folder / "flow.safetensors")
 
@@ -82,14 +64,23 @@ def costs(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def export(folder: Path, target: Path) -> None:
-    """Write the models as they are shipped: float16 safetensors, in the standard layouts."""
+    """Write the models as they are shipped: float16 safetensors, every part once."""
     models, partial = folder / "models", target.with_name("weights.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    whole = CLIPModel.from_pretrained(models / "clip")
+    whole = CLIPModel.from_pretrained(models / "clip").half()
     tokenizer = CLIPTokenizer.from_pretrained(models / "tokenizer")
-    diffusion_pipeline(folder, whole, tokenizer).save_pretrained(partial / "stickers")
-    flow_pipeline(folder, whole, tokenizer).save_pretrained(partial / "stickers-flow")
-    whole.half().save_pretrained(partial / "clip")
+    vae = AutoencoderKL.from_pretrained(models / "vae").half()
+    vae.register_to_config(shift_factor=0.0)  # Stable Diffusion 3 adds it, None or not
+    pipelines = (
+        ("stickers", diffusion_pipeline(folder, whole, tokenizer, vae)),
+        ("stickers-flow", flow_pipeline(folder, whole, tokenizer, vae)),
+    )
+    for name, pipeline in pipelines:
+        pipeline.save_config(partial / name)
+        for part in OWN & set(pipeline.components):
+            getattr(pipeline, part).save_pretrained(partial / name / part)
+    vae.save_pretrained(partial / "vae")
+    whole.save_pretrained(partial / "clip")
     tokenizer.save_pretrained(partial / "clip")
     side = whole.config.vision_config.image_size
     size = {"height": side, "width": side}
@@ -97,10 +88,8 @@ def export(folder: Path, target: Path) -> None:
         size={"shortest_edge": side}, crop_size=size, do_center_crop=True
     ).save_pretrained(partial / "clip")
     shutil.copytree(models / "judge", partial / "judge")
-    for config in (*partial.glob("*/text_encoder*/config.json"), partial / "clip/config.json"):
-        # Stored in half precision, loaded in single: diffusers loads the other parts so.
-        text = config.read_text(encoding="utf-8")
-        write_text(config, text.replace('"float16"', '"float32"'))
+    load_in_float32(partial)
+    load_in_float32(partial / "stickers-flow")
     for card in CARDS.glob("*.md"):
         shutil.copy(card, partial / card.stem / "README.md")
     write_json(partial / COSTS, costs(folder))
@@ -111,15 +100,14 @@ def export(folder: Path, target: Path) -> None:
 
 
 def diffusion_pipeline(
-    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer
+    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL
 ) -> StableDiffusionPipeline:
     """``stickers``, in half precision."""
-    unet = training.restore(denoiser.build(), folder / "denoiser.safetensors")
     return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "models/vae").half(),
-        text_encoder=text_encoder_of(whole).half(),
+        vae=vae,
+        text_encoder=text_encoder_of(whole),
         tokenizer=tokenizer,
-        unet=unet.half(),
+        unet=training.restore(denoiser.build(), folder / "denoiser.safetensors").half(),
         scheduler=denoiser.noise_schedule(),
         safety_checker=None,
         feature_extractor=None,
@@ -128,20 +116,17 @@ def diffusion_pipeline(
 
 
 def flow_pipeline(
-    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer
+    folder: Path, whole: CLIPModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL
 ) -> StableDiffusion3Pipeline:
     """``stickers-flow``, in half precision."""
-    vae = AutoencoderKL.from_pretrained(folder / "models/vae").half()
-    vae.register_to_config(shift_factor=0.0)  # this pipeline adds it, None or not
-    first, second = (projected_text_encoder_of(whole).half() for _ in range(2))
     words, empty = empty_t5(flow.build().config.joint_attention_dim)
     return StableDiffusion3Pipeline(
         transformer=training.restore(flow.build(), folder / "flow.safetensors").half(),
         scheduler=flow.noise_schedule(),
         vae=vae,
-        text_encoder=first,
+        text_encoder=projected_text_encoder_of(whole),
         tokenizer=tokenizer,
-        text_encoder_2=second,
+        text_encoder_2=projected_text_encoder_of(whole),
         tokenizer_2=tokenizer,
         text_encoder_3=empty.half(),
         tokenizer_3=words,

@@ -80,10 +80,20 @@ class PaddedAttention:
             return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
 
         patches, text = hidden_states, encoder_hidden_states
-        q = torch.cat([attn.norm_q(heads(attn.to_q(patches))),
-                       attn.norm_added_q(heads(attn.add_q_proj(text)))], 2)  # fmt: skip
-        k = torch.cat([attn.norm_k(heads(attn.to_k(patches))),
-                       attn.norm_added_k(heads(attn.add_k_proj(text)))], 2)  # fmt: skip
+        q = torch.cat(
+            [
+                attn.norm_q(heads(attn.to_q(patches))),
+                attn.norm_added_q(heads(attn.add_q_proj(text))),
+            ],
+            2,
+        )
+        k = torch.cat(
+            [
+                attn.norm_k(heads(attn.to_k(patches))),
+                attn.norm_added_k(heads(attn.add_k_proj(text))),
+            ],
+            2,
+        )
         v = torch.cat([heads(attn.to_v(patches)), heads(attn.add_v_proj(text))], 2)
         logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
         count = math.log(self.zeros) if self.zeros else -math.inf

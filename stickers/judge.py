@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evoken.judge import Judge, JudgeNetwork
+from evoken.models.judge import Judge, JudgeNetwork
 from stickers import backgrounds, styles, training
 from stickers.autoencoder import to_images
 from stickers.data import Dataset

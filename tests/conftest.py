@@ -12,10 +12,10 @@ from hypothesis import settings
 from PIL import Image
 from typer.testing import Result
 
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_pipeline
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.pipelines import load_pipeline
+from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
 from tests import tiny
 from tests.commands import SMALL, evoken
@@ -112,9 +112,16 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("finished")
     make_photos(folder / "disc")
     result = evoken(
-        "learn", folder / "disc", "--model", tiny_folder / "model", "--clip", tiny_folder / "clip",
-        *SMALL, "--output", folder / "run",
-    )  # fmt: skip
+        "learn",
+        folder / "disc",
+        "--model",
+        tiny_folder / "model",
+        "--clip",
+        tiny_folder / "clip",
+        *SMALL,
+        "--output",
+        folder / "run",
+    )
     assert result.exit_code == 0, result.output
     return folder / "run"
 

@@ -47,9 +47,14 @@ class Away(Tensor):
     @staticmethod
     def __new__(cls, value: Tensor) -> "Away":
         made: Away = Tensor._make_wrapper_subclass(
-            cls, value.shape, strides=value.stride(), storage_offset=value.storage_offset(),
-            dtype=value.dtype, device=DEVICE, requires_grad=value.requires_grad,
-        )  # fmt: skip
+            cls,
+            value.shape,
+            strides=value.stride(),
+            storage_offset=value.storage_offset(),
+            dtype=value.dtype,
+            device=DEVICE,
+            requires_grad=value.requires_grad,
+        )
         made.value = value
         return made
 

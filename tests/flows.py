@@ -90,10 +90,17 @@ def flux() -> Case:
 def chroma() -> Case:
     torch.manual_seed(4)
     transformer = ChromaTransformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=20, axes_dims_rope=(4, 4, 8),
-        approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1,
-    ).eval()  # fmt: skip
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8,
+        approximator_hidden_dim=16,
+        approximator_layers=1,
+    ).eval()
     pipe = ChromaPipeline(shifting(), tiny.autoencoder(), None, None, transformer)
     return case(
         pipe,
@@ -107,10 +114,18 @@ def chroma() -> Case:
 def aura_flow() -> Case:
     torch.manual_seed(5)
     transformer = AuraFlowTransformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_mmdit_layers=1,
-        num_single_dit_layers=1, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=20, caption_projection_dim=16, pos_embed_max_size=64,
-    ).eval()  # fmt: skip
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=20,
+        caption_projection_dim=16,
+        pos_embed_max_size=64,
+    ).eval()
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
     pipe = AuraFlowPipeline(None, None, tiny.autoencoder(), transformer, scheduler)
     return case(
@@ -125,10 +140,19 @@ def aura_flow() -> Case:
 def lumina_2() -> Case:
     torch.manual_seed(6)
     transformer = Lumina2Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=1,
-        num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1, multiple_of=16,
-        axes_dim_rope=(8, 8, 8), axes_lens=(32, 32, 32), cap_feat_dim=20,
-    ).eval()  # fmt: skip
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=1,
+        num_refiner_layers=1,
+        num_attention_heads=1,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(8, 8, 8),
+        axes_lens=(32, 32, 32),
+        cap_feat_dim=20,
+    ).eval()
     pipe = Lumina2Pipeline(transformer, shifting(), tiny.autoencoder(), None, None)
     return case(
         pipe,
@@ -142,13 +166,24 @@ def lumina_2() -> Case:
 def qwen_image() -> Case:
     torch.manual_seed(7)
     transformer = QwenImageTransformer2DModel(
-        patch_size=2, in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=20, axes_dims_rope=(4, 4, 8),
-    ).eval()  # fmt: skip
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
     vae = AutoencoderKLQwenImage(
-        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
-        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
-    )  # fmt: skip
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
     pipe = QwenImagePipeline(scheduler, vae, None, None, transformer)
     return case(
@@ -163,9 +198,16 @@ def qwen_image() -> Case:
 def z_image() -> Case:
     torch.manual_seed(8)
     transformer = ZImageTransformer2DModel(
-        in_channels=4, dim=24, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1,
-        cap_feat_dim=20, axes_dims=[8, 8, 8], axes_lens=[64, 32, 32],
-    ).eval()  # fmt: skip
+        in_channels=4,
+        dim=24,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=1,
+        n_kv_heads=1,
+        cap_feat_dim=20,
+        axes_dims=[8, 8, 8],
+        axes_lens=[64, 32, 32],
+    ).eval()
     pipe = ZImagePipeline(shifting(), tiny.autoencoder(), None, None, transformer)
     prompts = [random(TOKENS, 20, seed=s) for s in (0, 1)]
     return case(pipe, PLAIN, guidance_scale=0.0, prompt_embeds=prompts)

@@ -12,44 +12,62 @@ from torch import Tensor
 from tests.ldm import renamed, vae
 
 SD3 = {
-    "pos_embed.pos_embed": "pos_embed", "pos_embed.proj": "x_embedder.proj",
+    "pos_embed.pos_embed": "pos_embed",
+    "pos_embed.proj": "x_embedder.proj",
     "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
     "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
     "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
     "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
     "norm_out.linear": "final_layer.adaLN_modulation.1",
     "norm1_context.linear": "context_block.adaLN_modulation.1",
-    "norm1.linear": "x_block.adaLN_modulation.1", "ff_context.net.0.proj": "context_block.mlp.fc1",
-    "ff_context.net.2": "context_block.mlp.fc2", "ff.net.0.proj": "x_block.mlp.fc1",
-    "ff.net.2": "x_block.mlp.fc2", "attn.to_add_out": "context_block.attn.proj",
-    "attn.add_qkv": "context_block.attn.qkv", "attn.norm_added_": "context_block.attn.ln_",
+    "norm1.linear": "x_block.adaLN_modulation.1",
+    "ff_context.net.0.proj": "context_block.mlp.fc1",
+    "ff_context.net.2": "context_block.mlp.fc2",
+    "ff.net.0.proj": "x_block.mlp.fc1",
+    "ff.net.2": "x_block.mlp.fc2",
+    "attn.to_add_out": "context_block.attn.proj",
+    "attn.add_qkv": "context_block.attn.qkv",
+    "attn.norm_added_": "context_block.attn.ln_",
     "transformer_blocks": "joint_blocks",
-}  # fmt: skip
+}
 # Of the attention to the picture, and of the second one beside it in 3.5.
 SD3_ATTENTION = {"to_out.0": "proj", "to_qkv": "qkv", "norm_": "ln_"}
 
 FLUX = {
-    "time_text_embed.timestep_embedder": "time_in", "time_text_embed.text_embedder": "vector_in",
-    "time_text_embed.guidance_embedder": "guidance_in", "linear_1": "in_layer",
-    "linear_2": "out_layer", "context_embedder": "txt_in", "x_embedder": "img_in",
+    "time_text_embed.timestep_embedder": "time_in",
+    "time_text_embed.text_embedder": "vector_in",
+    "time_text_embed.guidance_embedder": "guidance_in",
+    "linear_1": "in_layer",
+    "linear_2": "out_layer",
+    "context_embedder": "txt_in",
+    "x_embedder": "img_in",
     "norm_out.linear": "final_layer.adaLN_modulation.1",
-}  # fmt: skip
+}
 FLUX_DOUBLE = {
-    "norm1_context.linear": "txt_mod.lin", "norm1.linear": "img_mod.lin",
-    "ff_context.net.0.proj": "txt_mlp.0", "ff_context.net.2": "txt_mlp.2",
-    "ff.net.0.proj": "img_mlp.0", "ff.net.2": "img_mlp.2", "attn.to_add_out": "txt_attn.proj",
-    "attn.to_out.0": "img_attn.proj", "attn.add_qkv": "txt_attn.qkv", "attn.to_qkv": "img_attn.qkv",
+    "norm1_context.linear": "txt_mod.lin",
+    "norm1.linear": "img_mod.lin",
+    "ff_context.net.0.proj": "txt_mlp.0",
+    "ff_context.net.2": "txt_mlp.2",
+    "ff.net.0.proj": "img_mlp.0",
+    "ff.net.2": "img_mlp.2",
+    "attn.to_add_out": "txt_attn.proj",
+    "attn.to_out.0": "img_attn.proj",
+    "attn.add_qkv": "txt_attn.qkv",
+    "attn.to_qkv": "img_attn.qkv",
     "attn.norm_added_q.weight": "txt_attn.norm.query_norm.scale",
     "attn.norm_added_k.weight": "txt_attn.norm.key_norm.scale",
     "attn.norm_q.weight": "img_attn.norm.query_norm.scale",
     "attn.norm_k.weight": "img_attn.norm.key_norm.scale",
     "transformer_blocks": "double_blocks",
-}  # fmt: skip
+}
 FLUX_SINGLE = {
-    "norm.linear": "modulation.lin", "attn.to_qkv": "linear1", "proj_out": "linear2",
-    "attn.norm_q.weight": "norm.query_norm.scale", "attn.norm_k.weight": "norm.key_norm.scale",
+    "norm.linear": "modulation.lin",
+    "attn.to_qkv": "linear1",
+    "proj_out": "linear2",
+    "attn.norm_q.weight": "norm.query_norm.scale",
+    "attn.norm_k.weight": "norm.key_norm.scale",
     "single_transformer_blocks": "single_blocks",
-}  # fmt: skip
+}
 
 
 def joined(state: dict[str, Tensor]) -> dict[str, Tensor]:

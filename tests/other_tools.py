@@ -127,9 +127,10 @@ def comfyui(path: Path, base: str) -> dict[str, Tensor]:
             tensor = data[key]
         else:
             bundled = [
-                n for n in data
+                n
+                for n in data
                 if n.startswith("bundle_emb.") and n.endswith((".string_to_param.*", f".{key}"))
-            ]  # fmt: skip
+            ]
             tensor = data[bundled[0]] if bundled else next(iter(data.values()))
         if rows(tensor).shape[-1] == width:
             found[key] = rows(tensor)

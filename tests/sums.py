@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evoken.arrays import Vectors
 from evoken.errors import SearchError
-from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective
+from evoken.evaluation.chunks import Chunk, Evaluation, Objective
 
 
 class Sums(Objective):
@@ -18,6 +18,11 @@ class Sums(Objective):
 
     def split_validation(self) -> list[Chunk]:
         return self.split(1, 0)
+
+    def calls(self, candidates: int) -> int:
+        return 6
+
+    validation_calls = 6
 
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         return Evaluation(vectors.double().sum((1, 2)).numpy() * chunk.start / 7, calls=1)

@@ -14,18 +14,25 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import Result
 
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.run import Run
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.textual_inversion.folder import LearnRun
 from tests.commands import evoken, files, refused
 
 
 def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
     names = {str(p.relative_to(done)) for p in done.rglob("*") if p.is_file()}
     assert {
-        "config.json", "inputs.json", "records.jsonl", "learned_embeds.safetensors",
-        "README.md", "report.html", "previews/0000.png", "inputs/00.png",
-        "samples/00-before.png", "samples/00-after.png",
-    } <= names  # fmt: skip
+        "config.json",
+        "inputs.json",
+        "records.jsonl",
+        "learned_embeds.safetensors",
+        "README.md",
+        "report.html",
+        "previews/0000.png",
+        "inputs/00.png",
+        "samples/00-before.png",
+        "samples/00-after.png",
+    } <= names
     report = (done / "report.html").read_text()
     assert "&lt;disc&gt;" in report and "on the beach" in report
     assert report.count("data:image/png;base64,") >= 4 + 2 * 9 + 2
@@ -38,9 +45,9 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 @pytest.mark.parametrize(
     ("name", "content", "word"),
-    [("a.jpg", b"text", "something else"), ("b.png", b"", "something else")],
+    [("a.jpg", b"text", "is not an image"), ("b.png", b"", "is not an image")],
 )
-def test_a_bad_image_is_named_and_nothing_is_begun(
+def test_a_bad_image_is_named_and_nothing_is_started(
     learn: Callable[..., Result], photos: Path, name: str, content: bytes, word: str
 ) -> None:
     (photos / name).write_bytes(content)
@@ -61,26 +68,26 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
     (photos / "notes.txt").write_text("text")
     result = learn()
     assert result.exit_code == 0, result.output
-    assert "1 image(s)" in result.output and "notes.txt" in result.output
+    assert "Note: 1 picture;" in result.output and "notes.txt" in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--word", "disc"), "placeholder"),
-        (("--word", "<a b>"), "placeholder"),
-        (("--calls", "0"), "calls"),
+        (("--word", "disc"), "--word must be like <teapot>"),
+        (("--word", "<a b>"), "--word must be like <teapot>"),
+        (("--calls", "0"), "--calls must be at least 1 (got 0)."),
         (("--calls", "20"), "budget"),
-        (("--minutes", "-1"), "minutes"),
-        (("--sigma", "0"), "sigma"),
-        (("--search", "luck"), "search"),
-        (("--preset", "fast"), "preset"),
-        (("--axes", "99999"), "axes"),
+        (("--minutes", "-1"), "--minutes must be"),
+        (("--sigma", "0"), "--sigma must be above 0"),
+        (("--search", "luck"), "--search must be one of"),
+        (("--preset", "fast"), "--preset must be one of"),
+        (("--axes", "99999"), "--axes must be from"),
         (("--start", "cat dog house"), "tokens"),
-        (("--precision", "int3"), "precision"),
-        (("--batch", "-1"), "batch"),
-        (("--mistake", "x"), "mistake"),
-        (("--objective", "similarity", "--search", "cma"), "Leave --draws out"),
+        (("--precision", "int3"), "--precision must be one of"),
+        (("--batch", "-1"), "--batch must be"),
+        (("--mistake", "x"), "--mistake must be one of"),
+        (("--objective", "similarity", "--search", "cma"), "Leave out --draws."),
         (("--model", "no/such/model/here"), "no/such/model/here"),
         (("--clip", "./nowhere"), "nowhere"),
     ],
@@ -114,12 +121,16 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("file", "change", "word"),
     [
-        ("config.json", without("model"), "damage in runs/disc/config.json"),
-        ("config.json", without("settings"), "damage in runs/disc/config.json"),
-        ("config.json", without("clip"), "damage in runs/disc/config.json"),
+        ("config.json", without("model"), "runs/disc/config.json is damaged"),
+        ("config.json", without("settings"), "runs/disc/config.json is damaged"),
+        ("config.json", without("clip"), "runs/disc/config.json is damaged"),
         ("config.json", lambda c: c | {"model": {"name": "stickers", "wings": 2}}, "wings"),
-        ("config.json", lambda c: c | {"weights": "0" * 64}, "other weights"),
-        ("inputs.json", lambda names: 5, "damage in runs/disc/inputs.json"),
+        (
+            "config.json",
+            lambda c: c | {"weights": "0" * 64},
+            "are not those that the run started with",
+        ),
+        ("inputs.json", lambda names: 5, "runs/disc/inputs.json is damaged"),
     ],
 )
 def test_a_run_that_is_not_as_it_was_written(
@@ -160,9 +171,9 @@ def small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_keeps_what_is_there(learn: Callable[..., Result]) -> None:
     result = learn("--calls", "2000")
-    refused(result, "to write", "unchanged")
+    refused(result, "could not write", "unchanged")
     folder = Path("runs/disc")
-    assert Run.open(folder).records()
+    assert LearnRun.open(folder).records()
     assert not list(folder.rglob(".*"))
 
 
@@ -171,8 +182,8 @@ def test_a_full_disk_at_the_start_leaves_nothing_in_the_way(
     learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Image.effect_noise((200, 200), 90).convert("RGB")
-    monkeypatch.setattr("evoken.run.to_pictures", lambda images: [noise])  # 100 kB as PNG
-    refused(learn(), "to write")
+    monkeypatch.setattr("evoken.run_folder.to_pictures", lambda images: [noise])  # 100 kB as PNG
+    refused(learn(), "could not write")
     assert not list(Path("runs").iterdir())
 
 
@@ -185,17 +196,17 @@ def test_a_folder_that_cannot_be_written(learn: Callable[..., Result]) -> None:
 def test_losses_that_become_no_numbers_keep_what_was_learned(
     learn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denoise, append = StableDiffusion.denoise, Run.append
+    denoise, append = StableDiffusion.denoise, LearnRun.append
     factor = [1.0]
 
-    def broken_from_now_on(self: Run, record: Any) -> None:
+    def broken_from_now_on(self: LearnRun, record: Any) -> None:
         append(self, record)
         factor[0] = float("nan") if record.generation == 2 else 1.0
 
-    monkeypatch.setattr(Run, "append", broken_from_now_on)
+    monkeypatch.setattr(LearnRun, "append", broken_from_now_on)
     monkeypatch.setattr(StableDiffusion, "denoise", lambda *a: denoise(*a) * factor[0])
     refused(learn(), "finite")
-    assert len(Run.open(Path("runs/disc")).records()) == 3
+    assert len(LearnRun.open(Path("runs/disc")).records()) == 3
 
 
 def test_losses_that_are_not_numbers(
@@ -278,5 +289,5 @@ def test_ctrl_c_while_a_model_loads_or_draws(
     assert files(done) == before and not Path("pictures").exists()
     monkeypatch.setattr(StableDiffusion, "encode", interrupted)
     result = learn("--output", "other")
-    assert result.exit_code == 130 and "Nothing was begun." in result.stderr
+    assert result.exit_code == 130 and "Nothing was started." in result.stderr
     assert not Path("other").exists()

@@ -16,23 +16,31 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import Result
 
-from evoken import workflow
-from evoken.cli_common import load_word_and_spec, spec_of
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.report import write_card
-from evoken.run import Run, held
-from evoken.textual_inversion.embedding import Word, save_word
-from evoken.textual_inversion.formats import FLUX, SD3, SDXL, Base
+from evoken.cli.common import load_word_and_spec, spec_of
+from evoken.models.bases import FLUX, SD3, SDXL, Base
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.run_folder import held
+from evoken.textual_inversion import workflow
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.report import write_card
+from evoken.words.word import Word, save_word
 from tests.commands import evoken, files, refused
 
 
 def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
     names = {str(p.relative_to(done)) for p in done.rglob("*") if p.is_file()}
     assert {
-        "config.json", "inputs.json", "records.jsonl", "learned_embeds.safetensors",
-        "README.md", "report.html", "previews/0000.png", "inputs/00.png",
-        "samples/00-before.png", "samples/00-after.png",
-    } <= names  # fmt: skip
+        "config.json",
+        "inputs.json",
+        "records.jsonl",
+        "learned_embeds.safetensors",
+        "README.md",
+        "report.html",
+        "previews/0000.png",
+        "inputs/00.png",
+        "samples/00-before.png",
+        "samples/00-after.png",
+    } <= names
     report = (done / "report.html").read_text()
     assert "&lt;disc&gt;" in report and "on the beach" in report
     assert report.count("data:image/png;base64,") >= 4 + 2 * 9 + 2
@@ -46,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 def test_the_word_tells_what_it_was_learned_with(done: Path) -> None:
     with safe_open(done / "learned_embeds.safetensors", "pt") as word:
         about = json.loads(word.metadata()["evoken"])
-    run = Run.open(done)
+    run = LearnRun.open(done)
     best = min(run.records(), key=lambda r: r.validation)
     assert about["weights"] == run.config["weights"] and len(about["weights"]) == 64
     assert about["generation"] == str(best.generation)
@@ -67,7 +75,7 @@ def test_a_style_is_used_in_sentences_of_styles(learn: Callable[..., Result]) ->
 def test_the_report_names_the_generation_that_gave_the_word(learn: Callable[..., Result]) -> None:
     how = ("--search", "cma", "--mistake", "last-best", "--calls", 200)
     assert learn(*how).exit_code == 0
-    last = Run.open(Path("runs/disc")).records()[-1].generation
+    last = LearnRun.open(Path("runs/disc")).records()[-1].generation
     assert (
         f"at generation\n{last}, which is the result" in Path("runs/disc/report.html").read_text()
     )
@@ -78,7 +86,7 @@ def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> 
     pipe.load_textual_inversion(str(done))
     token = pipe.tokenizer.convert_tokens_to_ids("<disc>")
     loaded = pipe.text_encoder.get_input_embeddings().weight[token]
-    assert torch.equal(loaded, Run.open(done).word().vectors[0])
+    assert torch.equal(loaded, LearnRun.open(done).word().vectors[0])
 
 
 def test_the_cards_code_works_as_it_stands(done: Path) -> None:
@@ -110,7 +118,7 @@ def test_the_card_says_how_each_family_loads_the_word(
     config = json.loads((done / "config.json").read_text())
     config["model"]["name"] = "some/model"
     (done / "config.json").write_text(json.dumps(config))
-    write_card(Run.open(done))
+    write_card(LearnRun.open(done))
     card = (done / "README.md").read_text()
     assert "base_model: some/model" in card
     assert ("```python" in card) == bool(lines)
@@ -122,13 +130,18 @@ def test_a_word_s_file_says_what_it_is_for(done: Path) -> None:
     with safe_open(done / "learned_embeds.safetensors", "pt") as word:
         header = word.metadata()
     assert header["modelspec.trigger_phrase"] == "<disc>"
-    assert header["base_model"] == Run.open(done).spec.name
+    assert header["base_model"] == LearnRun.open(done).spec.name
     assert "base_model" not in (done / "README.md").read_text()  # a folder is no repository
 
 
 def test_resume_takes_nothing_that_it_would_pass_over(done: Path) -> None:
-    refused(evoken("learn", "--resume", done, "--calls", 90), "--resume alone", "--calls")
-    refused(evoken("learn", done, "--resume", done, "--device", "cpu"), "images, --device")
+    refused(
+        evoken("learn", "--resume", done, "--calls", 90), "--calls cannot be given with --resume"
+    )
+    refused(
+        evoken("learn", done, "--resume", done, "--device", "cpu"),
+        "--device, IMAGES cannot be given",
+    )
     assert evoken("learn", "--resume", done, "--workers", 1).exit_code == 0
 
 
@@ -161,9 +174,8 @@ def test_a_run_says_how_its_word_is_computed(done: Path) -> None:
     _, spec = load_word_and_spec(done)
     assert spec is not None
     odd = replace(spec, precision="bfloat16", runtime="torch-int8", device="meta")
-    nothing = {"name": "", "precision": "", "device": "", "runtime": ""}
-    assert spec_of(None, odd, "stickers", nothing) == odd
-    assert spec_of(None, odd, "stickers", nothing | {"device": "cpu"}).device == "cpu"
+    assert spec_of(None, odd, "stickers", {}) == odd
+    assert spec_of(None, odd, "stickers", {"device": "cpu"}).device == "cpu"
 
 
 def test_two_processes_never_work_on_one_run(done: Path) -> None:
@@ -199,10 +211,10 @@ def test_evaluate_prints_the_papers_scores(done: Path) -> None:
 
 def interrupt_after(generations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at the first forward pass after some generations are on disk."""
-    append, denoise = Run.append, StableDiffusion.denoise
+    append, denoise = LearnRun.append, StableDiffusion.denoise
     seen: list[int] = []
 
-    def counting(self: Run, record: Any) -> None:
+    def counting(self: LearnRun, record: Any) -> None:
         append(self, record)
         seen.append(record.generation)
 
@@ -213,7 +225,7 @@ def interrupt_after(generations: int, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return denoise(self, *arguments)
 
-    monkeypatch.setattr(Run, "append", counting)
+    monkeypatch.setattr(LearnRun, "append", counting)
     monkeypatch.setattr(StableDiffusion, "denoise", interrupted)
 
 
@@ -225,7 +237,7 @@ def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
     result = learn("--output", "cut")
     assert result.exit_code == 130
     assert "evoken learn --resume cut" in result.stderr
-    assert len(Run.open(Path("cut")).records()) == generations
+    assert len(LearnRun.open(Path("cut")).records()) == generations
     result = evoken("learn", "--resume", "cut")
     assert result.exit_code == 0, result.output
     for name in ("learned_embeds.safetensors", "samples/00-after.png", "previews/0000.png"):

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import RunError, SettingError, WordError
-from evoken.models.base import ModelSpec
-from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.textual_inversion.convert import NAMES, TOOLS, convert
-from evoken.textual_inversion.embedding import Word, fitted, load_word, save_word
-from evoken.textual_inversion.embedding_files import read_embedding, safetensors_bytes
-from evoken.textual_inversion.formats import SD3, Embedding
-from evoken.textual_inversion.header import stem_of
+from evoken.models.bases import SD3
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.spec import ModelSpec
+from evoken.words.convert import NAMES, TOOLS, convert, diffusers_usage
+from evoken.words.files import read_embedding, safetensors_bytes
+from evoken.words.header import stem_of
+from evoken.words.layouts import Embedding
+from evoken.words.word import Word, fitted, load_word, save_word
 from tests import tiny
 from tests.words import BASE_OF, embedding, same, save, vectors
 
@@ -57,7 +58,7 @@ def test_the_same_word_is_the_same_file_in_another_process(tmp_path: Path) -> No
     cases = [("a1111", "SDXL"), ("pt", "SD1")]
     code = (
         "import sys; from pathlib import Path; from tests.words import embedding; "
-        "from evoken.textual_inversion.convert import convert; "
+        "from evoken.words.convert import convert; "
         f"[convert(embedding(b), t, Path(sys.argv[1])).write() for t, b in {cases}]"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
@@ -78,7 +79,8 @@ def test_a_base_that_a_tool_does_not_load_is_refused(tool: str, base: str, tmp_p
     if tuple(word.vectors) in sets:
         convert(word, tool, tmp_path)
         return
-    reason = f"as {NAMES[tool]} loads it; got one with" if sets else f"all that {NAMES[tool]} loads"
+    also = f"for {BASE_OF[base].name} only with" if sets else "for"
+    reason = f"{NAMES[tool]} loads words {also}" if sets else f"{NAMES[tool]} only loads words for"
     with pytest.raises(WordError, match=re.escape(reason)) as error:
         convert(word, tool, tmp_path)
     for other in TOOLS:  # what is advised works
@@ -119,7 +121,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     converted.write()
     converted.write()  # the same content is no loss
     converted.path.write_bytes(b"mine")
-    with pytest.raises(RunError, match="--force"):
+    with pytest.raises(RunError, match="with `force`"):
         converted.write()
     assert converted.path.read_bytes() == b"mine"
     converted.write(force=True)
@@ -166,5 +168,12 @@ def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:
     assert fitted(fitted(word, model), model).encoders == model.encoders
     for encoders in ({"clip_l": 16}, {"clip_l": 16, "clip_g": 24}):
         width = sum(encoders.values())
-        with pytest.raises(WordError, match="width 32 for tiny"):
+        with pytest.raises(WordError, match="'tiny' needs a word of width 32"):
             fitted(Word("<cat>", torch.zeros(1, width), encoders), model)
+
+
+def test_no_code_is_given_for_a_base_that_diffusers_loads_no_words_for() -> None:
+    with pytest.raises(
+        WordError, match=r"diffusers only loads .* \(got one for Stable Diffusion 3\)"
+    ):
+        diffusers_usage(Path("word.safetensors"), "<x>", SD3, {"clip_l": "clip_l"})

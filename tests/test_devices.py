@@ -16,10 +16,12 @@ from evoken.flowopt.inversion import implicit
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.pipeline import PipelineSampler
 from evoken.flowopt.rules import RULES
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_pipeline
+from evoken.models.families.latent import LatentModel
+from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes.requirements import check_spec
+from evoken.spec import ModelSpec
+from evoken.words.word import Word
 from tests import tiny
 from tests.elsewhere import elsewhere
 
@@ -36,7 +38,7 @@ def device() -> Iterator[str]:
 
 
 @pytest.fixture(params=FAMILIES)
-def both(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[list[LatentModels]]:
+def both(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[list[LatentModel]]:
     """A model on the processor and the same elsewhere."""
     family = str(tiny_folder / request.param)
     # The positions of FLUX are float64 in diffusers, on all devices but Apple's.
@@ -50,35 +52,40 @@ def assert_same(found: list[Tensor]) -> None:
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
 
 
-def learned(model: LatentModels, images: Tensor, clip: Clip, objective: str) -> Tensor:
+def learned(model: LatentModel, images: Tensor, clip: Clip, objective: str) -> Tensor:
     """A word after one generation."""
     few = {"draws": 4, "sentences": 2, "validation_draws": 4} if objective == "denoising" else {}
     settings = evoken.preset(
-        "default", placeholder=WORD, objective=objective, search=SEARCHES[objective],
-        popsize=4, calls=500, **few,
-    )  # fmt: skip
+        "default",
+        placeholder=WORD,
+        objective=objective,
+        search=SEARCHES[objective],
+        popsize=4,
+        calls=500,
+        **few,
+    )
     learner, _ = next(evoken.learn(settings, model, images, clip))
     return learner.vectors
 
 
 @pytest.mark.parametrize("objective", SEARCHES)
 def test_words_are_learned_there(
-    both: list[LatentModels], images: Tensor, tiny_folder: Path, objective: str
+    both: list[LatentModel], images: Tensor, tiny_folder: Path, objective: str
 ) -> None:
     clips = [Clip.load(str(tiny_folder / "clip"), model.spec.device) for model in both]
     words = [learned(m, images, c, objective) for m, c in zip(both, clips, strict=True)]
     assert_same(words)
 
 
-def test_words_are_drawn_there(both: list[LatentModels], clip: Clip) -> None:
-    vectors = both[0].embed("cat")[:1]
-    pictures = [evoken.pictures_of(m, f"a {WORD}", WORD, vectors, 2, 0, steps=2) for m in both]
+def test_words_are_drawn_there(both: list[LatentModel], clip: Clip) -> None:
+    word = Word(WORD, both[0].embed("cat")[:1])
+    pictures = [evoken.draw(m, f"a {WORD}", word, 2, steps=2).images for m in both]
     assert_same(pictures)
     assert clip.image_features(pictures[1]).isfinite().all()
 
 
-def test_pictures_are_edited_there(both: list[LatentModels], images: Tensor, clip: Clip) -> None:
-    few = evoken.flow_preset("edit", steps=3, last=2, iterations=2, fresh=0.5)
+def test_pictures_are_edited_there(both: list[LatentModel], images: Tensor, clip: Clip) -> None:
+    few = evoken.flowopt_preset("edit", steps=3, last=2, iterations=2, fresh=0.5)
     found = []
     for model in both:
         prompts = ["a cat"] * len(images), ["a red dog"] * len(images)
@@ -89,7 +96,7 @@ def test_pictures_are_edited_there(both: list[LatentModels], images: Tensor, cli
 
 def test_only_devices_that_are_there_are_taken(device: str) -> None:
     check_spec(ModelSpec(device=device))
-    with pytest.raises(SettingError, match=f"cpu, {device}; got 'xpu'"):
+    with pytest.raises(SettingError, match=rf"cpu, {device} \(got 'xpu'\)"):
         check_spec(ModelSpec(device="xpu"))
 
 

@@ -1,11 +1,14 @@
 """What README and docs say is what was measured and what the program does."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import figures
+import evoken
+from benchmarks import figures, reference
 from benchmarks.documents import documents, fill
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +30,10 @@ def test_numbers_are_written_as_asked() -> None:
         fill("1<!-- a.nothing -->", known)
 
 
+def test_the_reference_of_the_commands_is_up_to_date() -> None:
+    assert reference.PATH.read_text(encoding="utf-8") == reference.text()
+
+
 def links(text: str) -> list[str]:
     return [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
 
@@ -43,11 +50,30 @@ def test_every_decision_named_in_code_is_there() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_the_reference_has_every_public_name_once() -> None:
+    names = re.findall(r"^::: evoken\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(evoken.__all__)
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    def pages(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [page for part in inner for page in pages(part)]
+
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    there = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert set(pages(nav)) == there
+
+
 def test_the_table_of_methods_is_made_of_figures() -> None:
     known = {
-        "learn.sep-cma.loss": 0.4321, "learn.sep-cma.calls": 11936, "learn.start.loss": 0.5,
+        "learn.sep-cma.loss": 0.4321,
+        "learn.sep-cma.calls": 11936,
+        "learn.start.loss": 0.5,
         "learn.calls": 3,
-    }  # fmt: skip
+    }
     text = "Before\n<!-- table learn -->\nold\n<!-- end -->\nafter"
     rows = fill(text, known).splitlines()
     assert (rows[0], rows[-1]) == ("Before", "after")

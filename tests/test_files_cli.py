@@ -9,16 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from evoken.images import load_images, to_pictures
-from evoken.metrics import pictures_of
-from evoken.models.base import ModelSpec
+from evoken.images import load_images
 from evoken.models.clip import Clip
-from evoken.models.embedded import EMBEDDED, default_clip, load_clip, load_model
-from evoken.retrieval import rank, word_feature
-from evoken.run import Run
-from evoken.textual_inversion.embedding import Word, nearest_words
-from evoken.textual_inversion.embedding_files import read_embedding
+from evoken.models.embedded import EMBEDDED
+from evoken.models.load import default_clip, load_clip, load_model
+from evoken.pictures.drawing import draw
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.retrieval import rank, word_feature
 from evoken.textual_inversion.settings import preset
+from evoken.words.files import read_embedding
+from evoken.words.word import Word, nearest_words
 from tests import ldm, tiny
 from tests.commands import evoken, refused
 from tests.words import embedding, save, vectors
@@ -27,16 +28,16 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture
-def learned(tiny_folder: Path, photos: Path) -> Callable[..., Run]:
+def learned(tiny_folder: Path, photos: Path) -> Callable[..., LearnRun]:
     """The folder of a run on a model, with the word's start for a word."""
 
-    def make(name: str, encoders: str = "") -> Run:
+    def make(name: str, encoders: str = "") -> LearnRun:
         path = name if name in EMBEDDED else str(tiny_folder / name)
         spec = ModelSpec(path, encoders=encoders)
         model = load_model(spec)
         settings = preset("default", placeholder="<disc>")
         clip = default_clip(name) if name in EMBEDDED else str(tiny_folder / "clip")
-        run = Run.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
+        run = LearnRun.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
         known = {"best_generation": 0, "best_validation": 1.0, "calls": 0}
         run.save_word(SimpleNamespace(model=model, vectors=model.embed("dog"), **known))
         return run
@@ -56,7 +57,7 @@ def learned(tiny_folder: Path, photos: Path) -> Callable[..., Run]:
     ],
 )
 def test_a_run_s_word_is_kept_by_encoder_and_drawn_from_its_file(
-    learned: Callable[[str], Run], name: str, encoders: list[str]
+    learned: Callable[[str], LearnRun], name: str, encoders: list[str]
 ) -> None:
     run = learned(name)
     found = read_embedding(run.path)
@@ -64,15 +65,25 @@ def test_a_run_s_word_is_kept_by_encoder_and_drawn_from_its_file(
     assert found.about.get("architecture") == (None if name == "model" else "stable-diffusion-3")
     model = load_model(run.spec)
     assert torch.equal(run.word().vectors, model.embed("dog"))
-    result = evoken("generate", "a <disc>", "--word", "run/learned_embeds.safetensors", "--model",
-                    run.spec.name, "--count", 1, "--steps", 1)  # fmt: skip
+    result = evoken(
+        "generate",
+        "a <disc>",
+        "--word",
+        "run/learned_embeds.safetensors",
+        "--model",
+        run.spec.name,
+        "--count",
+        1,
+        "--steps",
+        1,
+    )
     assert result.exit_code == 0, result.output
 
 
 # convert
 
 
-def test_convert_writes_what_it_says(learned: Callable[[str], Run]) -> None:
+def test_convert_writes_what_it_says(learned: Callable[[str], LearnRun]) -> None:
     learned("model")
     result = evoken("convert", "run", "--to", "diffusers")
     assert result.exit_code == 0, result.output
@@ -111,7 +122,7 @@ def test_what_convert_refuses(tmp_path: Path) -> None:
         evoken("convert", "sd3.safetensors", "--to", "invokeai"), "Stable Diffusion 3", "comfyui"
     )
     refused(evoken("convert", "sd3.safetensors", "--to", "photoshop"), "a1111")
-    refused(evoken("convert", "none", "--to", "a1111"), "none there")
+    refused(evoken("convert", "none", "--to", "a1111"), "there is no run folder or embedding file")
     assert not Path("embeddings").exists()
 
 
@@ -148,16 +159,24 @@ def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
     result = evoken("inspect", "x.safetensors")
     assert result.exit_code == 0, result.output
     assert ("no nearest words" if name == "stickers" else "Give --model") in result.output
-    refused(evoken("inspect", "x.safetensors", "--model", "stickers"), "width 256 for stickers")
+    refused(
+        evoken("inspect", "x.safetensors", "--model", "stickers"),
+        "'stickers' needs a word of width 256",
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "encoders"),
-    [("xl", "clip_l"), ("xl", "clip_g"), ("flux", "t5xxl"), ("stickers-flow", "clip_g"),
-     ("flow", "clip_l,clip_g")],
-)  # fmt: skip
+    [
+        ("xl", "clip_l"),
+        ("xl", "clip_g"),
+        ("flux", "t5xxl"),
+        ("stickers-flow", "clip_g"),
+        ("flow", "clip_l,clip_g"),
+    ],
+)
 def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
-    learned: Callable[..., Run], name: str, encoders: str
+    learned: Callable[..., LearnRun], name: str, encoders: str
 ) -> None:
     run = learned(name, encoders)
     for given in ((), ("--model", run.spec.name)):
@@ -167,10 +186,11 @@ def test_inspect_compares_with_the_words_of_the_word_s_own_encoders(
             assert f"\n{encoder:12} 1 x " in result.output
     result = evoken("inspect", "run", "--model", "stickers")
     other = encoders.split(",")[-1]
-    refused(result, "width 256 for stickers" if other == "clip_l" else f"of clip_l; got '{other}'")
+    width, names = "'stickers' needs a word of width 256", f"among clip_l (got '{other}')"
+    refused(result, width if other == "clip_l" else names)
 
 
-def test_inspect_takes_a_single_file(learned: Callable[..., Run], tiny_folder: Path) -> None:
+def test_inspect_takes_a_single_file(learned: Callable[..., LearnRun], tiny_folder: Path) -> None:
     learned("xl", "clip_g")
     file = ldm.save(tiny.xl_pipeline(), Path("one.safetensors"))
     given = ("inspect", "run", "--model", file, "--model-config", tiny_folder / "xl")
@@ -185,8 +205,12 @@ def test_words_of_some_encoders_are_named_as_such() -> None:
         alone = f"Stable Diffusion XL ({name} alone)"
         assert f"for          {alone}\n" in evoken("inspect", "x.safetensors").output
         for tool in ("a1111", "forge", "invokeai"):
-            refused(evoken("convert", "x.safetensors", "--to", tool), "with clip_l + clip_g",
-                    f"got one with {name}.", "comfyui", "--encoders clip_l,clip_g")  # fmt: skip
+            refused(
+                evoken("convert", "x.safetensors", "--to", tool),
+                f"only with clip_l + clip_g (got {name}).",
+                "Use --to diffusers or comfyui",
+                "evoken learn FOLDER --encoders clip_l,clip_g\n",
+            )
         refused(evoken("convert", "x.safetensors", "--to", "pt"), alone, "comfyui")
         assert not Path("embeddings").exists()
         result = evoken("convert", "x.safetensors", "--to", "comfyui", "--output", name)
@@ -237,7 +261,7 @@ def test_the_order_is_that_of_the_cosines_whatever_stands_beside(
     ("name", "how"), [("model", "CLIP's reading"), ("flow", "3 pictures drawn")]
 )
 def test_retrieve_ranks_a_folder(
-    learned: Callable[[str], Run], photos: Path, name: str, how: str
+    learned: Callable[[str], LearnRun], photos: Path, name: str, how: str
 ) -> None:
     run = learned(name)
     (photos / "broken.png").write_bytes(b"no image")
@@ -245,7 +269,7 @@ def test_retrieve_ranks_a_folder(
     arguments = ("retrieve", "run", photos, "--top", 2, "--count", 3)
     result = evoken(*arguments)
     assert result.exit_code == 0, result.output
-    assert how in result.output and "Passed over 1 file" in result.output
+    assert how in result.output and "Skipped 1 picture that" in result.output
     found = json.loads((run.path / "retrieval.json").read_text())
     assert [i["file"] for i in found["images"][:2]] == [
         line.split()[2] for line in result.output.splitlines() if line.split()[0] in ("1", "2")
@@ -261,7 +285,7 @@ def test_retrieve_finds_the_pictures_of_a_word() -> None:
     folder, model, clip = Path("all"), load_model(), load_clip()
     folder.mkdir()
     for noun in ("cat", "car", "rose"):
-        drawn = to_pictures(pictures_of(model, f"a photo of a {noun}", "", None, 3, 0, steps=8))
+        drawn = draw(model, f"a photo of a {noun}", None, 3, steps=8)
         for i, picture in enumerate(drawn):
             picture.save(folder / f"{noun}-{i}.png")
     for noun in ("car", "rose"):
@@ -270,12 +294,14 @@ def test_retrieve_finds_the_pictures_of_a_word() -> None:
         assert sorted(best) == [f"{noun}-{i}.png" for i in range(3)]
 
 
-def test_what_retrieve_refuses(learned: Callable[[str], Run], photos: Path, tmp_path: Path) -> None:
+def test_what_retrieve_refuses(
+    learned: Callable[[str], LearnRun], photos: Path, tmp_path: Path
+) -> None:
     refused(evoken("retrieve", "run", photos), "evoken learn")
     run = learned("model")
     refused(evoken("retrieve", "run", "nowhere"), "a folder of pictures")
     Path("empty").mkdir()
-    refused(evoken("retrieve", "run", "empty"), "at least one image")
+    refused(evoken("retrieve", "run", "empty"), "found no image")
     Image.new("RGB", (20, 20)).save("a.png")
     refused(evoken("retrieve", "run", "a.png"), "a folder of pictures")
     (run.path / "learned_embeds.safetensors").unlink()

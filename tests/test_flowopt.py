@@ -25,13 +25,14 @@ from evoken.flowopt.inversion import (
     with_fresh_noise,
 )
 from evoken.flowopt.optimize import Step, flow_opt
-from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule, step_bound
+from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import LatentModels
-from evoken.models.flux import Flux, pack
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.stable_diffusion_3 import StableDiffusion3
+from evoken.flowopt.secants import step_bound
+from evoken.models.families.flux import Flux, pack
+from evoken.models.families.latent import LatentModel
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.spec import ModelSpec
 from tests import tiny
 
 SEEDS = st.integers(0, 2**31)
@@ -126,7 +127,7 @@ def test_too_large_a_step_is_noticed_and_made_smaller() -> None:
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
 def test_a_step_size_must_be_positive(bad: float) -> None:
-    with pytest.raises(SettingError, match="--eta"):
+    with pytest.raises(SettingError, match="`eta`"):
         Fixed(bad)
 
 
@@ -151,7 +152,7 @@ def test_nan_at_the_start_is_an_error() -> None:
 
 
 @pytest.fixture(params=["stable-diffusion", "stable-diffusion-3", "flux"])
-def family(request: pytest.FixtureRequest) -> LatentModels:
+def family(request: pytest.FixtureRequest) -> LatentModel:
     if request.param == "stable-diffusion":
         return StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
     if request.param == "flux":
@@ -182,8 +183,15 @@ def test_for_flows_f_is_the_pipeline(guidance: float) -> None:
     z = model.noise(range(3))
     found = sampler(z, sampler.condition(PROMPTS, guidance))
     pipe.set_progress_bar_config(disable=True)
-    expected = pipe(PROMPTS, latents=z, num_inference_steps=4, guidance_scale=guidance,
-                    output_type="latent", height=16, width=16).images  # fmt: skip
+    expected = pipe(
+        PROMPTS,
+        latents=z,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        output_type="latent",
+        height=16,
+        width=16,
+    ).images
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -197,13 +205,20 @@ def test_for_flux_f_is_the_pipeline(guidance: float, dev: bool) -> None:
     found = sampler(z, sampler.condition(PROMPTS, guidance))
     assert sampler.calls == 3 * 4  # guidance is an input, or not there
     pipe.set_progress_bar_config(disable=True)
-    expected = pipe(PROMPTS, latents=pack(z), num_inference_steps=4, guidance_scale=guidance,
-                    output_type="latent", height=16, width=16,
-                    max_sequence_length=24).images  # fmt: skip
+    expected = pipe(
+        PROMPTS,
+        latents=pack(z),
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        output_type="latent",
+        height=16,
+        width=16,
+        max_sequence_length=24,
+    ).images
     torch.testing.assert_close(pack(found), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_calls_are_counted_at_the_denoiser(family: LatentModels) -> None:
+def test_calls_are_counted_at_the_denoiser(family: LatentModel) -> None:
     sampler = ModelSampler(family, steps=4)
     plain, guided = sampler.condition(PROMPTS), sampler.condition(PROMPTS, 3.0)
     z = family.noise(range(3))
@@ -219,16 +234,16 @@ def test_calls_are_counted_at_the_denoiser(family: LatentModels) -> None:
     assert sampler.calls - counted == 3 * 4
 
 
-def test_the_last_steps_are_the_process_cut_short(family: LatentModels) -> None:
+def test_the_last_steps_are_the_process_cut_short(family: LatentModel) -> None:
     whole, part = ModelSampler(family, 6), ModelSampler(family, 6, last=2)
     assert part.levels == whole.levels[-3:]
-    with pytest.raises(SettingError, match="--last"):
+    with pytest.raises(SettingError, match="`last` must be from 0"):
         last_levels([1.0, 0.5, 0.0], 3)
-    with pytest.raises(SettingError, match="--steps"):
+    with pytest.raises(SettingError, match="`steps` must be at least 1"):
         ModelSampler(family, 0)
 
 
-def test_uniinv_against_its_published_loop(family: LatentModels) -> None:
+def test_uniinv_against_its_published_loop(family: LatentModel) -> None:
     """Section 1.1 of the notes on the official script, in the ODE's variables."""
     sampler = ModelSampler(family, 5)
     prompts, y = sampler.condition(PROMPTS), family.noise(range(3))
@@ -242,7 +257,7 @@ def test_uniinv_against_its_published_loop(family: LatentModels) -> None:
     torch.testing.assert_close(uniinv(sampler, y, prompts), x * sampler.start_scale)
 
 
-def test_the_implicit_start_inverts_the_process(family: LatentModels) -> None:
+def test_the_implicit_start_inverts_the_process(family: LatentModel) -> None:
     sampler = ModelSampler(family, 5)
     prompts = sampler.condition(PROMPTS)
     y = sampler(family.noise(range(3)), prompts)
@@ -256,7 +271,7 @@ def test_the_implicit_start_inverts_the_process(family: LatentModels) -> None:
     assert (found["uniinv"] < found["noise"]).all()
 
 
-def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModels) -> None:
+def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModel) -> None:
     sampler = ModelSampler(family, 5)
     y = family.noise(range(3)) * torch.tensor([1.0, 0.1, 2.0])[:, None, None, None]
     prompts = sampler.condition(PROMPTS)
@@ -267,9 +282,9 @@ def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModels)
         assert torch.equal(together[1:2], alone), how
 
 
-def test_an_unknown_start_is_refused(family: LatentModels) -> None:
+def test_an_unknown_start_is_refused(family: LatentModel) -> None:
     sampler = ModelSampler(family, 2)
-    with pytest.raises(SettingError, match="--start"):
+    with pytest.raises(SettingError, match="`start` must be one of"):
         starting_point("ddim", sampler, family.noise([0]), sampler.condition(["a cat"]))
 
 
@@ -283,9 +298,9 @@ def test_inversion_of_a_linear_process_is_exact(seed: int) -> None:
     np.testing.assert_allclose(found, z, atol=1e-3)
 
 
-def test_the_package_inverts_and_edits(family: LatentModels) -> None:
+def test_the_package_inverts_and_edits(family: LatentModel) -> None:
     images = torch.rand(2, 3, family.size, family.size) * 2 - 1
-    few = evoken.FlowSettings(steps=4, iterations=2)
+    few = evoken.FlowOptSettings(steps=4, iterations=2)
     inverted = list(evoken.invert(few, family, images, PROMPTS[:2]))
     latents = family.encode(images)
     f = ModelSampler(family, 4)
@@ -323,7 +338,7 @@ def test_patience_counts_from_the_best() -> None:
 
 
 @pytest.mark.parametrize("last", [0, 3])
-def test_fresh_noise_replaces_noise_alone(family: LatentModels, last: int) -> None:
+def test_fresh_noise_replaces_noise_alone(family: LatentModel, last: int) -> None:
     sampler, y = ModelSampler(family, 5, last), family.noise(range(20, 24))
     t = family.process.t_of(sampler.levels[0])
     levels = torch.full((4,), t)
@@ -336,5 +351,6 @@ def test_fresh_noise_replaces_noise_alone(family: LatentModels, last: int) -> No
     assert abs(float(correlation)) < 0.2
     mixed = renew(0.5, range(4))
     torch.testing.assert_close(rms(mixed), rms(start), rtol=0.2, atol=0)
-    assert torch.equal(mixed[1:2], with_fresh_noise(
-        start[1:2], y[1:2], family.process, t, 0.5, [1]))  # fmt: skip
+    assert torch.equal(
+        mixed[1:2], with_fresh_noise(start[1:2], y[1:2], family.process, t, 0.5, [1])
+    )

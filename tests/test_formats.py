@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evoken.errors import EvokenError, WordError
-from evoken.textual_inversion.convert import TOOLS, convert
-from evoken.textual_inversion.embedding import load_word
-from evoken.textual_inversion.embedding_files import read_embedding
-from evoken.textual_inversion.formats import FLUX, LAYOUTS, SD1, SD2, SD3, SDXL
+from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
+from evoken.words.convert import TOOLS, convert
+from evoken.words.files import read_embedding
+from evoken.words.layouts import LAYOUTS
+from evoken.words.word import load_word
 from tests.words import OLD, WIDTHS, a1111_dict, pt, same, save, vectors
 
 
@@ -38,50 +39,81 @@ READ: dict[str, tuple[str, bytes, str, str, dict[str, Tensor]]] = {
     "emb_params": ("cat.safetensors", save({"emb_params": L}), "emb_params", "cat", {"clip_l": L}),
     "emp_params": ("cat.safetensors", save({"emp_params": H}), "emp_params", "cat", {"clip_h": H}),
     "name in the header": (
-        "x.safetensors", save({"emb_params": L}, {"name": "cat", "step": "9"}),
-        "emb_params", "cat", {"clip_l": L},
+        "x.safetensors",
+        save({"emb_params": L}, {"name": "cat", "step": "9"}),
+        "emb_params",
+        "cat",
+        {"clip_l": L},
     ),
     "trigger in the header": (
         "x.safetensors",
         save({"clip_g": G, "clip_l": L}, {"modelspec.trigger_phrase": "a cat"}),
-        "encoders", "a cat", {"clip_l": L, "clip_g": G},
+        "encoders",
+        "a cat",
+        {"clip_l": L, "clip_g": G},
     ),
     "clip_l": ("cat.safetensors", save({"clip_l": L}), "encoders", "cat", {"clip_l": L}),
     "SDXL": (
-        "cat.safetensors", save({"clip_g": G, "clip_l": L}),
-        "encoders", "cat", {"clip_l": L, "clip_g": G},
+        "cat.safetensors",
+        save({"clip_g": G, "clip_l": L}),
+        "encoders",
+        "cat",
+        {"clip_l": L, "clip_g": G},
     ),
     "output embeddings": (
-        "cat.safetensors", save({"clip_l": L, "clip_l_out": L + 1, "t5": T, "t5_out": T}),
-        "encoders", "cat", {"clip_l": L, "t5xxl": T},
+        "cat.safetensors",
+        save({"clip_l": L, "clip_l_out": L + 1, "t5": T, "t5_out": T}),
+        "encoders",
+        "cat",
+        {"clip_l": L, "t5xxl": T},
     ),
     "t5 under both names": (
-        "cat.safetensors", save({"clip_l": L, "clip_g": G, "t5": T, "t5xxl": T}),
-        "encoders", "cat", {"clip_l": L, "clip_g": G, "t5xxl": T},
+        "cat.safetensors",
+        save({"clip_l": L, "clip_g": G, "t5": T, "t5xxl": T}),
+        "encoders",
+        "cat",
+        {"clip_l": L, "clip_g": G, "t5xxl": T},
     ),
     "text_encoders": (
-        "cat.safetensors", save({"text_encoders_0": L, "text_encoders_1": G}),
-        "encoders", "cat", {"clip_l": L, "clip_g": G},
+        "cat.safetensors",
+        save({"text_encoders_0": L, "text_encoders_1": G}),
+        "encoders",
+        "cat",
+        {"clip_l": L, "clip_g": G},
     ),
     "bundled": (
         "lora.safetensors",
         save({"bundle_emb.cat.string_to_param.*": L, **{f"lora.{i}": L for i in range(70)}}),
-        "bundle", "cat", {"clip_l": L},
+        "bundle",
+        "cat",
+        {"clip_l": L},
     ),
     "bundled by encoder": (
-        "lora.safetensors", save({"bundle_emb.a.b.clip_l": L, "bundle_emb.a.b.clip_g": G, "x": L}),
-        "bundle", "a.b", {"clip_l": L, "clip_g": G},
+        "lora.safetensors",
+        save({"bundle_emb.a.b.clip_l": L, "bundle_emb.a.b.clip_g": G, "x": L}),
+        "bundle",
+        "a.b",
+        {"clip_l": L, "clip_g": G},
     ),
     "A1111": ("x.pt", pt(a1111_dict(L)), "a1111", "<my cat>", {"clip_l": L}),
     "A1111, old": ("x.pt", pt(a1111_dict(L), **OLD), "a1111", "<my cat>", {"clip_l": L}),
     "A1111, a parameter": (
-        "x.pt", pt(a1111_dict(torch.nn.Parameter(L))), "a1111", "<my cat>", {"clip_l": L},
+        "x.pt",
+        pt(a1111_dict(torch.nn.Parameter(L))),
+        "a1111",
+        "<my cat>",
+        {"clip_l": L},
     ),
-    "learned_embeds.bin": ("learned_embeds.bin", pt({"<cat>": L[0]}), "token", "<cat>",
-                           {"clip_l": L[:1]}),
+    "learned_embeds.bin": (
+        "learned_embeds.bin",
+        pt({"<cat>": L[0]}),
+        "token",
+        "<cat>",
+        {"clip_l": L[:1]},
+    ),
     "bare tensor": ("cat.bin", pt(L), "tensor", "cat", {"clip_l": L}),
     "wrong suffix": ("cat.pt", save({"<cat>": L}), "token", "<cat>", {"clip_l": L}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", READ)
@@ -214,9 +246,7 @@ WHOLE = [case[1] for case in READ.values() if len(case[1]) < 20_000] + [
 
 @given(content=st.binary(max_size=200))
 @settings(max_examples=100)
-def test_random_bytes_do_no_harm(
-    content: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:  # fmt: skip
+def test_random_bytes_do_no_harm(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     read_or_refused(tmp_path_factory.getbasetemp(), content)
 
 
@@ -231,15 +261,30 @@ def test_damage_does_no_harm(data: st.DataObject, tmp_path_factory: pytest.TempP
 
 
 KEYS = st.sampled_from(
-    ["<cat>", "clip_l", "clip_g", "t5", "emb_params", "clip_l_out", "name", "", "é\ud800", "*",
-     "string_to_param", "bundle_emb.", "bundle_emb.a", "__metadata__"]
-)  # fmt: skip
+    [
+        "<cat>",
+        "clip_l",
+        "clip_g",
+        "t5",
+        "emb_params",
+        "clip_l_out",
+        "name",
+        "",
+        "é\ud800",
+        "*",
+        "string_to_param",
+        "bundle_emb.",
+        "bundle_emb.a",
+        "__metadata__",
+    ]
+)
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool])
 TENSORS = st.builds(
     lambda shape, dtype, value: torch.full(shape, value).to(dtype),
     st.lists(st.integers(0, 3), max_size=2).map(lambda rows: [*rows, 768]) | st.just([]),
-    DTYPES, st.sampled_from([0.0, 1.0, float("nan"), float("inf")]),
-)  # fmt: skip
+    DTYPES,
+    st.sampled_from([0.0, 1.0, float("nan"), float("inf")]),
+)
 VALUES = st.recursive(
     TENSORS | st.none() | st.text(max_size=3),
     lambda inner: st.dictionaries(KEYS, inner, max_size=3) | st.lists(inner, max_size=2),

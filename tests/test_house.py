@@ -4,87 +4,46 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from evoken.errors import EvokenError
+
 PACKAGE = Path(__file__).parent.parent / "evoken"
 
-# A module imports only from those above it.
+# A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("evoken.errors", "evoken.arrays", "evoken.models.runtimes.quiet"),
-    ("evoken.seeds", "evoken.files", "evoken.page", "evoken.checks"),
-    ("evoken.images", "evoken.prompts", "evoken.process", "evoken.judge", "evoken.models.memory"),
-    ("evoken.models.base", "evoken.models.batches"),
-    ("evoken.models.runtimes.entry",),
-    (
-        "evoken.models.runtimes.requirements",
-        "evoken.models.runtimes.int8",
-        "evoken.models.runtimes.onnx_runtime",
-        "evoken.models.runtimes.openvino_runtime",
-    ),
-    ("evoken.models.clip", "evoken.models.text"),
-    ("evoken.models.encoders", "evoken.models.runtimes.choose"),
-    ("evoken.models.latent",),
-    ("evoken.models.diffusion", "evoken.models.flow"),
-    (
-        "evoken.models.stable_diffusion",
-        "evoken.models.sdxl",
-        "evoken.models.stable_diffusion_3",
-        "evoken.models.flux",
-        "evoken.models.single_file",
-    ),
-    ("evoken.models.loading",),
-    ("evoken.models.embedded",),
-    ("evoken.models.notices", "evoken.models.provenance"),
-    ("evoken.flowopt.sampler",),
-    ("evoken.flowopt.rules", "evoken.flowopt.pipeline"),
-    ("evoken.flowopt.inversion", "evoken.flowopt.optimize", "evoken.flowopt.step_size"),
-    ("evoken.textual_inversion.formats", "evoken.textual_inversion.reading"),
-    ("evoken.textual_inversion.embedding_files", "evoken.textual_inversion.header"),
-    (
-        "evoken.textual_inversion.convert",
-        "evoken.textual_inversion.chunks",
-        "evoken.textual_inversion.initialization",
-        "evoken.textual_inversion.subspace",
-        "evoken.textual_inversion.embedding",
-    ),
-    ("evoken.textual_inversion.objective",),
-    ("evoken.search.base", "evoken.textual_inversion.settings"),
-    (
-        "evoken.search.cma",
-        "evoken.search.zero_order",
-        "evoken.search.gauss_newton",
-        "evoken.search.random_search",
-    ),
-    ("evoken.textual_inversion.recipe",),
-    ("evoken.workers",),
-    ("evoken.distributed", "evoken.textual_inversion.learn"),
-    ("evoken.metrics", "evoken.run", "evoken.flowopt.settings", "evoken.flowopt.compare"),
-    ("evoken.flowopt.edit", "evoken.retrieval"),
-    ("evoken.flowopt.folder", "evoken.flowopt.tasks"),
-    ("evoken.report", "evoken.flowopt.report"),
-    ("evoken.flowopt.workflow",),
-    ("evoken.workflow",),
-    ("evoken.forecast",),
-    ("evoken.terminal",),
-    ("evoken.cli_common",),
-    ("evoken.cli_files", "evoken.cli_flow"),
-    ("evoken.cli",),
+    ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
+    ("files", "images", "options", "process", "runtimes"),
+    ("spec",),
+    ("models", "evaluation"),
+    ("words", "search", "run_folder"),
+    ("pictures",),
+    ("textual_inversion", "flowopt"),
+    ("cli",),
+    ("evoken",),  # the package's face
 )
-RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+ROW = {place: row for row, places in enumerate(LAYERS) for place in places}
 
 
 def modules() -> dict[str, Path]:
+    """Every module of the package; a folder's ``__init__`` goes by the folder's name."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = ("evoken", *path.relative_to(PACKAGE).with_suffix("").parts)
-        if parts[-1] not in ("__init__", "__main__"):
-            found[".".join(parts)] = path
+        found[".".join(p for p in parts if p != "__init__")] = path
     return found
 
 
+def place(module: str) -> str:
+    """The folder of a module, or the module itself if it is in none."""
+    return module.split(".")[1] if "." in module else module
+
+
 def imports(path: Path) -> set[str]:
+    """All that a module imports, within functions and for types too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -95,27 +54,86 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(modules()) == set(RANK)
+def arrows() -> dict[str, set[str]]:
+    """By module: the modules of the package that it imports."""
+    found = modules()
+    return {module: imports(path) & set(found) for module, path in found.items()}
 
 
-@pytest.mark.parametrize("module", sorted(RANK))
-def test_a_module_imports_only_from_those_above_it(module: str) -> None:
-    for name in imports(modules()[module]):
-        if name in RANK:
-            assert RANK[name] < RANK[module], f"{module} imports {name}"
-        assert not name.startswith("stickers"), f"{module} needs the training code"
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {place(module) for module in modules()} == set(ROW)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_no_arrow_runs_back_up(module: str) -> None:
+    here = place(module)
+    for name in arrows()[module]:
+        assert place(name) == here or ROW[place(name)] < ROW[here], f"{module} imports {name}"
+    assert not any(n.startswith("stickers") for n in imports(modules()[module]))
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    list(TopologicalSorter(arrows()).static_order())  # raises CycleError
+
+
+def test_neither_of_the_two_methods_imports_the_other() -> None:
+    methods = {"textual_inversion", "flowopt"}
+    for module, names in arrows().items():
+        if place(module) in methods:
+            assert not {place(n) for n in names} & methods - {place(module)}, module
 
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from evoken.cli import app; "
+        "import sys; from typer.testing import CliRunner; from evoken.cli.app import app; "
         "result = CliRunner().invoke(app, ['--help']); assert result.exit_code == 0; "
         "assert 'learn' in result.output; "
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def texts(tree: ast.AST) -> list[str]:
+    """Every literal text, docstrings too, with {} in place of values."""
+    parts = {v for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in node.values}
+    return [
+        literal(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node not in parts
+    ]
+
+
+def literal(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(literal(value) for value in node.values)
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else "{}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_the_library_knows_no_options_of_the_command_line(path: Path) -> None:
+    """Its messages name settings in backticks; a whole command, to type it, may have options."""
+    if path.parent.name == "cli" or path.stem == "page":  # a style sheet has names like --line
+        return
+    for text in texts(ast.parse(path.read_text())):
+        rest = re.sub(r"(^|: )(evoken|ray) .*", "", text)
+        assert not re.search(r" --[a-z]", rest), text
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_errors_are_a_problem_and_a_fix(path: Path) -> None:
+    """The problem ends with a full stop, the fix with one or with a command to type."""
+    kinds = {"EvokenError", *(kind.__name__ for kind in EvokenError.__subclasses__())}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in kinds:
+            assert len(node.args) in (1, 2) and not node.keywords, ast.unparse(node)
+            said = [
+                literal(a) if isinstance(a, ast.JoinedStr | ast.Constant) else "" for a in node.args
+            ]
+            problem, fix = (*said, "")[:2]
+            assert re.fullmatch(r"[^A-Z].*[^.]\.|", problem), problem
+            assert re.fullmatch(r"[A-Z].*([^.]\.|: (evoken|pip|ray) [^.]*)|\{\}.*|", fix), fix
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)

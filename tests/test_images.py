@@ -103,8 +103,8 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("text.jpg", b"this is no picture", "something else"),
-        ("empty.png", b"", "something else"),
+        ("text.jpg", b"this is no picture", "is not an image"),
+        ("empty.png", b"", "is not an image"),
         ("bomb.png", png_of_size(20_000, 20_000), "megapixels"),
         ("large.png", png_of_size(12_000, 11_000), "12000 x 11000"),
         ("dot.png", png_of_size(1, 1), "1 x 1"),

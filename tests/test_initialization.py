@@ -3,7 +3,7 @@ import torch
 
 from evoken.errors import SettingError, WordError
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.seeds import torch_generator
 from evoken.textual_inversion.initialization import (
     INITIALIZATIONS,
@@ -15,9 +15,14 @@ from evoken.textual_inversion.initialization import (
 
 
 def start(
-    how: str, model: StableDiffusion, clip: Clip | None, images: torch.Tensor, count: int = 1,
-    kind: str = "object", word: str = "",
-) -> torch.Tensor:  # fmt: skip
+    how: str,
+    model: StableDiffusion,
+    clip: Clip | None,
+    images: torch.Tensor,
+    count: int = 1,
+    kind: str = "object",
+    word: str = "",
+) -> torch.Tensor:
     generator = torch_generator(0, 0, "initialization")
     return initial_vectors(how, model, clip, images, kind, count, generator, word)
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from evoken.errors import SearchError, SettingError, WordError
-from evoken.models.base import ModelSpec
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_pipeline
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.pipelines import load_pipeline
+from evoken.search.table import SEARCHES
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record, learn
 from evoken.textual_inversion.settings import (
     MISTAKES,
     PRESETS,
-    SEARCHES,
     LearnSettings,
     preset,
 )
@@ -162,19 +162,39 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": "shape"}, {"search": "luck"}, {"subspace": "x"}, {"objective": "x"},
-        {"initialization": "x"}, {"mistakes": ("x",)}, {"vectors": 0}, {"popsize": 3},
-        {"draws": 0}, {"calls": 0}, {"sigma": 0.0}, {"sigma": -1.0}, {"t_low": 0.5, "t_high": 0.5},
-        {"t_high": 1.1}, {"temperature": -1.0}, {"minutes": -1.0}, {"seed": -1},
-        {"objective": "similarity", "search": "gauss-newton"}, {"minutes": math.inf},
-        {"sigma": math.inf}, {"temperature": math.nan}, {"popsize": 4.5}, {"start": 3},
+        {"kind": "shape"},
+        {"search": "luck"},
+        {"subspace": "x"},
+        {"objective": "x"},
+        {"initialization": "x"},
+        {"mistakes": ("x",)},
+        {"vectors": 0},
+        {"popsize": 3},
+        {"draws": 0},
+        {"calls": 0},
+        {"sigma": 0.0},
+        {"sigma": -1.0},
+        {"t_low": 0.5, "t_high": 0.5},
+        {"t_high": 1.1},
+        {"temperature": -1.0},
+        {"minutes": -1.0},
+        {"seed": -1},
+        {"objective": "similarity", "search": "gauss-newton"},
+        {"minutes": math.inf},
+        {"sigma": math.inf},
+        {"temperature": math.nan},
+        {"popsize": 4.5},
+        {"start": 3},
         {"mistakes": ("unit-axes",), "subspace": "identity"},
         {"mistakes": ("independent-draws",), "search": "gauss-newton"},
         {"mistakes": ("no-temperature",), "initialization": "random"},
         {"mistakes": ("independent-draws",), "objective": "similarity", "search": "cma"},
-        {"temperature": 1.0, "initialization": "random"}, {"start": "cat"},
+        {"temperature": 1.0, "initialization": "random"},
+        {"start": "cat", "initialization": "random"},
+        {"mistakes": ("last-best",), "search": "random"},
+        {"mistakes": "last-best"},
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
         small(**changes)
@@ -183,9 +203,12 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["draws", "sentences", "chunk", "t_low", "t_high", "weighting"])
 def test_settings_without_effect_on_an_objective_are_refused(name: str) -> None:
     whole = {"placeholder": "<x>", "objective": "similarity", "search": "cma"}
-    value = getattr(preset("default", **whole), name)  # what is not asked for does not matter
-    with pytest.raises(SettingError, match=f"Leave --{name.replace('_', '-')} out"):
-        preset("default", **whole, **{name: value})
+    usual = getattr(preset("default", **whole), name)
+    other = "uniform" if name == "weighting" else usual / 2 if name == "t_low" else usual + 0.05
+    other = usual + 1 if isinstance(usual, int) else other
+    with pytest.raises(SettingError, match=f"no use for `{name}`"):
+        preset("default", **whole, **{name: other})
+    assert getattr(preset("default", **whole, **{name: usual}), name) == usual
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
@@ -13,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_model
-from evoken.models.loading import LatentModels
+from evoken.models.bases import BASES, Base
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import load_model
 from evoken.models.provenance import weights_hash
+from evoken.spec import ModelSpec
 from tests import ldm, tiny
 
 UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")
@@ -46,7 +49,7 @@ def spec(file: Path) -> ModelSpec:
     return ModelSpec(str(file), config=str(file.parent / "config"))
 
 
-def assert_same(found: LatentModels, expected: LatentModels) -> None:
+def assert_same(found: LatentModel, expected: LatentModel) -> None:
     """In what they read of a prompt, predict, draw and see of a picture."""
     hidden = expected.condition(["a cat"])
     assert torch.equal(found.condition(["a cat"]), hidden)
@@ -79,7 +82,7 @@ def test_a_file_that_lacks_weights_is_refused(checkpoint: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # between two libraries
 @pytest.mark.usefixtures("hub")
 def test_a_file_without_its_configuration_says_what_to_give(checkpoint: Path) -> None:
-    with pytest.raises(ModelError, match="--model-config"):
+    with pytest.raises(ModelError, match="`config`"):
         load_model(ModelSpec(str(checkpoint)))
 
 
@@ -96,8 +99,10 @@ def test_a_repository_of_the_hub_as_that_of_stable_diffusion_1_5_is(
         plain.scheduler.config, skip_prk_steps=True, set_alpha_to_one=False
     )
     parts = plain.components | {
-        "scheduler": scheduler, "safety_checker": checker, "feature_extractor": CLIPImageProcessor()
-    }  # fmt: skip
+        "scheduler": scheduler,
+        "safety_checker": checker,
+        "feature_extractor": CLIPImageProcessor(),
+    }
     StableDiffusionPipeline(**parts).save_pretrained(hub("some/model"))
     plain.save_pretrained(tmp_path / "plain")
     found, expected = (load_model(ModelSpec(n)) for n in ("some/model", str(tmp_path / "plain")))
@@ -144,5 +149,13 @@ def test_a_model_that_memory_does_not_hold_is_not_called_missing(
         raise error
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
-    with pytest.raises(ModelError, match=r"memory for .*float32 on cpu.*torch-int8"):
+    with pytest.raises(ModelError, match=r"enough memory for .*float32 on cpu.*torch-int8"):
         load_model(ModelSpec(str(tiny_folder / "model")))
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.name)
+def test_a_kind_of_model_has_a_class_here_and_in_diffusers(base: Base) -> None:
+    module, name = base.family
+    family = getattr(import_module(f"evoken.models.families.{module}"), name)
+    assert issubclass(family, LatentModel) and hasattr(diffusers, base.pipeline)
+    assert family.architecture in ("", base.architecture)

@@ -27,16 +27,20 @@ from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_info
 
 from evoken.errors import ModelError, SettingError, WordError
-from evoken.models.base import ModelSpec
+from evoken.models.bases import ENCODERS
 from evoken.models.batches import in_batches, one_thread_each
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_model, load_pipeline
-from evoken.models.flow import FlowModel
-from evoken.models.flux import Flux, pack, unpack
-from evoken.models.sdxl import StableDiffusionXL
-from evoken.models.stable_diffusion import StableDiffusion
-from evoken.models.stable_diffusion_3 import StableDiffusion3
-from evoken.textual_inversion.formats import ENCODERS
+from evoken.models.families.flow import FlowModel
+from evoken.models.families.flux import Flux, pack, unpack
+from evoken.models.families.latent import LatentModel
+from evoken.models.families.sdxl import StableDiffusionXL
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.models.load import load_model
+from evoken.models.pipelines import load_pipeline
+from evoken.pictures.drawing import images_of, images_of_each
+from evoken.spec import ModelSpec
+from evoken.words.word import Word
 from tests import tiny
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
@@ -44,7 +48,7 @@ SPEC = ModelSpec("tiny", size=16)
 
 
 @pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest, tiny_folder: Path) -> LatentModels:
+def family(request: pytest.FixtureRequest, tiny_folder: Path) -> LatentModel:
     return load_pipeline(str(tiny_folder / request.param), SPEC)
 
 
@@ -79,7 +83,7 @@ def test_an_ordinary_prompt_is_read_as_diffusers_reads_it(
 
 
 # Each family against the pipeline of diffusers that it is made of: the pipeline, and our class.
-PIPELINES: dict[str, tuple[Callable[[], Any], Callable[..., LatentModels]]] = {
+PIPELINES: dict[str, tuple[Callable[[], Any], Callable[..., LatentModel]]] = {
     "epsilon": (tiny.pipeline, StableDiffusion),
     "v": (tiny.second_pipeline, StableDiffusion),
     "xl": (tiny.xl_pipeline, StableDiffusionXL),
@@ -138,9 +142,14 @@ def test_pictures_are_those_of_diffusers(name: str, size: int) -> None:
         }
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompts, num_inference_steps=5, guidance_scale=4.0, output_type="pt", height=size,
-        width=size, **more,
-    ).images  # fmt: skip
+        prompts,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        output_type="pt",
+        height=size,
+        width=size,
+        **more,
+    ).images
     torch.testing.assert_close((found + 1) / 2, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -152,7 +161,7 @@ def test_encoding_is_the_mode_of_the_posterior_scaled(
     assert model.decode(model.encode(images)).shape == images.shape
 
 
-def test_a_population_is_one_batch(family: LatentModels) -> None:
+def test_a_population_is_one_batch(family: LatentModel) -> None:
     words = vectors(3, 2, width=family.width)
     prompts = ["a photo of a <disc>", "the <disc>"]
     together = family.condition(prompts, "<disc>", words)
@@ -227,7 +236,7 @@ def test_what_is_too_large_for_float16_in_t5_is_read_nevertheless(tiny_folder: P
     assert torch.isfinite(found).all()
 
 
-def test_calls_count_batch_items(family: LatentModels) -> None:
+def test_calls_count_batch_items(family: LatentModel) -> None:
     before = family.calls
     hidden = family.condition(["a cat"]).expand(5, -1, -1)
     family.denoise(family.noise(range(5)), torch.full((5,), 0.5), hidden)
@@ -238,28 +247,36 @@ def test_calls_count_batch_items(family: LatentModels) -> None:
     assert family.calls - before == 5 + 3 * 2 * (family.guidance_calls + 1)
 
 
-def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModels) -> None:
+def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModel) -> None:
     assert torch.equal(family.noise([5, 6, 7])[1:], family.noise([6, 7]))
 
 
-def test_the_encoders_of_a_word_make_up_its_width(family: LatentModels) -> None:
+def test_words_drawn_together_are_drawn_as_each_alone(family: LatentModel) -> None:
+    words = torch.randn(2, 1, family.width, generator=torch.Generator().manual_seed(3))
+    learned = [Word("<x>", vectors) for vectors in words]
+    drawn = images_of_each(family, "a <x>", learned, 2, 0)
+    for word, pictures in zip(learned, drawn, strict=True):
+        assert torch.equal(pictures, images_of(family, "a <x>", word, 2, 0))
+
+
+def test_the_encoders_of_a_word_make_up_its_width(family: LatentModel) -> None:
     assert list(family.encoders) == [n for n in ENCODERS if n in family.encoders]
     assert sum(family.encoders.values()) == family.width
 
 
-def test_no_word_stays_in_the_model(family: LatentModels) -> None:
+def test_no_word_stays_in_the_model(family: LatentModel) -> None:
     before, words = family.condition(["a photo of a cat"]), family.vocabulary()
     family.condition(["a <disc> cat"], "<disc>", vectors(4, width=family.width))
     assert torch.equal(family.condition(["a photo of a cat"]), before)
     assert torch.equal(family.vocabulary().vectors, words.vectors)
 
 
-def test_a_placeholder_that_would_be_cut_off_is_refused(family: LatentModels) -> None:
+def test_a_placeholder_that_would_be_cut_off_is_refused(family: LatentModel) -> None:
     with pytest.raises(WordError, match="at most 30 tokens"):
         family.condition(["red house " * 20 + "<disc>"], "<disc>", vectors(1, width=family.width))
 
 
-def test_the_vocabulary_holds_whole_words(family: LatentModels) -> None:
+def test_the_vocabulary_holds_whole_words(family: LatentModel) -> None:
     vocabulary = family.vocabulary()
     assert "cat" in vocabulary.words and "c" not in vocabulary.words
     place = vocabulary.words.index("cat")
@@ -305,7 +322,7 @@ def test_a_word_lives_in_its_encoders(name: str, encoders: str, parts: tuple[int
 @pytest.mark.parametrize(("name", "encoders"), [("xl", "t5xxl"), ("flow", "clip_l,clip_h")])
 def test_encoders_that_a_model_has_not_are_refused(name: str, encoders: str) -> None:
     build, family = PIPELINES[name]
-    with pytest.raises(SettingError, match="encoders of clip_l, clip_g"):
+    with pytest.raises(SettingError, match="`encoders` must be among clip_l, clip_g"):
         family(build(), replace(SPEC, encoders=encoders))
 
 
@@ -358,7 +375,7 @@ def test_schedulers_of_other_processes_are_refused() -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("model", 15), ("flow", 18), ("flow", 64), ("flux", 6)])
 def test_sizes_that_a_model_cannot_draw(tiny_folder: Path, name: str, size: int) -> None:
-    with pytest.raises(SettingError, match="--size"):
+    with pytest.raises(SettingError, match="`size`"):
         load_pipeline(str(tiny_folder / name), replace(SPEC, size=size))
 
 
@@ -410,7 +427,7 @@ def test_clip_features_are_those_of_transformers(clip: Clip, images: torch.Tenso
 
 
 def test_a_clip_that_does_not_exist() -> None:
-    with pytest.raises(ModelError, match="--clip"):
+    with pytest.raises(ModelError, match="with `clip`"):
         Clip.load("/no/such/clip")
 
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoken.evaluation.chunks import Objective, ranges
 from evoken.models.clip import Clip
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
-from evoken.textual_inversion.chunks import Objective, ranges
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, draw
 from tests import tiny
 
@@ -134,6 +134,14 @@ def test_every_objective_gives_a_candidate_the_same_loss_in_any_company(
     together = objective.evaluate(population, 1).losses
     alone = [objective.evaluate(w[None], 1).losses[0] for w in population]
     np.testing.assert_array_equal(together, alone)
+
+
+def test_every_objective_says_what_it_costs(objective: Objective) -> None:
+    model = objective.model  # type: ignore[attr-defined]
+    assert objective.evaluate(words(3), 4).calls == objective.calls(3)
+    before = model.calls
+    objective.validate(words(1)[0])
+    assert model.calls - before == objective.validation_calls
 
 
 def test_similarity_falls_with_likeness(

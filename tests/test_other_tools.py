@@ -27,8 +27,8 @@ from transformers import (
     T5EncoderModel,
 )
 
-from evoken.textual_inversion.convert import TOOLS, convert
-from evoken.textual_inversion.formats import encoder_of_width
+from evoken.models.bases import encoder_of_width
+from evoken.words.convert import TOOLS, convert
 from tests import other_tools, tiny
 from tests.other_tools import RefusedError
 from tests.words import BASE_OF, OLD, a1111_dict, embedding, pt, save, vectors
@@ -48,10 +48,17 @@ def encoder(name: str) -> Any:
     width = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024}[name]
     words = tiny.tokenizer()
     config = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=width, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=32, projection_dim=16, eos_token_id=2,
-        bos_token_id=words.bos_token_id, pad_token_id=words.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        projection_dim=16,
+        eos_token_id=2,
+        bos_token_id=words.bos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
     projected = name == "clip_g"
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
 
@@ -63,14 +70,24 @@ def pipeline(base: str) -> Any:
     one, *two = (copy.deepcopy(encoder(name)) for name in names.get(base, ("clip_l",)))
     if base == "SDXL":
         return StableDiffusionXLPipeline(
-            vae=None, unet=None, scheduler=DDPMScheduler(), text_encoder=one, tokenizer=first,
-            text_encoder_2=two[0], tokenizer_2=second,
-        )  # fmt: skip
+            vae=None,
+            unet=None,
+            scheduler=DDPMScheduler(),
+            text_encoder=one,
+            tokenizer=first,
+            text_encoder_2=two[0],
+            tokenizer_2=second,
+        )
     if base == "FLUX":
         return FluxPipeline(
-            vae=None, transformer=None, scheduler=FlowMatchEulerDiscreteScheduler(),
-            text_encoder=one, tokenizer=first, text_encoder_2=two[0], tokenizer_2=second,
-        )  # fmt: skip
+            vae=None,
+            transformer=None,
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            text_encoder=one,
+            tokenizer=first,
+            text_encoder_2=two[0],
+            tokenizer_2=second,
+        )
     pipe = tiny.pipeline()
     pipe.register_modules(text_encoder=one, tokenizer=first)
     return pipe
@@ -145,8 +162,12 @@ FILES: list[tuple[str, str, bytes, int]] = [
     ("A1111's .pt, the older serialization", "SD1", pt(a1111_dict(L3), **OLD), 3),
     ("`{clip_l, clip_g}`", "SDXL", save({"clip_l": L3, "clip_g": G3}), 3),
     ("`{clip_l, clip_g}`", "SD3", save({"clip_l": L3, "clip_g": G3}), 3),
-    ("`{clip_l, clip_g, t5xxl, t5}`", "SD3",
-     save({"clip_l": L3, "clip_g": G3, "t5xxl": T3, "t5": T3}), 3),
+    (
+        "`{clip_l, clip_g, t5xxl, t5}`",
+        "SD3",
+        save({"clip_l": L3, "clip_g": G3, "t5xxl": T3, "t5": T3}),
+        3,
+    ),
     ("`{clip_l}`", "SDXL", save({"clip_l": L3}), 3),
     ("`{clip_g}`", "SDXL", save({"clip_g": G3}), 3),
     ("`{clip_l}`", "SD3", save({"clip_l": L3}), 3),
@@ -155,7 +176,7 @@ FILES: list[tuple[str, str, bytes, int]] = [
     ("`{clip_l, t5}`", "FLUX", save({"clip_l": L3, "t5": T3}), 3),
     ("`{clip_l}`", "FLUX", save({"clip_l": L3}), 3),
     ("`{t5xxl}`", "FLUX", save({"t5xxl": T3}), 3),
-]  # fmt: skip
+]
 
 
 def row(label: str, base: str, path: Path, count: int) -> str:

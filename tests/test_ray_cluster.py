@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from evoken import distributed
-from evoken.distributed import RayWorkers, _load_ray
 from evoken.errors import WorkerError
-from evoken.workers import Serial
+from evoken.evaluation import ray_cluster
+from evoken.evaluation.evaluator import Serial
+from evoken.evaluation.ray_cluster import RayWorkers, _load_ray
 from tests.sums import Sums, sums
 
 MACHINE = {"num_cpus": 1, "object_store_memory": 80_000_000}
@@ -47,7 +47,7 @@ def test_a_machine_that_joins_takes_part_and_one_that_leaves_is_not_missed(clust
 def test_a_cluster_without_a_machine_that_could_work_is_told(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "PATIENCE", 1)
+    monkeypatch.setattr(ray_cluster, "PATIENCE", 1)
     population, chunks = torch.randn(5, 2, 3), Sums().split(5, 1)
     machine = cluster.add_node(**MACHINE)
     with closing(RayWorkers(sums, cluster.address, count=1)) as workers:
@@ -58,5 +58,5 @@ def test_a_cluster_without_a_machine_that_could_work_is_told(
             for _ in range(1000):  # the machine is missed after some of them
                 workers(population, chunks)
 
-        with pytest.raises(WorkerError, match="a cluster with a CPU"):
+        with pytest.raises(WorkerError, match="the cluster has no CPU left"):
             go_on()

@@ -67,14 +67,29 @@ def test_learning_says_that_it_reads(
 ) -> None:
     from typer.testing import CliRunner
 
-    from evoken.cli import app
+    from evoken.cli.app import app
 
     monkeypatch.setattr(reading, "MANY", 1)
     outputs = []
     for name in ("first", "second"):
-        options = ["--model", str(tiny_folder / "model"), "--clip", str(tiny_folder / "clip"),
-                   "--popsize", "4", "--draws", "2", "--validation-draws", "2", "--calls", "40",
-                   "--preview-every", "0", "--output", str(tmp_path / name)]  # fmt: skip
+        options = [
+            "--model",
+            str(tiny_folder / "model"),
+            "--clip",
+            str(tiny_folder / "clip"),
+            "--popsize",
+            "4",
+            "--draws",
+            "2",
+            "--validation-draws",
+            "2",
+            "--calls",
+            "40",
+            "--preview-every",
+            "0",
+            "--output",
+            str(tmp_path / name),
+        ]
         found = CliRunner().invoke(app, ["learn", str(photos), *options])
         assert found.exit_code == 0, found.output
         outputs.append("CLIP reads" in found.output)

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 from evoken.errors import WordError
-from evoken.models.base import ModelSpec
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import check_placeholder
 from tests import real, tiny
 

@@ -17,26 +17,32 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
-from evoken import forecast as forecasts
-from evoken.cli import app
+from evoken.cache import cache_root
+from evoken.cli.app import app
 from evoken.errors import ModelError, SettingError
-from evoken.forecast import forecast
 from evoken.models import batches, memory
-from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
-from evoken.models.embedded import LatentModels, load_model, load_pipeline, start
+from evoken.models.families.latent import LatentModel
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.load import load_model, warm_up
+from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes import int8, requirements
 from evoken.models.runtimes.choose import on_runtime
-from evoken.models.runtimes.entry import cache_root, read_entry
+from evoken.models.runtimes.exports import read_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
-from evoken.models.runtimes.requirements import EXTRAS, POSSIBLE, check_spec
-from evoken.models.stable_diffusion import StableDiffusion
+from evoken.models.runtimes.requirements import check_spec
+from evoken.runtimes import PRECISIONS, RUNTIMES
+from evoken.spec import ModelSpec
+from evoken.textual_inversion import forecast as forecasts
+from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
 
-ELSEWHERE = tuple(EXTRAS)
-COMBINATIONS = [(n, r, p) for n in ("model", "flow") for r in ELSEWHERE for p in POSSIBLE[r]]
+ELSEWHERE = tuple(name for name in RUNTIMES if name != "torch")
+COMBINATIONS = [
+    (n, r, p) for n in ("model", "flow") for r in ELSEWHERE for p in RUNTIMES[r].precisions
+]
 COMBINATIONS += [(n, "torch-int8", "float32") for n in ("second", "xl", "flux")]  # no export
 # Largest difference from torch in float32, in shares of the outputs' root mean square.
 TOLERANCE = {"torch-int8": 0.3, "onnx": 1e-4, "openvino": 1e-4}
@@ -55,7 +61,7 @@ def _a_cache_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-def inputs(model: LatentModels, rows: int) -> Inputs:
+def inputs(model: LatentModel, rows: int) -> Inputs:
     prompts = ["a photo of a cat", "the blue bird", "a dog"]
     hidden = model.condition(prompts)[torch.arange(rows) % len(prompts)]
     return model.noise(range(rows)), torch.linspace(0.02, 0.98, rows), hidden
@@ -100,10 +106,10 @@ def test_a_runtime_is_compared_with_torch_once(
     monkeypatch.setenv("EVOKEN_CACHE", str(tmp_path / "cache"))
     spec = ModelSpec("tiny", runtime=runtime)
     first, second = (load_pipeline(str(tiny_folder / "model"), spec) for _ in range(2))
-    check = start(first)
+    check = warm_up(first)
     assert check is not None and 0 < check.largest < check.rms
     assert runtime in str(check) and first.calls == 0
-    assert start(second) is None
+    assert warm_up(second) is None
     given_ = inputs(first, 16)
     assert torch.equal(first.denoise(*given_), second.denoise(*given_))
     (entry,) = (tmp_path / "cache").iterdir()
@@ -170,7 +176,9 @@ class Cancelling(nn.Module):
 
 def test_outputs_that_are_not_torchs_are_refused_and_not_kept(tmp_path: Path) -> None:
     spec = ModelSpec(runtime="torch-int8")
-    with pytest.raises(ModelError, match=r"expected outputs within .* Use --runtime torch"):
+    with pytest.raises(
+        ModelError, match=r"differs from torch by .* rounding\. Set `runtime` to torch"
+    ):
         on_runtime(spec, Cancelling(), (torch.ones(16, 4),), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -181,13 +189,13 @@ class Untraceable(nn.Module):
 
 
 def test_a_denoiser_that_cannot_be_exported_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a denoiser that onnx can run"):
+    with pytest.raises(ModelError, match="onnx cannot run this denoiser"):
         on_runtime(ModelSpec(runtime="onnx"), Untraceable(), (torch.ones(16, 4, 4),), tmp_path)
 
 
 def test_rows_of_another_size_are_refused(tmp_path: Path) -> None:
     run, _ = on_runtime(ModelSpec(runtime="onnx"), tiny_module(), EXAMPLE, tmp_path)
-    with pytest.raises(ModelError, match="as exported"):
+    with pytest.raises(ModelError, match="was exported for rows"):
         run(torch.zeros(16, 2, 4, 4))
 
 
@@ -273,7 +281,7 @@ def test_weights_in_float16_are_compared_with_float32_and_become_the_same_int8(
 def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: str) -> None:
     spec = ModelSpec(precision=precision, runtime=runtime)
     imitated = precision == "float16" and requirements.imitates(ModelSpec(precision=precision))
-    if precision not in POSSIBLE[runtime] or imitated:
+    if precision not in RUNTIMES[runtime].precisions or imitated:
         with pytest.raises(SettingError, match=precision):
             check_spec(spec)
     else:
@@ -283,11 +291,11 @@ def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"runtime": "tensorrt"}, "a runtime of torch, torch-int8, onnx, openvino"),
-        ({"device": "toaster"}, "a device of torch"),
-        ({"device": "meta"}, "a device that torch finds here: cpu"),
-        ({"device": "cuda", "runtime": "onnx"}, "the device cpu with the runtime onnx"),
-        ({"batch": -1}, "a batch of at least 1, or 0"),
+        ({"runtime": "tensorrt"}, "`runtime` must be one of torch, torch-int8, onnx, openvino"),
+        ({"device": "toaster"}, "`device` must be one of torch's"),
+        ({"device": "meta"}, "`device` must be one that torch finds here: cpu"),
+        ({"device": "cuda", "runtime": "onnx"}, "`device` must be cpu with the runtime onnx"),
+        ({"batch": -1}, "`batch` must be at least 1, or 0"),
     ],
 )
 def test_impossible_specs_are_refused(changes: dict[str, str], message: str) -> None:
@@ -298,7 +306,7 @@ def test_impossible_specs_are_refused(changes: dict[str, str], message: str) -> 
 @pytest.mark.parametrize("runtime", ELSEWHERE)
 def test_a_missing_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
-    with pytest.raises(SettingError, match=rf'pip install "evoken\[{EXTRAS[runtime][0]}\]"'):
+    with pytest.raises(SettingError, match=rf"pip install 'evoken\[{RUNTIMES[runtime].extra}\]'"):
         load_model(ModelSpec(runtime=runtime))
 
 
@@ -350,7 +358,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_a_machine_that_does_not_hold_the_least_batch_is_told() -> None:
     batches._fitting.clear()
     function = Small(UNIT - 1, MemoryError())
-    with pytest.raises(ModelError, match="memory for 16 row"):
+    with pytest.raises(ModelError, match="enough memory for this model, even in batches of 16"):
         in_batches(function, 0, torch.zeros(40, 1))
 
 
@@ -473,4 +481,4 @@ def test_learning_says_what_it_takes_and_how_near_a_new_export_is(
 def test_a_runtime_that_is_none_is_told(evoken: Callable[..., Result]) -> None:
     result = evoken("--runtime", "tensorrt")
     assert result.exit_code == 2
-    assert "error: expected a runtime of" in result.output
+    assert "error: --runtime must be one of" in result.output

@@ -8,23 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.arrays import Coords
-from evoken.errors import SearchError
+from evoken.errors import SearchError, SettingError
+from evoken.evaluation.chunks import Evaluation
 from evoken.search.base import Search, without_failures
-from evoken.search.cma import CMAES
 from evoken.search.gauss_newton import GaussNewton, trust_region_step
-from evoken.search.random_search import RandomSearch
-from evoken.search.zero_order import ZeroOrderAdam
-from evoken.textual_inversion.chunks import Evaluation
+from evoken.search.table import SEARCHES, search_of
 
 DIMENSION, POPSIZE, GENERATIONS = 12, 13, 60
 
-SEARCHES: dict[str, Callable[[int], Search]] = {
-    "cma": lambda seed: CMAES(DIMENSION, seed, POPSIZE, 0.3),
-    "sep-cma": lambda seed: CMAES(DIMENSION, seed, POPSIZE, 0.3, separable=True),
-    "zero-order": lambda seed: ZeroOrderAdam(DIMENSION, seed, POPSIZE, 0.1, GENERATIONS),
-    "gauss-newton": lambda seed: GaussNewton(DIMENSION, seed, POPSIZE, 0.3, GENERATIONS),
-    "random": lambda seed: RandomSearch(DIMENSION, seed, POPSIZE, 0.2),
-}
+SIGMAS = {"zero-order": 0.1, "random": 0.2}  # by search; 0.3 for all others
 
 
 class Least:
@@ -47,7 +39,9 @@ class Least:
 
 @pytest.fixture(params=sorted(SEARCHES))
 def make(request: pytest.FixtureRequest) -> Callable[[int], Search]:
-    return SEARCHES[request.param]
+    name = request.param
+    sigma = SIGMAS.get(name, 0.3)
+    return lambda seed: SEARCHES[name].load()(DIMENSION, seed, POPSIZE, sigma, GENERATIONS)
 
 
 def run(search: Search, problem: Least, generations: int = GENERATIONS) -> list[Evaluation]:
@@ -67,6 +61,23 @@ def test_it_improves_on_the_start(make: Callable[[int], Search]) -> None:
 def test_it_starts_at_the_origin(make: Callable[[int], Search]) -> None:
     assert (make(0).center == 0).all()
     assert make(0).sigma > 0
+
+
+def test_it_asks_for_as_many_candidates_as_it_says(make: Callable[[int], Search]) -> None:
+    search = make(0)
+    assert len(search.ask()) == type(search).candidates(POPSIZE, DIMENSION)
+
+
+def test_its_best_candidate_is_one_of_the_last_or_its_centre(make: Callable[[int], Search]) -> None:
+    search = make(0)
+    asked = search.ask()
+    search.tell(Least().evaluate(asked))
+    assert any((search.best == x).all() for x in (*asked, search.center))
+
+
+def test_an_unknown_search_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(SettingError, match="gauss-newton, cma, sep-cma, zero-order or random"):
+        search_of("luck")
 
 
 def test_told_the_same_it_asks_the_same(make: Callable[[int], Search]) -> None:

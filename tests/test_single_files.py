@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
-from evoken.models.embedded import load_model
-from evoken.models.loading import LatentModels
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import load_model
+from evoken.spec import ModelSpec
 from tests import ldm, mmdit, tiny
 from tests.test_loading import PIPELINES, assert_same
 
@@ -49,7 +49,7 @@ def beside(pipe: DiffusionPipeline, folder: Path, *without: str) -> Path:
     return folder
 
 
-def loaded(path: Path, config: Path | str = "") -> LatentModels:
+def loaded(path: Path, config: Path | str = "") -> LatentModel:
     return load_model(ModelSpec(str(path), config=str(config), size=16))
 
 
@@ -143,7 +143,7 @@ def test_without_a_configuration_a_part_of_a_model_is_refused(
         lambda shapes: {"pretrained_model_name_or_path": str(guessed)},
     )
     file = mmdit.save(pipe, tmp_path / "one.safetensors", "vae.")
-    wanted = r"expected text_encoder, text_encoder_2, text_encoder_3 in .* with --model-config\."
+    wanted = r"lacks text_encoder and text_encoder_2 and text_encoder_3, and no .* with `config`\."
     with pytest.raises(ModelError, match=wanted):
         loaded(file)
 
@@ -152,7 +152,7 @@ def test_a_configuration_that_lacks_them_too_is_refused(tmp_path: Path) -> None:
     pipe = tiny.flux_pipeline()
     file = mmdit.save(pipe, tmp_path / "one.safetensors")
     config = beside(pipe, tmp_path / "rest", "text_encoder")
-    with pytest.raises(ModelError, match=r"expected vae, text_encoder, .*no file named.*whole"):
+    with pytest.raises(ModelError, match=r"lacks vae and text_encoder and .*no file named.*whole"):
         loaded(file, config)
 
 
@@ -162,7 +162,7 @@ def test_a_file_of_another_model_than_its_configuration(
 ) -> None:
     pipe = tiny.flux_pipeline() if made == "flux" else tiny.flow_pipeline()
     file = mmdit.save(pipe, tmp_path / "one.safetensors")
-    with pytest.raises(ModelError, match=r"all weights of a .*one\.safetensors"):
+    with pytest.raises(ModelError, match=r"one\.safetensors does not hold all weights of a "):
         loaded(file, tiny_folder / read)
 
 

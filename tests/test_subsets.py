@@ -13,12 +13,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import WordError
-from evoken.models.base import ModelSpec
+from evoken.models.bases import encoder_of_width
 from evoken.models.encoders import TextEncoders
 from evoken.models.text import TextEncoder
-from evoken.textual_inversion.convert import Converted, convert
-from evoken.textual_inversion.embedding_files import read_embedding
-from evoken.textual_inversion.formats import Embedding, encoder_of_width
+from evoken.spec import ModelSpec
+from evoken.words.convert import Converted, convert
+from evoken.words.files import read_embedding
+from evoken.words.layouts import Embedding
 from tests import other_tools
 from tests.other_tools import RefusedError
 from tests.test_other_tools import TOKEN, embedded, pipeline
@@ -106,8 +107,12 @@ def test_diffusers_reads_the_word_as_we_do(
         assert (TOKEN in tokenizer.get_vocab()) == (name in names)
         if name in names:
             assert torch.equal(embedded(text_encoder, tokenizer, TOKEN, 2), one.vectors[name])
-    for i, advice in enumerate(("a prompt with the word and a prompt_2 without it",
-                                "a prompt_2 with the word and a prompt without it")):  # fmt: skip
+    for i, advice in enumerate(
+        (
+            "a prompt with the word and a prompt_2 without it",
+            "a prompt_2 with the word and a prompt without it",
+        )
+    ):
         assert (advice in converted.caution) == (names == (known[i],))
     pooled = "clip_g" if base == "SDXL" else "clip_l"
     assert ("eos_token_id" in converted.usage) == (pooled in names)
@@ -116,8 +121,9 @@ def test_diffusers_reads_the_word_as_we_do(
     found = pipe.encode_prompt(*prompts, device="cpu", num_images_per_prompt=1, **size)
     for name, expected in as_we_read(base, one).items():
         at = {"FLUX": found[1], "SDXL": found[0][..., :768] if name == "clip_l" else found[2]}[base]
-        torch.testing.assert_close(at[:, None] if at.ndim == 2 else at, expected,
-                                   rtol=1e-4, atol=1e-5)  # fmt: skip
+        torch.testing.assert_close(
+            at[:, None] if at.ndim == 2 else at, expected, rtol=1e-4, atol=1e-5
+        )
 
 
 PROMPT = f"a photo of a {TOKEN} on the beach"

@@ -152,5 +152,5 @@ def test_halves_of_axes_take_none_from_a_small_part() -> None:
 def test_a_subspace_without_axes_for_every_encoder_is_refused() -> None:
     generator = torch.Generator()
     for axes in (1, 13):
-        with pytest.raises(SettingError, match="2 to 12 axes"):
+        with pytest.raises(SettingError, match="`axes` must be from 2 to 12"):
             build_subspace("pca", torch.zeros(1, 12), vocabulary(), axes, generator, (8, 4))

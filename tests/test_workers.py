@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import EvokenError, SearchError, SettingError, WorkerError
-from evoken.textual_inversion.chunks import Evaluation, ranges, total
-from evoken.workers import Evaluator, Processes, Serial
+from evoken.evaluation.chunks import Evaluation, ranges, total
+from evoken.evaluation.evaluator import Evaluator, Serial
+from evoken.evaluation.processes import Processes
 from tests.sums import Sums, Troubled, sums
 
 Start = Callable[..., Any]
@@ -25,7 +26,7 @@ Start = Callable[..., Any]
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """A small Ray; those that tests start use it."""
-    from evoken.distributed import _connect, _load_ray
+    from evoken.evaluation.ray_cluster import _connect, _load_ray
 
     ray = _load_ray()
     _connect(ray, "local", 4)
@@ -39,7 +40,7 @@ def start(request: pytest.FixtureRequest) -> Start:
     if request.param == "processes":
         return Processes
     request.getfixturevalue("ray_here")
-    from evoken.distributed import RayWorkers
+    from evoken.evaluation.ray_cluster import RayWorkers
 
     return lambda build, count: RayWorkers(build, "local", count)
 
@@ -90,8 +91,8 @@ def test_a_killed_workers_chunk_is_computed_elsewhere(start: Start, tmp_path: Pa
     [
         ("typed", SearchError, "luck"),
         ("untyped", WorkerError, "ZeroDivisionError: by nothing"),
-        ("killed", WorkerError, "3 that died on the same chunk"),
-        ("no start", WorkerError, "3 that died while they started"),
+        ("killed", WorkerError, "3 died on the same chunk"),
+        ("no start", WorkerError, "3 died while they started"),
     ],
 )
 def test_errors_come_back_and_end_all_workers(
@@ -133,12 +134,14 @@ def test_no_workers_are_refused(start: Start, count: int) -> None:
 
 
 def test_more_workers_than_gpus_are_refused() -> None:
-    with pytest.raises(SettingError, match=f"at most {torch.cuda.device_count()} workers"):
+    with pytest.raises(
+        SettingError, match=f"`workers` must be at most {torch.cuda.device_count()},"
+    ):
         Processes(sums, torch.cuda.device_count() + 1, "cuda")
 
 
 def test_more_actors_than_the_cluster_has_room_for_are_refused(ray_here: None) -> None:
-    from evoken.distributed import RayWorkers
+    from evoken.evaluation.ray_cluster import RayWorkers
 
     for options in ({"count": 1000}, {"device": "cuda"}):
         with pytest.raises(SettingError, match="at most"):
@@ -149,8 +152,8 @@ def test_more_actors_than_the_cluster_has_room_for_are_refused(ray_here: None) -
 def test_a_wrong_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from evoken.distributed import RayWorkers
+    from evoken.evaluation.ray_cluster import RayWorkers
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(WorkerError, match="Check --ray"):
+    with pytest.raises(WorkerError, match="`ray` must be 'local'"):
         RayWorkers(sums, address)

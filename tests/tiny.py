@@ -63,22 +63,35 @@ def text_config(
 ) -> CLIPTextConfig:
     """With the wrong end token that the configs of Stable Diffusion 1.x, 2.x and XL have."""
     return CLIPTextConfig(
-        vocab_size=len(words), max_position_embeddings=32, hidden_size=width, intermediate_size=32,
-        num_hidden_layers=2, num_attention_heads=2, projection_dim=projection, hidden_act="gelu",
-        bos_token_id=0, eos_token_id=2, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=len(words),
+        max_position_embeddings=32,
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=projection,
+        hidden_act="gelu",
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
 
 
 def clip(words: CLIPTokenizer) -> CLIPModel:
     tower = {
-        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "projection_dim": WIDTH,
-    }  # fmt: skip
+        "hidden_size": WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": WIDTH,
+    }
     text = {
-        "vocab_size": len(words), "max_position_embeddings": 32,
-        "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
+        "vocab_size": len(words),
+        "max_position_embeddings": 32,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
         "pad_token_id": words.pad_token_id,
-    }  # fmt: skip
+    }
     torch.manual_seed(0)  # tests only: the library itself has no global seeds
     return CLIPModel(
         CLIPConfig(

@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from evoken.textual_inversion.formats import FLUX, SD1, SD2, SD3, SDXL, Embedding
+from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
+from evoken.words.layouts import Embedding
 
 BASE_OF = {"SD1": SD1, "SD2": SD2, "SDXL": SDXL, "SD3": SD3, "FLUX": FLUX}
 WIDTHS = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024, "t5xxl": 4096}
@@ -44,6 +45,10 @@ def pt(content: Any, **options: Any) -> bytes:
 
 def a1111_dict(one: Tensor) -> dict[str, Any]:
     return {
-        "string_to_token": {"*": 265}, "string_to_param": {"*": one}, "name": "<my cat>",
-        "step": 500, "sd_checkpoint": "ab12", "sd_checkpoint_name": "v1-5",
-    }  # fmt: skip
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": one},
+        "name": "<my cat>",
+        "step": 500,
+        "sd_checkpoint": "ab12",
+        "sd_checkpoint_name": "v1-5",
+    }

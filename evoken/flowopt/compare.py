@@ -72,6 +72,13 @@ def measures(sources: Images, images: Images) -> tuple[Tensor, Tensor, Tensor]:
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     """With the Gaussian window of Wang et al. 2004."""
     return float(
-        structural_similarity(a, b, channel_axis=0, data_range=2.0, gaussian_weights=True,
-                              sigma=1.5, use_sample_covariance=False)
-    )  # fmt: skip
+        structural_similarity(
+            a,
+            b,
+            channel_axis=0,
+            data_range=2.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )

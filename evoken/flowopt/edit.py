@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from evoken.arrays import Images, Latents
-from evoken.errors import SettingError, WordError
+from evoken.errors import SettingError, WordError, shown
 from evoken.flowopt.compare import Agreement, last_counted, measures
 from evoken.flowopt.inversion import starting_point, with_fresh_noise
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowOptSettings
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.seeds import derive
-from evoken.textual_inversion.embedding import Word
+from evoken.words.word import Word
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class Task:
     def __post_init__(self) -> None:
         for prompts in filter(None, (self.sources, self.targets)):
             if len(prompts) != len(self.images):
-                raise SettingError(f"one prompt per picture, {len(self.images)}",
-                                   str(len(prompts)), "Give as many prompts.")  # fmt: skip
+                raise SettingError(
+                    f"there must be one prompt per picture, {len(self.images)} (got "
+                    f"{len(prompts)}).",
+                    "Give as many prompts as pictures.",
+                )
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Iterate:
 
 
 def invert(
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     model: Model,
     images: Images,
     prompts: Sequence[str],
@@ -75,13 +78,13 @@ def invert(
     """Find the noise that ``model`` makes N pictures from; yields the start and every iterate.
 
     ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
-    and ``run``.
+    and ``iterates``.
     """
-    return run(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
+    return iterates(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
 
 
 def edit(
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     model: Model,
     images: Images,
     sources: Sequence[str],
@@ -93,21 +96,25 @@ def edit(
     """Walk N pictures from their edits back towards themselves; yields the start and every iterate.
 
     ``iterate.images`` are finished pictures. For the arguments and errors, see ``Task`` and
-    ``run``.
+    ``iterates``.
 
     Raises:
         SettingError: no targets.
     """
     if not targets:
-        raise SettingError("what the pictures should show", "no targets",
-                           "Give one target prompt per picture.")  # fmt: skip
-    return run(Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier)
+        raise SettingError(
+            "`targets` must say what each picture should show (got none).",
+            "Give one target prompt per picture.",
+        )
+    return iterates(
+        Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier
+    )
 
 
-def run(
+def iterates(
     task: Task,
     model: Model,
-    settings: FlowSettings,
+    settings: FlowOptSettings,
     clip: Clip | None = None,
     earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Iterate]:
@@ -150,7 +157,7 @@ def run(
 
 
 def _start(
-    sampler: ModelSampler, settings: FlowSettings, latents: Latents, source: Prompts
+    sampler: ModelSampler, settings: FlowOptSettings, latents: Latents, source: Prompts
 ) -> Latents:
     """Where the iteration begins, by the settings; every picture has its own seed."""
     seeds = [derive(settings.seed, i, "picture") for i in range(len(latents))]
@@ -172,8 +179,12 @@ def check_prompts(model: Model, task: Task) -> None:
         count = sum(model.count_tokens(piece) for piece in pieces)
         count += (len(pieces) - 1) * len(word.vectors) if word else 0
         if count > room:
-            raise WordError(f"a prompt of at most {room} tokens", f"{count} in {prompt!r}",
-                            "Shorten it.")  # fmt: skip
+            raise WordError(
+                f"a prompt may have at most {room} tokens (got {count} in {shown(prompt)}).",
+                "Shorten it.",
+            )
     if word and not any(word.placeholder in prompt for prompt in prompts):
-        raise WordError(f"a prompt with {word.placeholder}", repr(prompts[-1]),
-                        "Put the placeholder into a prompt.")  # fmt: skip
+        raise WordError(
+            f"no prompt contains the word {shown(word.placeholder)} (got {shown(prompts[-1])}).",
+            "Put the word into a prompt.",
+        )

@@ -3,7 +3,7 @@
 config.json         command, settings, model, prompts, names and hashes of the pictures
 inputs/             the pictures as the model saw them; word.safetensors if a word is used
 records.jsonl       one line per iterate
-states/             z and f(z) of every iterate: what --resume goes on from
+states/             z and f(z) of every iterate: what a resumed run starts from
 iterates/           NN-III.png, picture NN after III updates
 noise.safetensors   the best z of every picture
 picked/, report.html
@@ -19,16 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from evoken import __version__
-from evoken.errors import RunError, SettingError
+from evoken.arrays import PathLike
+from evoken.errors import RunError, SettingError, reason_of, shown
 from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
-from evoken.flowopt.settings import FlowSettings
+from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
-from evoken.models.base import ModelSpec
-from evoken.run import (
+from evoken.run_folder import (
     FORMAT,
     append_line,
     as_written,
@@ -40,28 +39,33 @@ from evoken.run import (
     whole_lines,
     write_inputs,
 )
-from evoken.textual_inversion.embedding import load_word, save_word
+from evoken.spec import ModelSpec
+from evoken.version import __version__
+from evoken.words.word import load_word, save_word
 
 COMMANDS = ("invert", "edit")
 WORD = "word.safetensors"
 
 
-class FlowRun:
+class FlowOptRun:
     """A folder on disk."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
+
+    def __repr__(self) -> str:
+        return f"<FlowOptRun {self.path}: {self.config.get('command')} on {self.spec.name}>"
 
     @classmethod
     def create(
         cls,
         path: Path,
         task: Task,
-        settings: FlowSettings,
+        settings: FlowOptSettings,
         spec: ModelSpec,
         clip: str,
         images: ImageSet,
-    ) -> "FlowRun":
+    ) -> "FlowOptRun":
         """Start a folder.
 
         Raises:
@@ -89,15 +93,15 @@ class FlowRun:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "FlowRun":
+    def open(cls, path: PathLike) -> "FlowOptRun":
         """Open a folder; raises ``RunError`` if it is none, or one of another format."""
-        return cls(path, read_config(path, *COMMANDS))
+        return cls(Path(path), read_config(Path(path), *COMMANDS))
 
     @property
-    def settings(self) -> FlowSettings:
+    def settings(self) -> FlowOptSettings:
         """The settings that the run was started with."""
         with as_written(self.path / "config.json"):
-            return FlowSettings.from_dict(self.config["settings"])
+            return FlowOptSettings.from_dict(self.config["settings"])
 
     @property
     def spec(self) -> ModelSpec:
@@ -131,7 +135,7 @@ class FlowRun:
                 state = load_file(file)
                 found.append(Evaluated(state["latents"], state["result"], record["calls"]))
             except (OSError, SafetensorError, KeyError) as error:
-                raise damaged(file, str(error)) from error
+                raise damaged(file, reason_of(error)) from error
         return found
 
     def _state(self, iteration: int) -> Path:
@@ -191,18 +195,24 @@ class FlowRun:
         count = len(self.config["pictures"])
         numbers = self.suggestions() if iteration is None else [iteration] * count
         if numbers is None:
-            raise SettingError("a number, since agreement with a target was not measured", "none",
-                               f"Give an iterate from 0 to {last}.")  # fmt: skip
+            raise SettingError(
+                "no iterate can be suggested, since agreement with a target was not measured.",
+                f"Give an iterate from 0 to {last}.",
+            )
         if not all(0 <= n <= last for n in numbers):
-            raise SettingError(f"an iterate from 0 to {last}", str(iteration),
-                               "Look at report.html and choose one.")  # fmt: skip
+            raise SettingError(
+                f"`iteration` must be from 0 to {last} (got {iteration}).",
+                "Choose one in report.html.",
+            )
         return [self._pick(i, n) for i, n in enumerate(numbers)]
 
     def _pick(self, picture: int, iteration: int) -> Path:
         name = Path(self.config["pictures"][picture]["name"]).stem
         source = self.picture(picture, iteration)
         if not source.exists():
-            raise RunError(f"{source}", "no such file", "Run it again in another folder.")
+            raise RunError(
+                f"{shown(source)} is missing.", "Run the command again in another folder."
+            )
         target = self.path / "picked" / f"{picture:02}-{name}-{iteration}.png"
         write_bytes(target, source.read_bytes())
         return target

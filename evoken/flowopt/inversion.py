@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Latents
-from evoken.errors import SettingError
-from evoken.flowopt.rules import cancelled
 from evoken.flowopt.sampler import Sampler, per_row, rms
+from evoken.flowopt.secants import cancelled
+from evoken.options import one_of
 from evoken.process import Process
 from evoken.seeds import torch_generator
 
@@ -40,15 +40,14 @@ def starting_point(
     Raises:
         SettingError: ``how`` is none of these.
     """
+    one_of("start", how, STARTS)
     if how == "implicit":
         return implicit(sampler, data, conditioning, tolerance)
     if how == "uniinv":
         return uniinv(sampler, data, conditioning)
     if how == "euler":
         return euler(sampler, data, conditioning)
-    if how == "noise":
-        return _noise(data, seeds, "start")
-    raise SettingError(f"a start of {', '.join(STARTS)}", repr(how), "Change --start.")
+    return _noise(data, seeds, "start")
 
 
 def _noise(data: Latents, seeds: Sequence[int], purpose: str) -> Latents:

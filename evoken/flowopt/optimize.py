@@ -74,7 +74,10 @@ def flow_opt(
     best, or is not finite, goes back to its best point with a shorter step. All in float32.
     """
     if start is None and not earlier:
-        raise SearchError("a starting point", "none", "Give a start or earlier iterations.")
+        raise SearchError(
+            "a run needs a starting point or earlier iterations (got neither).",
+            "Give `start` or `earlier`.",
+        )
     z = (earlier[0].latents if start is None else start).float()
     best_z, best_residual = z, torch.zeros_like(z)
     best = torch.full((len(z),), torch.inf, dtype=torch.float64, device=z.device)
@@ -87,8 +90,10 @@ def flow_opt(
         residual = result - data
         size = rms(residual).nan_to_num(torch.inf)
         if iteration == 0 and not size.isfinite().all():
-            raise SearchError("finite pictures from the starting point", "NaN or infinite values",
-                              "Use float32 precision, or another --start.")  # fmt: skip
+            raise SearchError(
+                "the pictures from the starting point are not finite: they hold NaN or infinity.",
+                "Set `precision` to float32, or choose another `start`.",
+            )
         diverged = size > GROWTH * best
         better = size < best
         best_z = torch.where(per_row(better, z), z, best_z)

@@ -16,8 +16,9 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from evoken.arrays import Latents
-from evoken.errors import ModelError, SettingError
+from evoken.errors import ModelError
 from evoken.flowopt.sampler import last_levels
+from evoken.options import at_least
 
 NEEDED = ("latents", "sigmas", "output_type", "num_inference_steps")
 SMALLEST = 1e-3  # stands for level 0, where a call has no step to take
@@ -52,8 +53,7 @@ class PipelineSampler:
             ModelError: the pipeline is no flow, or its call lacks what is needed.
         """
         check_flow(pipeline)
-        if steps < 1:
-            raise SettingError("at least one step", str(steps), "Change --steps.")
+        at_least("steps", steps, 1)
         self.pipeline, self.calls = pipeline, 0
         pipeline.set_progress_bar_config(disable=True)
         self.levels = last_levels(self._schedule(conditioning, latents, steps), last)
@@ -161,12 +161,14 @@ def check_flow(pipeline: DiffusionPipeline) -> None:
     known = inspect.signature(pipeline.__call__).parameters
     missing = [p for p in NEEDED if p not in known]
     if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
-        reason = f"a scheduler of class {type(pipeline.scheduler).__name__}"
+        own = type(pipeline.scheduler).__name__
+        reason = f"its scheduler is {own}, not FlowMatchEulerDiscreteScheduler"
     elif missing:
-        reason = f"a call without {', '.join(missing)}"
+        reason = f"it cannot be called with {' or '.join(missing)}"
     elif "timesteps" in known:
-        reason = "timesteps that it tells its denoiser apart from the noise levels"
+        reason = "it gives its denoiser timesteps apart from the noise levels"
     else:
         return
-    raise ModelError("a flow pipeline (FlowMatchEulerDiscreteScheduler; latents and sigmas in)",
-                     f"{name} with {reason}", "Use another pipeline.")  # fmt: skip
+    raise ModelError(
+        f"{name} cannot be used as a flow pipeline: {reason}.", "Use another pipeline."
+    )

@@ -6,10 +6,11 @@ from shlex import quote
 from typing import Any
 
 from evoken.files import write_text
-from evoken.flowopt.folder import FlowRun
-from evoken.images import counted
+from evoken.flowopt.folder import FlowOptRun
+from evoken.images import counted, load_images
+from evoken.models.embedded import JUDGED_SIZE, sticker_note
 from evoken.page import image, line_chart, page, table
-from evoken.run import input_path
+from evoken.run_folder import input_path
 
 UNITS = {
     "rmse": "RMSE to the source, 0 to 255",
@@ -20,7 +21,7 @@ UNITS = {
 }
 
 
-def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
+def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
     """Write ``report.html``: one file with everything in it; returns its path.
 
     Args:
@@ -32,11 +33,17 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
     parts = [
         f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
         f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
-        + (f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
-           "and with a number behind it any other." if editing
-           else ". The noise that leads back to the picture is in noise.safetensors.")
+        + (
+            f"; <code>evoken pick {escape(quote(str(run.path)))}</code> takes the suggested one, "
+            "and with a number behind it any other."
+            if editing
+            else ". The noise that leads back to the picture is in noise.safetensors."
+        )
         + "</p>"
-    ]  # fmt: skip
+    ]
+    pictures = load_images(input_path(run.path, 0).parent, JUDGED_SIZE).images
+    if note := sticker_note(run.spec.name, pictures):
+        parts.append(f'<p class="note">{note.replace("`name`", "<code>--model</code>")}</p>')
     suggestions = run.suggestions()
     for i, picture in enumerate(run.config["pictures"]):
         best = suggestions[i] if suggestions else None
@@ -48,7 +55,7 @@ def write_flow_report(run: FlowRun, floor: dict[str, list[float]]) -> Path:
 
 
 def _picture(
-    run: FlowRun,
+    run: FlowOptRun,
     records: list[dict[str, Any]],
     floor: dict[str, list[float]],
     i: int,
@@ -81,9 +88,14 @@ def _picture(
             calls = [r["calls"] / len(run.config["pictures"]) for r in rows]
             level = floor.get(key, [])
             charts.append(
-                line_chart(calls, [r[key][i] for r in rows], label, width=480,
-                           floor=(level[i], "the autoencoder alone") if level else None)
-            )  # fmt: skip
+                line_chart(
+                    calls,
+                    [r[key][i] for r in rows],
+                    label,
+                    width=480,
+                    floor=(level[i], "the autoencoder alone") if level else None,
+                )
+            )
     return (
         f"<h2>{escape(name)}</h2><p>{asked}</p><div class='strip'>{''.join(strip)}</div>"
         f"<div class='charts'>{''.join(charts)}</div>"

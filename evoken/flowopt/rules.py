@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Latents
-from evoken.checks import above_zero, at_least
 from evoken.flowopt.sampler import per_row
-
-TINY = 1e-20
+from evoken.flowopt.secants import cancelled, step_bound
+from evoken.options import above_zero, at_least
 
 
 class StepRule(Protocol):
@@ -73,7 +72,7 @@ class Fixed(_Rule):
     def change(self, z: Latents, residual: Latents) -> Latents:
         """See ``StepRule``."""
         self._prepare(z)
-        return self._along(residual, self.eta)
+        return self._along(residual, self.eta)  # (Eq. 6)
 
 
 class Estimated(_Rule):
@@ -176,17 +175,6 @@ class Anderson(_Rule):
         self._dz, self._dr = [x * keep for x in self._dz], [x * keep for x in self._dr]
 
 
-def cancelled(gap: Tensor, dz: Tensor, dgap: Tensor, ridge: float = 1e-9) -> Tensor:
-    """Anderson's step to where ``gap`` vanishes, N x D: first as far as earlier changes ``dz``
-    (N x memory x D) are known to change the gap by ``dgap``, and for the rest the gap itself.
-    """
-    gram = dgap @ dgap.mT
-    scale = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + TINY
-    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve(gram + ridge * scale * eye, dgap @ gap[:, :, None])
-    return gap - ((dz + dgap).mT @ weights)[:, :, 0]
-
-
 class Adam(_Rule):
     """Adam that takes the residual for a gradient (Hong et al. 2024, for inverting decoders)."""
 
@@ -211,15 +199,6 @@ class Adam(_Rule):
         self._v = second * self._v + (1 - second) * residual.square()
         m, v = self._m / (1 - first**self._count), self._v / (1 - second**self._count)
         return self._along(m / (v.sqrt() + 1e-8), self.eta)
-
-
-def step_bound(dz: Tensor, dr: Tensor) -> Tensor:
-    """2 <dz, dr> / |dr|^2 of each row, N x D to N; 0 where dr is none.
-
-    The update brings two points closer exactly when eta is below this (docs/flowopt.md).
-    """
-    square = dr.square().sum(1)
-    return torch.where(square > TINY, 2 * (dz * dr).sum(1) / square.clamp(min=TINY), 0.0)
 
 
 RULES: dict[str, Callable[[float], StepRule]] = {

@@ -16,6 +16,7 @@ from torch import Tensor
 from evoken.arrays import Hidden, Latents, Vectors
 from evoken.errors import SettingError
 from evoken.models.base import Model
+from evoken.options import at_least
 
 Conditioning = TypeVar("Conditioning")
 
@@ -69,8 +70,10 @@ def last_levels(levels: Sequence[float], count: int) -> tuple[float, ...]:
     """
     steps = len(levels) - 1
     if not 0 <= count <= steps:
-        raise SettingError(f"to use between 1 and all {steps} of the steps", str(count),
-                           "Change --last.")  # fmt: skip
+        raise SettingError(
+            f"`last` must be from 0, which means all, to the number of steps, {steps} (got "
+            f"{count})."
+        )
     return tuple(levels[-(count or steps) - 1 :])
 
 
@@ -83,8 +86,7 @@ class ModelSampler:
             steps: T, of the whole schedule.
             last: n, how many of its last steps f takes; 0 means all.
         """
-        if steps < 1:
-            raise SettingError("at least one step", str(steps), "Change --steps.")
+        at_least("steps", steps, 1)
         self.model, self.calls = model, 0
         self.levels = last_levels(model.schedule(steps), last)
         self.start_scale = model.process.scale(self.levels[0])

@@ -1,80 +1,69 @@
 """Every choice of an inversion or an edit."""
 
-import dataclasses
-import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
-from evoken.flowopt.inversion import STARTS
-from evoken.flowopt.rules import RULES
+from evoken.options import ABOUT, BUDGET, check, make, preset_values, setting, to_dict
+
+STARTS = ("implicit", "uniinv", "euler", "noise")
+RULES = ("anderson", "barzilai-borwein", "estimated", "fixed", "adam")
+
+_about = partial(setting, panel=ABOUT)
+_budget = partial(setting, panel=BUDGET)
 
 
 @dataclass(frozen=True)
-class FlowSettings:
+class FlowOptSettings:
     """The settings of one run; all of them stand in its ``config.json``.
 
-    Attributes:
-        steps, last: T steps of the process, of which the last n are used; 0 means all. Fewer keep
-            more of the picture.
-        start, tolerance: see ``starting_point``.
-        fresh: share of the noise in the start, by variance, that is drawn anew: more of it lets an
-            edit depart further from the picture. 0 to 1.
-        rule, eta: see ``evoken.flowopt.rules``.
-        iterations: updates.
-        source_guidance: of the source prompt, which the start is found with.
-        guidance: of the prompt of the iteration.
-        patience: an edit ends early once this many iterates in a row agree less with the target
-            than the best did; 0 means never.
-        seed: of the start "noise", and of fresh noise.
+    Raises:
+        SettingError: a value that is not possible.
     """
 
-    steps: int = 10
-    last: int = 0
-    start: str = "implicit"
-    tolerance: float = 1e-3
-    fresh: float = 0.0
-    rule: str = "anderson"
-    eta: float = 0.3
-    iterations: int = 4
-    source_guidance: float = 1.0
-    guidance: float = 1.0
-    patience: int = 0
-    seed: int = 0
+    steps: int = _budget(10, "Steps T of the whole process", least=1)
+    last: int = _budget(
+        0, "Use only the last n steps; fewer keep more of the picture", least=1, zero="all"
+    )
+    start: str = setting("implicit", "How the start is found", choices=STARTS)
+    tolerance: float = setting(1e-3, "Tolerance of the start 'implicit', in latents", above=0)
+    fresh: float = _about(
+        0.0,
+        "Share of the start's noise to draw anew; more departs further from the picture",
+        least=0,
+        most=1,
+    )
+    rule: str = setting("anderson", "How the noise is updated", choices=RULES)
+    eta: float = setting(0.3, "Step size", above=0)
+    iterations: int = _budget(4, "Updates of the noise", least=0)
+    source_guidance: float = setting(
+        1.0, "Guidance of the prompt that the start is found with; 1 means none", least=1
+    )
+    guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1)
+    patience: int = _budget(
+        0,
+        "End after this many iterates without better agreement with the target",
+        least=1,
+        zero="never",
+    )
+    seed: int = _about(0, "Seed for the start 'noise' and for fresh noise", least=0)
 
     def __post_init__(self) -> None:
-        right_types(self)
-        one_of("start", self.start, STARTS)
-        one_of("rule", self.rule, tuple(RULES))
-        at_least("steps", self.steps, 1)
-        at_least("last", self.last, 0)
-        at_least("iterations", self.iterations, 0)
-        at_least("patience", self.patience, 0)
-        at_least("seed", self.seed, 0)
-        above_zero("tolerance", self.tolerance)
-        above_zero("eta", self.eta)
-        if not 0 <= self.fresh <= 1:
-            raise SettingError("a share of fresh noise from 0 to 1", str(self.fresh),
-                               "Change --fresh.")  # fmt: skip
-        for name in ("source_guidance", "guidance"):
-            if not 1 <= getattr(self, name) < math.inf:
-                raise SettingError("a guidance of at least 1, which means none",
-                                   str(getattr(self, name)),
-                                   f"Change --{name.replace('_', '-')}.")  # fmt: skip
+        check(self)
         if self.last > self.steps:
-            raise SettingError(f"to use at most the {self.steps} steps there are", str(self.last),
-                               "Change --last or --steps.")  # fmt: skip
+            raise SettingError(
+                f"`last` must be at most `steps` (got {self.last} of {self.steps} steps)."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return dataclasses.asdict(self)
+        return to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "FlowSettings":
+    def from_dict(cls, values: dict[str, Any]) -> "FlowOptSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        known_fields(cls, values)
-        return cls(**values)
+        return make(cls, values)
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
@@ -99,15 +88,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "guidance": 4.0,
     },
 }
-FLOW_PRESETS = DEFAULTS | OFFICIAL
+FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
 
 
-def flow_preset(name: str, **changes: Any) -> FlowSettings:
-    """The settings of a preset with some changed; raises ``SettingError`` for an unknown preset.
-    With other ``steps``, the preset's share of them is used unless ``last`` is given too.
+def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
+    """The settings of a preset with some changed. With other ``steps``, the preset's share of them
+    is used unless ``last`` is given too.
+
+    Raises:
+        SettingError: an unknown preset or setting, or a value that is not possible.
     """
-    chosen = preset_values(FLOW_PRESETS, name)
+    chosen = preset_values(FLOWOPT_PRESETS, name)
     if isinstance(changes.get("steps"), int) and chosen.get("last"):
         share = chosen["last"] / chosen["steps"]
         chosen = chosen | {"last": max(1, round(share * changes["steps"]))}
-    return FlowSettings(**chosen | changes)
+    return make(FlowOptSettings, chosen | changes)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from evoken.arrays import Latents
-from evoken.flowopt.rules import BarzilaiBorwein, step_bound
+from evoken.flowopt.rules import BarzilaiBorwein
 from evoken.flowopt.sampler import Sampler, per_row, rms
+from evoken.flowopt.secants import step_bound
 
 SAFETY = 0.5  # share of the estimate to use: some pair that was not met has a smaller bound
 

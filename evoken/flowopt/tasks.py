@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 
-from evoken.errors import SettingError
+from evoken.errors import SettingError, reason_of, shown
 from evoken.flowopt.edit import Task
 from evoken.flowopt.settings import OFFICIAL_METHOD
 from evoken.images import ImageSet, load_images
@@ -80,8 +80,10 @@ def read_yaml(path: Path, invert: bool) -> Edits:
     model = ""
     if "dataset_yaml" in entries[0]:
         if len(entries) > 1:
-            raise SettingError(f"one experiment in {path}", str(len(entries)),
-                               "Keep one per file.")  # fmt: skip
+            raise SettingError(
+                f"{shown(path)} may describe only one experiment (got {len(entries)}).",
+                "Write each into a file of its own.",
+            )
         experiment = entries[0]
         settings = {ours: experiment[o] for o, ours in SETTINGS.items() if o in experiment}
         settings |= OFFICIAL_METHOD
@@ -94,16 +96,20 @@ def read_yaml(path: Path, invert: bool) -> Edits:
         if not invert and not entry.get("target_prompts"):
             missing.add("target_prompts")
         if missing:
-            raise SettingError(f"init_img, source_prompt and target_prompts in entry {i + 1}",
-                               f"no {', '.join(sorted(missing))} in {path}",
-                               "Add it.")  # fmt: skip
+            raise SettingError(
+                f"entry {i + 1} of {shown(path)} lacks {' and '.join(sorted(missing))}.",
+                "Add what is missing: init_img, source_prompt and, to edit, target_prompts.",
+            )
         asked = [] if invert else entry["target_prompts"]
         wanted = [asked] if isinstance(asked, str) else asked
         listed = isinstance(wanted, list)
         texts = [entry["init_img"], entry["source_prompt"], *(wanted if listed else [])]
         if not listed or not all(isinstance(t, str) for t in texts):
-            raise SettingError(f"text in entry {i + 1} of {path}, and target_prompts as a list",
-                               repr(entry)[:200], "Put texts into quotes.")  # fmt: skip
+            raise SettingError(
+                f"entry {i + 1} of {shown(path)} must hold text, and target_prompts as a list "
+                f"(got {shown(entry)}).",
+                "Put texts in quotes.",
+            )
         for target in wanted or [""]:
             images.append(_find(path, entry["init_img"]))
             sources.append(entry["source_prompt"])
@@ -115,12 +121,15 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SettingError(f"a readable YAML at {path}", reason, "Check the file.") from error
+        raise SettingError(
+            f"could not read {shown(path)} as YAML: {reason_of(error)}.", "Check the file."
+        ) from error
     entries = found if isinstance(found, list) else [found]
     if not entries or not all(isinstance(e, dict) for e in entries):
-        raise SettingError(f"a list of pictures and prompts in {path}",
-                           f"a {type(found).__name__}", "See docs/flowopt.md.")  # fmt: skip
+        raise SettingError(
+            f"{shown(path)} must be a list of pictures and prompts (got {shown(found)}).",
+            "See docs/flowopt.md.",
+        )
     return entries
 
 

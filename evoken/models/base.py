@@ -7,41 +7,9 @@ from typing import Protocol
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-RUNTIMES = ("torch", "torch-int8", "onnx", "openvino")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Enough to build the same model elsewhere.
-
-    Attributes:
-        name: "stickers", "stickers-flow", a folder, a hub id, or a single-file checkpoint.
-        precision: of the denoiser's and the text encoder's arithmetic; in torch, linear layers and
-            convolutions are kept in it too.
-        batch: the most latents that one forward pass takes, 0 for as many as memory holds; never
-            changes a result.
-        device: a torch device.
-        size: side of the images in pixels; 0 means the model's own.
-        encoders: the text encoders that a word lives in, by name and with commas between them; ""
-            means the family's own choice. A model's spec names them.
-        config: of a single-file checkpoint, the folder or hub id of a pipeline of the same kind,
-            whose configuration it is read with, and which gives the parts that it lacks; "" means
-            to guess it from the file, which then has to be whole.
-        runtime: where the denoiser runs, one of RUNTIMES; everything else runs in torch, with
-            "torch-int8" on int8 weights, too.
-    """
-
-    name: str = "stickers"
-    precision: str = "float32"
-    batch: int = 0
-    device: str = "cpu"
-    size: int = 0
-    encoders: str = ""
-    config: str = ""
-    runtime: str = "torch"
+from evoken.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -84,7 +52,7 @@ class Model(Protocol):
     @property
     def encoders(self) -> Mapping[str, int]:
         """The text encoders that a word has vectors for, by the names and in the order of
-        ``formats.ENCODERS``, with the widths of their token embeddings, which add up to ``width``.
+        ``bases.ENCODERS``, with the widths of their token embeddings, which add up to ``width``.
         """
 
     @property
@@ -149,6 +117,6 @@ class Model(Protocol):
         """One starting noise per seed, the same whatever stands beside it."""
 
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = 25, guidance: float = 5.0
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""

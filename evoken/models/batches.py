@@ -11,7 +11,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from evoken.errors import ModelError
+from evoken.errors import ModelError, reason_of
 from evoken.models.memory import available, give_back, measured, out_of_memory
 
 # Kernels may round differently for other batch shapes; in multiples of this they were found not to.
@@ -153,7 +153,7 @@ def _attempt(
     except Exception as error:
         if not out_of_memory(error):
             raise
-        return str(error).strip().partition("\n")[0] or type(error).__name__
+        return reason_of(error)
 
 
 def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
@@ -163,6 +163,8 @@ def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
 
 def _halved(rows: int, unit: int, reason: str) -> int:
     if rows <= unit:
-        raise ModelError(f"memory for {unit} row(s) of this model at a time", f"less ({reason})",
-                         "Use --runtime torch-int8, or a smaller model.")  # fmt: skip
+        raise ModelError(
+            f"there is not enough memory for this model, even in batches of {unit} ({reason}).",
+            "Set `runtime` to torch-int8, or use a smaller model.",
+        )
     return rows // 2 // unit * unit

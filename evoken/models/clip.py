@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from evoken.arrays import Images
-from evoken.errors import ModelError
+from evoken.errors import ModelError, reason_of, shown
 from evoken.models.batches import in_batches
 
 # The normalisation of pixels that all CLIP models share.
@@ -31,9 +31,10 @@ class Clip:
             model = CLIPModel.from_pretrained(name, use_safetensors=True)
             return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise ModelError("a folder or hub id of a CLIP model", f"{name!r} ({reason})",
-                             "Give one with --clip.") from error  # fmt: skip
+            raise ModelError(
+                f"could not load a CLIP model from {shown(name)}: {reason_of(error)}.",
+                "Give the folder or hub id of one with `clip`.",
+            ) from error
 
     @property
     def logit_scale(self) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Vectors
-from evoken.errors import SettingError, WordError
+from evoken.errors import SettingError, WordError, shown
 from evoken.models.base import Vocabulary
 from evoken.models.text import TextEncoder
 
@@ -35,8 +35,11 @@ class TextEncoders:
         self.encoders = encoders
         names = [n.strip() for n in asked.split(",")] if asked else list(default)
         if unknown := [n for n in names if n not in encoders]:
-            raise SettingError(f"encoders of {', '.join(encoders)}", repr(", ".join(unknown)),
-                               "Change --encoders or --model.")  # fmt: skip
+            raise SettingError(
+                f"`encoders` must be among {', '.join(encoders)} (got "
+                f"{shown(', '.join(unknown))}).",
+                "Change `encoders`, or use another model.",
+            )
         self.carriers = tuple(n for n in encoders if n in names)
 
     @property
@@ -68,9 +71,11 @@ class TextEncoders:
         found = [text.embed(phrase) for text in self._carrying]
         lengths = [len(vectors) for vectors in found]
         if len(set(lengths)) > 1:
-            raise WordError("a phrase of as many tokens in all text encoders",
-                            f"{' and '.join(map(str, lengths))} for {phrase!r}",
-                            "Use one common word.")  # fmt: skip
+            raise WordError(
+                "a phrase must have as many tokens in every text encoder (got "
+                f"{' and '.join(map(str, lengths))} for {shown(phrase)}).",
+                "Use one common word.",
+            )
         return torch.cat(found, 1)
 
     def has_token(self, placeholder: str) -> bool:

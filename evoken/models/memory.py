@@ -16,9 +16,13 @@ PROCESS = Path("/proc/self")
 CONTAINER = Path("/sys/fs/cgroup")
 # What runtimes say when an allocation fails; few of them have an exception of their own for it.
 SIGNS = (
-    "out of memory", "not enough memory", "can't allocate memory", "failed to allocate",
-    "bad_alloc", "bad allocation",
-)  # fmt: skip
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+)
 
 
 def out_of_memory(error: Exception) -> bool:

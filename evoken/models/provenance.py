@@ -6,8 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from evoken import __version__
 from evoken.models.embedded import EMBEDDED, STICKERS
+from evoken.version import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers")
 DENOISERS = ("unet", "transformer")  # folders of a pipeline

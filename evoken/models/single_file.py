@@ -8,41 +8,11 @@ from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from safetensors import safe_open
 from torch import Tensor
 
-from evoken.errors import ModelError
-from evoken.models.base import ModelSpec
+from evoken.errors import ModelError, shown
+from evoken.models.bases import Base
+from evoken.spec import ModelSpec
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
-UNET = ("model.diffusion_model.input_blocks.",)
-VAE = ("first_stage_model.", "vae.")
-# Without these, which some programs leave out, diffusers cannot read a file's T5.
-T5 = ("text_encoders.t5xxl.transformer.encoder.embed_tokens.",)
-# By a pipeline's class: its models, denoiser first, and what names of their weights begin with.
-PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "StableDiffusionPipeline": {
-        "unet": UNET,
-        "vae": VAE,
-        "text_encoder": ("cond_stage_model.",),
-    },
-    "StableDiffusionXLPipeline": {
-        "unet": UNET,
-        "vae": VAE,
-        "text_encoder": ("conditioner.embedders.0.",),
-        "text_encoder_2": ("conditioner.embedders.1.",),
-    },
-    "StableDiffusion3Pipeline": {
-        "transformer": ("joint_blocks.", "model.diffusion_model.joint_blocks."),
-        "vae": VAE,
-        "text_encoder": ("text_encoders.clip_l.",),
-        "text_encoder_2": ("text_encoders.clip_g.",),
-        "text_encoder_3": T5,
-    },
-    "FluxPipeline": {
-        "transformer": ("double_blocks.", "model.diffusion_model.double_blocks."),
-        "vae": VAE,
-        "text_encoder": ("text_encoders.clip_l.",),
-        "text_encoder_2": T5,
-    },
-}
 
 
 def single_file_config(file: Path, spec: ModelSpec) -> str:
@@ -52,35 +22,39 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
         ModelError: the file is no safetensors, or there are other weights in the folder.
     """
     if file.suffix != ".safetensors":
-        raise ModelError("a single file of type .safetensors", str(file),
-                         "Convert it to safetensors: nothing is ever unpickled.")  # fmt: skip
+        raise ModelError(
+            f"a single file must be .safetensors (got {shown(file)}).",
+            "Convert it to safetensors: nothing is ever unpickled.",
+        )
     if spec.config:
         unsafe = [p for p in Path(spec.config).rglob("*") if p.suffix in UNSAFE]
         if unsafe:
-            raise ModelError("a folder without weights other than safetensors", str(unsafe[0]),
-                             "Take the file away: nothing is ever unpickled.")  # fmt: skip
+            raise ModelError(
+                "the pipeline of `config` may only have weights in safetensors (got "
+                f"{shown(unsafe[0])}).",
+                "Remove the file: nothing is ever unpickled.",
+            )
         return spec.config
     return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
 
 
-def held_and_lacking(file: Path, config: dict[str, Any]) -> tuple[list[str], list[str]]:
+def held_and_lacking(file: Path, base: Base, config: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The models of a pipeline that a file holds, and those that it does not, by their names in the
     pipeline's configuration.
 
     Raises:
         ModelError: the file does not hold the denoiser.
     """
-    kind = config["_class_name"]
-    parts = {part: start for part, start in PARTS[kind].items() if config.get(part, [None])[0]}
+    parts = {part: start for part, start in base.parts.items() if config.get(part, [None])[0]}
     names = list(_shapes(file))
     held = [part for part, start in parts.items() if any(n.startswith(start) for n in names)]
     lacking = [part for part in parts if part not in held]
-    denoiser = next(iter(PARTS[kind]))
+    denoiser = next(iter(base.parts))
     if denoiser not in held:
         raise ModelError(
-            f"a file with all weights of a {kind}'s {denoiser}, named as in its first release",
-            repr(str(file)),
-            "Check what the file is, and that --model-config is of its kind.",
+            f"{shown(file)} does not hold all weights of a {base.pipeline}'s {denoiser}, named as "
+            "in its first release.",
+            "Check what the file is, and that `config` is of its kind.",
         )
     return held, lacking
 
@@ -95,8 +69,10 @@ def check_complete(file: Path, pipeline: Any) -> None:
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     needed = sum(value.numel() for value in denoiser.parameters())
     if found < needed:
-        raise ModelError(f"a file with all weights of a denoiser of {needed:,}", f"{found:,}",
-                         "Check that the configuration is that of the model.")  # fmt: skip
+        raise ModelError(
+            f"{shown(file)} does not hold all weights of its denoiser: {found:,} of {needed:,}.",
+            "Check that the configuration is that of the model.",
+        )
 
 
 def _shapes(file: Path) -> dict[str, Tensor]:

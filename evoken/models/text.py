@@ -11,34 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Vectors
-from evoken.errors import WordError
-from evoken.models.base import ModelSpec, Vocabulary
+from evoken.errors import WordError, shown
+from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
-from evoken.models.runtimes.int8 import to_int8
-
-
-def arithmetic(spec: ModelSpec) -> torch.autocast:
-    """The context in which a model of this spec computes."""
-    half = torch.float16 if spec.precision == "float16" else torch.bfloat16
-    kind = torch.device(spec.device).type
-    return torch.autocast(kind, half, enabled=spec.precision != "float32")
-
-
-def keep_weights(module: nn.Module, spec: ModelSpec) -> None:
-    """Keep the weights of linear layers and convolutions as the spec says: int8, or in its
-    precision, which is half the memory, and the same bits, for ``arithmetic`` would round them so
-    whenever they are used. Everything else is float32.
-    """
-    if spec.runtime == "torch-int8":
-        to_int8(module)
-        return
-    kept = torch.float32 if spec.precision == "float32" else arithmetic(spec).fast_dtype
-    for layer in module.modules():
-        dtype = kept if isinstance(layer, (nn.Linear, nn.Conv2d)) else torch.float32
-        for value in layer.parameters(recurse=False):
-            value.data = value.data.to(dtype)
-        for buffer in filter(torch.is_floating_point, layer.buffers(recurse=False)):
-            buffer.data = buffer.data.float()
+from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.runtimes import RUNTIMES
+from evoken.spec import ModelSpec
 
 
 class TextEncoder:
@@ -59,7 +37,7 @@ class TextEncoder:
         """Make the encoder ready, whose token embeddings are ``table``."""
         self.table = table
         keep_weights(self.encoder, self.spec)
-        if self.spec.runtime == "torch-int8":
+        if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
         self.encoder.to(self.spec.device).eval().requires_grad_(False)
 
@@ -91,7 +69,10 @@ class TextEncoder:
         """Token x width: the embeddings of the phrase's tokens."""
         ids = self._ids(phrase)
         if not ids:
-            raise WordError("a word or phrase to start from", repr(phrase), "Give a word.")
+            raise WordError(
+                f"there must be a word or phrase to start from (got {shown(phrase)}).",
+                "Give a word.",
+            )
         return self._rows(ids)
 
     def _rows(self, ids: list[int]) -> Vectors:
@@ -131,9 +112,11 @@ class TextEncoder:
                 ids += [0] * count
             ids += self._ids(piece)
         if places and places[-1] > self.room - 2:
-            raise WordError(f"a prompt of at most {self.prompt_room} tokens",
-                            f"{len(ids) - len(self._start)} in {prompt!r}",
-                            "Shorten it, or put the placeholder earlier.")  # fmt: skip
+            raise WordError(
+                f"a prompt may have at most {self.prompt_room} tokens (got "
+                f"{len(ids) - len(self._start)} in {shown(prompt)}).",
+                "Shorten it, or put the placeholder earlier.",
+            )
         ids = [*ids[: self.room - 1], self.tokenizer.eos_token_id]
         pad = self.tokenizer.pad_token_id
         return ids + [pad] * (self.room - len(ids)), places

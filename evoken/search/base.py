@@ -1,26 +1,42 @@
 """What the learning loop asks of a search, and how failed candidates are treated."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from evoken.arrays import Coords, Losses
 from evoken.errors import SearchError
-from evoken.textual_inversion.chunks import Evaluation
+from evoken.evaluation.chunks import Evaluation
 
 
-class Search(Protocol):
+class Search(ABC):
     """A search on coords: ask for candidates, tell how they did.
 
     A search is deterministic: the same seed and the same evaluations give the same candidates, so
     a run is resumed by telling the recorded evaluations again.
     """
 
-    wants_gram: bool  # whether ``tell`` needs ``Evaluation.gram``
+    @abstractmethod
+    def __init__(
+        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int
+    ) -> None:
+        """
+        Args:
+            popsize: of a generation, see ``candidates``.
+            sigma: how far the first candidates lie from the centre, per coordinate.
+            generations: how many the budget allows, for searches that plan ahead.
+        """
 
+    @classmethod
+    def candidates(cls, popsize: int, dimension: int) -> int:
+        """How many candidates each ``ask`` gives."""
+        return popsize
+
+    @abstractmethod
     def ask(self) -> Coords:
         """Candidate x dimension: the candidates of the next generation."""
 
+    @abstractmethod
     def tell(self, evaluation: Evaluation) -> None:
         """How the candidates of the last ``ask`` did.
 
@@ -29,10 +45,17 @@ class Search(Protocol):
         """
 
     @property
+    @abstractmethod
     def center(self) -> Coords:
         """dimension: where the search stands; what a run takes as its word."""
 
     @property
+    def best(self) -> Coords:
+        """dimension: the last generation's best candidate; the centre where none is one."""
+        return self.center
+
+    @property
+    @abstractmethod
     def sigma(self) -> float:
         """Typical length of the next step, per coordinate."""
 
@@ -45,7 +68,8 @@ def without_failures(losses: Losses) -> Losses:
     """
     finite = np.isfinite(losses)
     if not finite.any():
-        raise SearchError("a finite loss for at least one candidate",
-                          f"{len(losses)} candidates with NaN or infinite losses",
-                          "Use float32 precision and a smaller --sigma.")  # fmt: skip
+        raise SearchError(
+            f"all {len(losses)} candidates have NaN or infinite losses.",
+            "Set `precision` to float32, and lower `sigma`.",
+        )
     return np.where(finite, losses, losses[finite].max())

@@ -14,19 +14,18 @@ import numpy as np
 
 from evoken.arrays import Coords
 from evoken.errors import SearchError
+from evoken.evaluation.chunks import Evaluation
+from evoken.search.base import Search
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 # Polynomial-decay averaging (Shamir & Zhang 2013): point n of N weighs about as (n / N)^AVERAGING.
 AVERAGING = 3.0
 
 
-class GaussNewton:
+class GaussNewton(Search):
     """Candidates are the centre and k points around it; the step minimises the model within
     a trust radius that falls over the run (a test on few fresh draws would be noise itself).
     """
-
-    wants_gram = True
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class GaussNewton:
             final_radius: share of the first radius that is left at the end.
         """
         self._rng = numpy_generator(seed, 0, "gauss-newton")
-        self._count = min(popsize - 1, dimension)
+        self._count = self.candidates(popsize, dimension) - 1
         self._dimension, self._generation, self._generations = dimension, 0, generations
         self._reach, self._final = reach * sigma, final_radius
         self._known, self._refreshing, self._fading = known, refreshing, fading
@@ -65,6 +64,11 @@ class GaussNewton:
         # The model around the centre: slope' s + 1/2 s' hessian s.
         self._hessian = np.zeros((dimension, dimension))
         self._slope = np.zeros(dimension)
+
+    @classmethod
+    def candidates(cls, popsize: int, dimension: int) -> int:
+        """The centre, and no more directions than there are dimensions."""
+        return min(popsize, dimension + 1)
 
     def ask(self) -> Coords:
         known = int(self._known * self._count) if self._hessian.any() else 0
@@ -110,8 +114,10 @@ def _without_failures(gram: Coords | None) -> tuple[Coords, Coords]:
     """The Gram matrix of the finite residuals, and which directions they belong to."""
     finite = np.zeros(0, bool) if gram is None else np.isfinite(np.diag(gram))
     if gram is None or not finite[:1].any() or not finite[1:].any():
-        raise SearchError("finite residuals at the centre and around it", "NaN or infinite values",
-                          "Use float32 precision and a smaller --sigma.")  # fmt: skip
+        raise SearchError(
+            "the residuals at the centre or all around it are NaN or infinite.",
+            "Set `precision` to float32, and lower `sigma`.",
+        )
     return gram[np.ix_(finite, finite)], finite[1:]
 
 

@@ -3,17 +3,17 @@
 import numpy as np
 
 from evoken.arrays import Coords
-from evoken.search.base import without_failures
+from evoken.evaluation.chunks import Evaluation
+from evoken.search.base import Search, without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 
-class RandomSearch:
+class RandomSearch(Search):
     """A (1 + lambda) search: the incumbent is compared on the same draws as its challengers."""
 
-    wants_gram = False
-
-    def __init__(self, dimension: int, seed: int, popsize: int, sigma: float) -> None:
+    def __init__(
+        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int = 0
+    ) -> None:
         self._rng = numpy_generator(seed, 0, "random search")
         self._asked = np.zeros((popsize, dimension))
         self._best, self._sigma = np.zeros(dimension), sigma

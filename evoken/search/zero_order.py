@@ -3,18 +3,16 @@
 import numpy as np
 
 from evoken.arrays import Coords
-from evoken.search.base import without_failures
+from evoken.evaluation.chunks import Evaluation
+from evoken.search.base import Search, without_failures
 from evoken.seeds import numpy_generator
-from evoken.textual_inversion.chunks import Evaluation
 
 
-class ZeroOrderAdam:
+class ZeroOrderAdam(Search):
     """g = mean_i (L(x + mu u_i) - L(x)) / mu u_i with normal u_i, fed to Adam (Kingma & Ba 2015).
 
     Source: Seo et al. 2025 (ZOODiP), random gradient estimation with shared random numbers.
     """
-
-    wants_gram = False
 
     def __init__(
         self,

@@ -9,23 +9,18 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Images, Vectors
-from evoken.errors import SettingError, WordError
+from evoken.errors import SettingError, WordError, shown
 from evoken.models.base import Model, Vocabulary
 from evoken.models.clip import Clip
+from evoken.options import one_of
+from evoken.prompts import KINDS
 from evoken.textual_inversion.reading import text_features
-
-INITIALIZATIONS = ("attention", "nearest", "word", "random")
-SENTENCE = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
+from evoken.textual_inversion.settings import INITIALIZATIONS
 
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
     """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
-    return clip.image_features(images) @ text_features(clip, sentences(words, kind)).T
-
-
-def sentences(words: Sequence[str], kind: str) -> list[str]:
-    """What CLIP reads of each word."""
-    return [SENTENCE[kind].format(word) for word in words]
+    return clip.image_features(images) @ text_features(clip, KINDS[kind].sentences(words)).T
 
 
 def cross_attention(
@@ -43,7 +38,8 @@ def cross_attention(
     inverse = clip.logit_scale if temperature is None else 1 / temperature
     scores = similarities(clip, images, vocabulary.words, kind) * inverse
     weights = scores.softmax(1).mean(0)
-    return _typical_norm(weights[None] @ vocabulary.vectors, vocabulary)
+    mean = weights[None] @ vocabulary.vectors  # (Eq. 4)
+    return _typical_norm(mean, vocabulary)
 
 
 def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) -> Vectors:
@@ -97,12 +93,12 @@ def initial_vectors(
         return random_vectors(vocabulary, count, generator)
     if how == "word":
         return _from_phrase(model.embed(word), word, count)
-    if how not in INITIALIZATIONS:
-        raise SettingError(f"an initialization of {', '.join(INITIALIZATIONS)}", repr(how),
-                           "Use one of these.")  # fmt: skip
+    one_of("initialization", how, INITIALIZATIONS)
     if clip is None:
-        raise SettingError(f"a CLIP model for the initialization {how!r}", "none",
-                           "Give --clip, or a word to start from with --start.")  # fmt: skip
+        raise SettingError(
+            f"the initialization {how} needs a CLIP model.",
+            "Give one with `clip`, or a word to start from with `start`.",
+        )
     if how == "nearest":
         start = nearest_word(clip, images, vocabulary, kind)
     else:
@@ -112,7 +108,9 @@ def initial_vectors(
 
 def _from_phrase(embedded: Vectors, word: str, count: int) -> Vectors:
     if len(embedded) > count:
-        raise WordError(f"a start of at most {count} tokens, one per vector",
-                        f"{len(embedded)} in {word!r}",
-                        "Use a shorter word, or more vectors (--vectors).")  # fmt: skip
+        raise WordError(
+            f"`start` may have at most {count} tokens, one per vector (got {len(embedded)} in "
+            f"{shown(word)}).",
+            "Use a shorter word, or raise `vectors`.",
+        )
     return torch.cat([embedded, embedded[-1:].expand(count - len(embedded), -1)])

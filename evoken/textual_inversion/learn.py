@@ -11,22 +11,19 @@ import numpy as np
 import torch
 
 from evoken.arrays import Coords, Images, Vectors
-from evoken.errors import SearchError, SettingError, WordError
+from evoken.errors import SearchError, SettingError, WordError, shown
+from evoken.evaluation.chunks import Evaluation
+from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
-from evoken.search.base import Search
-from evoken.search.cma import CMAES
-from evoken.search.gauss_newton import GaussNewton
-from evoken.search.random_search import RandomSearch
-from evoken.search.zero_order import ZeroOrderAdam
+from evoken.search.table import search_of
 from evoken.seeds import torch_generator
-from evoken.textual_inversion.chunks import Evaluation
 from evoken.textual_inversion.initialization import initial_vectors
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
-from evoken.workers import Evaluator, Serial
+from evoken.words.word import Word
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
 
@@ -113,31 +110,27 @@ class Learner:
         self.calls = self._setup_calls = model.calls - before
         with one_thread_each():
             self.subspace = _subspace(settings, model, images, clip)
-        self.cost = self._calls_per_generation()
+        row, dimension = search_of(settings.search), self.subspace.dimension
+        kind = row.load()
+        candidates = kind.candidates(settings.popsize, dimension)
+        self.cost = self.objective.calls(candidates) + self.objective.validation_calls
         self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
         if not self.generations:
             least = self.cost + self._calls_at_start()
-            raise SettingError(f"a budget for one generation, {least} calls", str(settings.calls),
-                               "Raise --calls, or lower --popsize or --draws.")  # fmt: skip
-        self.search = _search(settings, self.subspace.dimension, self.generations)
+            raise SettingError(
+                f"`calls` must be at least {least}, the budget of one generation (got "
+                f"{settings.calls}).",
+                "Raise `calls`, or lower `popsize` or `draws`.",
+            )
+        self.search = kind(
+            dimension, settings.seed, settings.popsize, settings.sigma, self.generations
+        )
         self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
         self.best: Coords = self.search.center
 
-    def _validation_calls(self) -> int:
-        s = self.settings
-        per_picture = 10 * self.model.guidance_calls
-        return s.validation_draws if s.objective == "denoising" else 8 * per_picture
-
     def _calls_at_start(self) -> int:
-        return self._setup_calls + self._validation_calls()
-
-    def _calls_per_generation(self) -> int:
-        s = self.settings
-        per_picture = 10 * self.model.guidance_calls
-        per_candidate = s.draws if s.objective == "denoising" else 2 * per_picture
-        most = self.subspace.dimension + 1 if s.search == "gauss-newton" else s.popsize
-        return min(s.popsize, most) * per_candidate + self._validation_calls()
+        return self._setup_calls + self.objective.validation_calls
 
     @property
     def total_calls(self) -> int:
@@ -155,6 +148,16 @@ class Learner:
     def vectors(self) -> Vectors:
         """Vector x width: the word, at the centre that did best on the validation draws."""
         return self.subspace.vectors(self.best[None])[0]
+
+    @property
+    def word(self) -> Word:
+        """The word as it is now."""
+        return Word(self.settings.placeholder, self.vectors, self.model.encoders)
+
+    @property
+    def start(self) -> Word:
+        """The word that the search began with."""
+        return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)
 
     @one_thread_each()
     def replay(self, records: Sequence[Record]) -> None:
@@ -176,7 +179,7 @@ class Learner:
         evaluation = Evaluation(np.zeros(0))
         if self.generation >= 0:
             vectors = self.subspace.vectors(self.search.ask())
-            wants_gram = self.search.wants_gram
+            wants_gram = search_of(self.settings.search).wants_gram
             chunks = self.objective.split(len(vectors), self.generation + 1, wants_gram)
             evaluation = self.evaluator(vectors, chunks)
             self.search.tell(evaluation)
@@ -184,8 +187,10 @@ class Learner:
         validated = self.evaluator(center, self.objective.split_validation())
         validation = float(validated.losses[0])
         if not math.isfinite(validation):
-            raise SearchError("a finite validation loss", str(validation),
-                              "Use float32 precision and a smaller --sigma.")  # fmt: skip
+            raise SearchError(
+                f"the validation loss is not finite (got {validation}).",
+                "Set `precision` to float32, and lower `sigma`.",
+            )
         gram = evaluation.gram
         record = Record(
             self.generation + 1,
@@ -201,9 +206,7 @@ class Learner:
         return record
 
     def _result(self) -> Coords:
-        if "last-best" in self.settings.mistakes and isinstance(self.search, CMAES):
-            return self.search.best
-        return self.search.center
+        return self.search.best if "last-best" in self.settings.mistakes else self.search.center
 
     def _note(self, record: Record) -> None:
         self.generation, self.calls, self.seconds = (
@@ -246,18 +249,24 @@ def learn(
 def check_placeholder(placeholder: str, model: Model) -> None:
     """Raise ``WordError`` unless the placeholder is a new token that every tool can read."""
     if not PLACEHOLDER.fullmatch(placeholder):
-        raise WordError("a placeholder like <teapot>: letters, digits, '.', '_' or '-' in <>",
-                        repr(placeholder), "Change --word.")  # fmt: skip
+        raise WordError(
+            "`placeholder` must be like <teapot>: letters, digits, '.', '_' or '-' in <> (got "
+            f"{shown(placeholder)})."
+        )
     if model.has_token(placeholder):
-        raise WordError("a placeholder that is new to the model",
-                        f"{placeholder!r}, of its vocabulary", "Change --word.")  # fmt: skip
+        raise WordError(
+            f"`placeholder` must be new to the model (got {shown(placeholder)}, which is in its "
+            "vocabulary).",
+            "Choose another one.",
+        )
 
 
 def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:
     temperature = 1.0 if "no-temperature" in s.mistakes else s.temperature or None
     generator = torch_generator(s.seed, 0, "initialization")
-    origin = initial_vectors(s.initialization, model, clip, images, s.kind, s.vectors, generator,
-                             s.start, temperature)  # fmt: skip
+    origin = initial_vectors(
+        s.initialization, model, clip, images, s.kind, s.vectors, generator, s.start, temperature
+    )
     if "unit-norm" in s.mistakes:
         origin = torch.nn.functional.normalize(origin, dim=1)
     vocabulary = model.vocabulary()
@@ -265,16 +274,12 @@ def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None)
         origin = origin + vocabulary.vectors.mean(0)
     most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
     axes = s.axes or (most if s.subspace == "identity" else min(256, most))
-    return build_subspace(s.subspace, origin, vocabulary.vectors, axes,
-                          torch_generator(s.seed, 0, "subspace"), vocabulary.parts,
-                          unit_axes="unit-axes" in s.mistakes)  # fmt: skip
-
-
-def _search(s: LearnSettings, dimension: int, generations: int) -> Search:
-    if s.search == "gauss-newton":
-        return GaussNewton(dimension, s.seed, s.popsize, s.sigma, generations)
-    if s.search == "zero-order":
-        return ZeroOrderAdam(dimension, s.seed, s.popsize, s.sigma, generations)
-    if s.search == "random":
-        return RandomSearch(dimension, s.seed, s.popsize, s.sigma)
-    return CMAES(dimension, s.seed, s.popsize, s.sigma, separable=s.search == "sep-cma")
+    return build_subspace(
+        s.subspace,
+        origin,
+        vocabulary.vectors,
+        axes,
+        torch_generator(s.seed, 0, "subspace"),
+        vocabulary.parts,
+        unit_axes="unit-axes" in s.mistakes,
+    )

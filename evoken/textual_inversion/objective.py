@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.sampling import GUIDANCE
 from evoken.seeds import derive, numpy_generator, torch_generator
-from evoken.textual_inversion.chunks import Chunk, Evaluation, Objective, ranges
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,16 @@ class DenoisingLoss(Objective):
         return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
 
     def _draw(self, generation: int, purpose: str, count: int) -> Draws:
-        return draw(self.seed, generation, purpose, count, self.latents, self.templates,
-                    self.t_range, self.sentences)  # fmt: skip
+        return draw(
+            self.seed,
+            generation,
+            purpose,
+            count,
+            self.latents,
+            self.templates,
+            self.t_range,
+            self.sentences,
+        )
 
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
         shared = self.shared_draws
@@ -147,6 +156,13 @@ class DenoisingLoss(Objective):
     def split_validation(self) -> list[Chunk]:
         # One word is one row per draw: a chunk fills a batch of the smallest size.
         return [Chunk(0, "validation", *share) for share in ranges(len(self._validation.t), UNIT)]
+
+    def calls(self, candidates: int) -> int:
+        return candidates * self.draws
+
+    @property
+    def validation_calls(self) -> int:
+        return len(self._validation.t)
 
     @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
@@ -180,7 +196,7 @@ class DenoisingLoss(Objective):
         """Mean losses and inner products over these draws."""
         residuals = self.residuals(vectors, draws)
         flat = (residuals.double() * self._scales(draws.t)).flatten(1)
-        losses = flat.square().mean(1)
+        losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
         relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
@@ -220,8 +236,8 @@ def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:
 class ImageSimilarity(Objective):
     """One minus the mean CLIP similarity between fully generated pictures and the images.
 
-    Source: the stored summary of the paper, which names this objective instead of Eq. 1; kept as
-    the second implementation of the same concept. Every evaluation is a whole generation.
+    Differs: Fei et al. 2023 compare single predictions (Eq. 1); here every evaluation is a whole
+    generation.
     """
 
     @one_thread_each()
@@ -235,7 +251,7 @@ class ImageSimilarity(Objective):
         clip: Clip,
         pictures: int = 2,
         steps: int = 10,
-        guidance: float = 5.0,
+        guidance: float = GUIDANCE,
         validation_pictures: int = 8,
     ) -> None:
         self.model, self.placeholder, self.templates = model, placeholder, templates
@@ -250,6 +266,17 @@ class ImageSimilarity(Objective):
 
     def split_validation(self) -> list[Chunk]:
         return [Chunk(0, "validation", 0, 1)]
+
+    def calls(self, candidates: int) -> int:
+        return candidates * self.pictures * self._calls_per_picture
+
+    @property
+    def validation_calls(self) -> int:
+        return self.validation_pictures * self._calls_per_picture
+
+    @property
+    def _calls_per_picture(self) -> int:
+        return self.steps * (1 if self.guidance == 1 else self.model.guidance_calls)
 
     @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:

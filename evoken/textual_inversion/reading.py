@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from evoken.cache import cache_root, fingerprint
 from evoken.errors import RunError, SettingError
 from evoken.files import write_bytes
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import BATCH, Clip
-from evoken.models.runtimes.entry import cache_root, fingerprint
 
 MANY = 10_000  # texts; fewer are quick, and read anew every time
 
@@ -64,8 +64,7 @@ def _read(clip: Clip, ids: Tensor, file: Path) -> Iterator[int]:
     try:
         write_bytes(file, save({"features": torch.cat(parts)}))
     except RunError as error:
-        raise SettingError(f"to write the cache folder {file.parent}", str(error),
-                           "Set EVOKEN_CACHE to another folder.") from error  # fmt: skip
+        raise SettingError(error.problem, "Set EVOKEN_CACHE to another folder.") from error
 
 
 def _kept(file: Path) -> Tensor:

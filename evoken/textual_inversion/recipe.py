@@ -8,19 +8,14 @@ from numpy.typing import NDArray
 
 from evoken.arrays import Images
 from evoken.errors import SettingError
-from evoken.models.base import Model, ModelSpec
+from evoken.evaluation.chunks import Objective
+from evoken.models.base import Model
 from evoken.models.clip import Clip
-from evoken.models.embedded import load_clip, load_model
-from evoken.models.notices import quiet
-from evoken.prompts import OBJECT_TEMPLATES, STYLE_TEMPLATES
-from evoken.textual_inversion.chunks import Objective
+from evoken.models.load import load_clip, load_model
+from evoken.prompts import KINDS
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
-
-
-def templates(kind: str) -> tuple[str, ...]:
-    """The sentences of a kind of concept."""
-    return OBJECT_TEMPLATES if kind == "object" else STYLE_TEMPLATES
 
 
 def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:
@@ -28,14 +23,23 @@ def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip |
     if s.objective == "similarity":
         if clip is None:
             raise SettingError(
-                "a CLIP model for the objective 'similarity'", "none", "Give --clip."
+                "the objective similarity needs a CLIP model.", "Give one with `clip`."
             )
-        return ImageSimilarity(model, images, s.placeholder, templates(s.kind), s.seed, clip)
+        return ImageSimilarity(model, images, s.placeholder, KINDS[s.kind].templates, s.seed, clip)
     return DenoisingLoss(
-        model, images, s.placeholder, templates(s.kind), s.seed, s.draws, s.sentences,
-        (s.t_low, s.t_high), s.validation_draws, "independent-draws" not in s.mistakes,
-        s.weighting, s.chunk,
-    )  # fmt: skip
+        model,
+        images,
+        s.placeholder,
+        KINDS[s.kind].templates,
+        s.seed,
+        s.draws,
+        s.sentences,
+        (s.t_low, s.t_high),
+        s.validation_draws,
+        "independent-draws" not in s.mistakes,
+        s.weighting,
+        s.chunk,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,6 @@ class Recipe:
 
     def __call__(self, device: str) -> Objective:
         """The objective, its model on ``device``."""
-        quiet()
         model = load_model(replace(self.spec, device=device))
         similarity = self.settings.objective == "similarity"
         clip = load_clip(self.clip, device) if similarity else None

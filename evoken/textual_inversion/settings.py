@@ -1,19 +1,29 @@
 """Every choice of a learning run, and the presets."""
 
-import dataclasses
-import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from evoken.checks import above_zero, at_least, known_fields, one_of, preset_values, right_types
 from evoken.errors import SettingError
-from evoken.textual_inversion.initialization import INITIALIZATIONS
-from evoken.textual_inversion.subspace import SUBSPACES
+from evoken.options import (
+    ABOUT,
+    BUDGET,
+    UNSET,
+    check,
+    fill,
+    make,
+    one_of,
+    open_setting,
+    preset_values,
+    to_dict,
+)
+from evoken.prompts import KINDS
+from evoken.search.table import SEARCHES, search_of
 
-KINDS = ("object", "style")
+INITIALIZATIONS = ("attention", "nearest", "word", "random")
+SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-SEARCHES = ("cma", "sep-cma", "zero-order", "gauss-newton", "random")
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -26,164 +36,199 @@ MISTAKES = {
     "last-best": "the luckiest candidate of the last generation is the result",
 }
 
+# Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
+# of 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention, full covariance.
+# Sentences: one per pass, as the official code does. Both presets use the paper's Eq. 1 objective.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "vectors": 1,
+        "subspace": "pca",
+        "axes": 256,
+        "search": "cma",
+        "popsize": 30,
+        "sigma": 0.5,
+        "draws": 20,
+        "sentences": 20,
+        "t_low": 0.0,
+        "t_high": 1.0,
+        "weighting": "uniform",
+        "calls": 13_000 * 20,
+    },
+}
+# What whole generations have no use for.
+_OF_DRAWS = (
+    "draws",
+    "sentences",
+    "chunk",
+    "t_low",
+    "t_high",
+    "weighting",
+    "validation_draws",
+)
+
+_about = partial(open_setting, panel=ABOUT)
+_budget = partial(open_setting, panel=BUDGET)
+_expert = open_setting
+
 
 @dataclass(frozen=True)
 class LearnSettings:
     """The settings of one run; all of them stand in its ``config.json``.
 
-    Attributes:
-        placeholder: the string that stands for the word in prompts.
-        kind: "object" or "style": which sentences the word is learned in.
-        vectors: token embeddings per word.
-        initialization, start, temperature: see ``initial_vectors``.
-        subspace, axes: see ``build_subspace``; axes 0 means as many as possible, except for
-            "identity" at most 256.
-        objective: "denoising" (Eq. 1) or "similarity" (whole generations, CLIP).
-        search, popsize, sigma: the optimizer, candidates per generation, and how far from the
-            centre the first lie, in units of the vocabulary's spread.
-        draws, sentences: random draws per generation and different sentences among them.
-        chunk: draws per chunk of a generation, the share of work that one worker does at a time.
-        t_low, t_high: range of noise levels.
-        weighting: of draws: "relative" to the common error at their noise level, or "uniform".
-        validation_draws: fixed draws on which the result is chosen.
-        calls: budget of denoiser calls, validation included, previews not.
-        minutes: budget of time; 0 means none.
-        preview_every: generations between previews; 0 means none.
-        mistakes: names from MISTAKES.
-        seed: of every random number of the run.
+    What is not given is the preset's, or what suits the search and the kind of concept.
+
+    Raises:
+        SettingError: a value that is not possible, or settings that do not go together.
     """
 
-    placeholder: str
-    kind: str = "object"
-    vectors: int = 1
-    initialization: str = "attention"
-    start: str = ""
-    temperature: float = 0.0
-    subspace: str = "identity"
-    axes: int = 0
-    objective: str = "denoising"
-    search: str = "gauss-newton"
-    popsize: int = 30
-    sigma: float = 0.3
-    draws: int = 16
-    sentences: int = 4
-    chunk: int = 2
-    t_low: float = 0.2
-    t_high: float = 0.9
-    weighting: str = "relative"
-    validation_draws: int = 64
-    calls: int = 12_000
-    minutes: float = 0.0
-    preview_every: int = 5
-    mistakes: tuple[str, ...] = ()
-    preset: str = "default"
-    seed: int = 0
+    placeholder: str = _about(
+        UNSET, "The placeholder, such as '<teapot>'.", flag="word", suited="the folder's name"
+    )
+    kind: str = _about("object", "What is learned", choices=tuple(KINDS))
+    vectors: int = _about(1, "Token embeddings per word", least=1, suited="1; 3 for a style")
+    initialization: str = _expert(
+        "attention", "How the start is found (attention is Eq. 4)", choices=INITIALIZATIONS
+    )
+    start: str = _about("", "A word or phrase to start from.")
+    temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, zero="CLIP's own")
+    subspace: str = _expert(
+        "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
+    )
+    axes: int = _expert(0, "Dimension d of the subspace", least=1, zero="as many as possible")
+    objective: str = _expert(
+        "denoising",
+        "What is minimised (denoising is Eq. 1, similarity is CLIP's)",
+        choices=OBJECTIVES,
+    )
+    search: str = _expert("gauss-newton", "The optimizer", choices=tuple(SEARCHES))
+    popsize: int = _budget(
+        30, "Candidates per generation", least=4, suited="61 for gauss-newton, else 30"
+    )
+    sigma: float = _expert(
+        0.3, "Scatter of the first candidates, in spreads of the vocabulary", above=0
+    )
+    draws: int = _budget(
+        16, "Random draws per generation", least=1, suited="8 for gauss-newton, else 16"
+    )
+    sentences: int = _expert(4, "Different sentences among the draws of a generation", least=1)
+    chunk: int = _expert(2, "Draws that one worker takes at a time", least=1)
+    t_low: float = _expert(0.2, "Lowest noise level", least=0, most=1)
+    t_high: float = _expert(0.9, "Highest noise level", least=0, most=1)
+    weighting: str = _expert(
+        "relative", "Weights of draws at different noise levels", choices=WEIGHTINGS
+    )
+    validation_draws: int = _expert(64, "Fixed draws on which the result is chosen", least=1)
+    calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1)
+    minutes: float = _budget(0.0, "Time to spend", above=0, zero="no limit")
+    preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
+    mistakes: tuple[str, ...] = _expert(
+        (),
+        "Reintroduce one of the paper's mistakes (repeatable)",
+        choices=tuple(MISTAKES),
+        flag="mistake",
+    )
+    preset: str = _about("default", "Where all other values come from", choices=tuple(PRESETS))
+    seed: int = _about(0, "Seed for all random numbers", least=0)
 
     def __post_init__(self) -> None:
-        right_types(self)
-        one_of("kind", self.kind, KINDS)
-        one_of("initialization", self.initialization, INITIALIZATIONS)
-        one_of("subspace", self.subspace, SUBSPACES)
-        one_of("objective", self.objective, OBJECTIVES)
-        one_of("weighting", self.weighting, WEIGHTINGS)
-        one_of("search", self.search, SEARCHES)
-        for mistake in self.mistakes:
-            one_of("mistake", mistake, tuple(MISTAKES))
-        at_least("vectors", self.vectors, 1)
-        at_least("popsize", self.popsize, 4)
-        at_least("draws", self.draws, 1)
-        at_least("sentences", self.sentences, 1)
-        at_least("chunk", self.chunk, 1)
-        at_least("validation-draws", self.validation_draws, 1)
-        at_least("calls", self.calls, 1)
-        at_least("preview-every", self.preview_every, 0)
-        at_least("seed", self.seed, 0)
-        above_zero("sigma", self.sigma)
-        if not 0 <= self.temperature < math.inf:
-            raise SettingError("a temperature above 0, or 0 for CLIP's own", str(self.temperature),
-                               "Change --temperature.")  # fmt: skip
-        if not 0 <= self.minutes < math.inf:
-            raise SettingError("minutes above 0", str(self.minutes), "Change --minutes.")
-        if not 0 <= self.t_low < self.t_high <= 1:
-            raise SettingError("noise levels with 0 <= low < high <= 1",
-                               f"{self.t_low} and {self.t_high}",
-                               "Change --t-low and --t-high.")  # fmt: skip
-        for wrong, what, cure in (
-            ("independent-draws" in self.mistakes and self.search == "gauss-newton",
-             "a search other than gauss-newton with the mistake independent-draws",
-             "Add --search cma, or --preset paper."),
-            ("independent-draws" in self.mistakes and self.objective == "similarity",
-             "the objective denoising with the mistake independent-draws", "Leave it out."),
-            ("unit-axes" in self.mistakes and self.subspace != "pca",
-             "the subspace pca with the mistake unit-axes", "Add --subspace pca."),
-            ("no-temperature" in self.mistakes and self.initialization != "attention",
-             "the initialization attention with the mistake no-temperature", "Leave it out."),
-            (self.temperature and self.initialization != "attention",
-             "the initialization attention with a temperature", "Leave --temperature out."),
-            (self.start and self.initialization != "word",
-             "the initialization word with a start", "Leave --start or --initialization out."),
-        ):  # fmt: skip
+        self._fill()
+        check(self)
+        if not self.t_low < self.t_high:
+            raise SettingError(
+                f"`t_low` must be below `t_high` (got {self.t_low} and {self.t_high})."
+            )
+        self._check_together()
+
+    def _fill(self) -> None:
+        """What is not given: of the preset, of what suits search and kind, or the default."""
+        if self.placeholder is UNSET:
+            raise SettingError("a word needs a `placeholder`.", "Give one, such as '<teapot>'.")
+        name = "default" if self.preset is UNSET else self.preset
+        values = preset_values(PRESETS, name)
+        search = values.get("search", _default("search")) if self.search is UNSET else self.search
+        kind = _default("kind") if self.kind is UNSET else self.kind
+        one_of("kind", kind, tuple(KINDS))
+        given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
+        values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
+        if self.start is not UNSET and self.start:
+            values = {"initialization": "word"} | values
+        fill(self, values)
+        if self.objective == "similarity":
+            for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
+                raise SettingError(
+                    f"the objective 'similarity' has no use for `{unused}`.",
+                    f"Leave out `{unused}`.",
+                )
+
+    def _check_together(self) -> None:
+        """Raise for settings without effect beside the others."""
+        search = search_of(self.search)
+        for wrong, problem, fix in (
+            (
+                "independent-draws" in self.mistakes and search.wants_gram,
+                f"the mistake 'independent-draws' does not go with the search {self.search}.",
+                "Choose another `search`, such as cma.",
+            ),
+            (
+                "independent-draws" in self.mistakes and self.objective == "similarity",
+                "the mistake 'independent-draws' needs the objective 'denoising'.",
+                "Leave one of them out.",
+            ),
+            (
+                "unit-axes" in self.mistakes and self.subspace != "pca",
+                "the mistake 'unit-axes' needs the subspace pca.",
+                "Set `subspace` to pca.",
+            ),
+            (
+                "last-best" in self.mistakes and not search.has_best,
+                f"the mistake 'last-best' does not go with the search {self.search}.",
+                "Choose another `search`, such as cma.",
+            ),
+            (
+                "no-temperature" in self.mistakes and self.initialization != "attention",
+                "the mistake 'no-temperature' needs the initialization 'attention'.",
+                "Leave one of them out.",
+            ),
+            (
+                self.temperature and self.initialization != "attention",
+                "only the initialization 'attention' has a `temperature`.",
+                "Leave it out.",
+            ),
+            (
+                self.start and self.initialization != "word",
+                f"`start` needs the initialization 'word' (got {self.initialization!r}).",
+                "Leave `start` or `initialization` out.",
+            ),
+            (
+                self.objective == "similarity" and search.wants_gram,
+                f"the search {self.search} needs residuals, which the objective 'similarity' "
+                "does not give.",
+                "Set `search` to sep-cma.",
+            ),
+        ):
             if wrong:
-                raise SettingError(what, f"{self.objective}, {self.search}, {self.subspace} and "
-                                   f"{self.initialization}", cure)  # fmt: skip
-        if self.objective == "similarity" and self.search == "gauss-newton":
-            raise SettingError("a search that needs losses only with the objective 'similarity'",
-                               "'gauss-newton', which needs residuals",
-                               "Add --search sep-cma.")  # fmt: skip
+                raise SettingError(problem, fix)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return dataclasses.asdict(self) | {"mistakes": list(self.mistakes)}
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LearnSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        known_fields(cls, values)
-        return cls(**values | {"mistakes": tuple(values.get("mistakes", ()))})
+        return make(cls, values)
 
 
-# Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
-# of 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention, full covariance.
-# Sentences: one per pass, as the official code does. Both presets use the paper's Eq. 1 objective.
-_PAPER = {
-    "subspace": "pca",
-    "axes": 256,
-    "search": "cma",
-    "popsize": 30,
-    "sigma": 0.5,
-    "draws": 20,
-    "sentences": 20,
-    "t_low": 0.0,
-    "t_high": 1.0,
-    "weighting": "uniform",
-    "calls": 13_000 * 20,
-    "preset": "paper",
-}
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
-
-# What suits a search, where neither preset nor user says otherwise: Gauss-Newton's model averages
-# the draws of many generations, so it prefers more directions; the others rank on these draws.
-_SUITED = {"gauss-newton": {"popsize": 61, "draws": 8}}
-# What whole generations have no use for.
-_OF_DRAWS = (
-    "draws", "sentences", "chunk", "t_low", "t_high", "weighting", "validation_draws",
-)  # fmt: skip
-# A style has to be told in sentences that say nothing of what is shown. One vector was too few.
-_STYLE = {"vectors": 3}
+def _default(name: str) -> Any:
+    return LearnSettings.__dataclass_fields__[name].metadata["setting"].default
 
 
 def preset(name: str, **changes: Any) -> LearnSettings:
     """The settings of a preset with some changed.
 
     Raises:
-        SettingError: an unknown preset, a value that is not possible, or a change that would be
-            without effect.
+        SettingError: an unknown preset or setting, a value that is not possible, or a change that
+            would be without effect.
     """
-    chosen = preset_values(PRESETS, name) | changes
-    if chosen.get("objective") == "similarity":
-        for unused in (n for n in _OF_DRAWS if n in changes):
-            raise SettingError("settings that the objective 'similarity' uses", unused,
-                               f"Leave --{unused.replace('_', '-')} out.")  # fmt: skip
-    suited = _SUITED.get(chosen.get("search", LearnSettings.search), {})
-    style = _STYLE if name == "default" and chosen.get("kind") == "style" else {}
-    return LearnSettings(**suited | style | chosen)
+    return make(LearnSettings, changes | {"preset": name})

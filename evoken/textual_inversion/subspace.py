@@ -13,8 +13,8 @@ from torch import Tensor
 
 from evoken.arrays import Coords, Vectors
 from evoken.errors import SettingError
-
-SUBSPACES = ("pca", "prior", "normal", "identity")
+from evoken.options import one_of
+from evoken.textual_inversion.settings import SUBSPACES
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Subspace:
     def vectors(self, coords: Coords) -> Vectors:
         """Candidate x vector x width, from candidate x dimension."""
         blocks = torch.from_numpy(coords).view(len(coords), len(self.origin), len(self.basis))
-        moved = self.origin.double() + blocks @ self.basis.double()
+        moved = self.origin.double() + blocks @ self.basis.double()  # (Eq. 2)
         return moved.float()
 
 
@@ -76,7 +76,7 @@ def prior_basis(
     """
     std = vocabulary.double().std(0)
     noise = torch.randn(axes, len(std), generator=generator, dtype=torch.float64)
-    return (stretch * std * noise / axes**0.5).float()
+    return (stretch * std * noise / axes**0.5).float()  # (Eq. 5)
 
 
 def normal_basis(vocabulary: Tensor, axes: int, generator: torch.Generator) -> Tensor:
@@ -127,8 +127,7 @@ def build_subspace(
         SettingError: unknown kind or impossible number of axes.
     """
     words, width = vocabulary.shape
-    if kind not in SUBSPACES:
-        raise SettingError(f"a subspace of {', '.join(SUBSPACES)}", repr(kind), "Use one of these.")
+    one_of("subspace", kind, SUBSPACES)
     parts = parts or (width,)
     most = most_axes(kind, words, parts)
     # Halves go up: Python's rounding to even could leave a part without the axis that is its share.
@@ -137,8 +136,10 @@ def build_subspace(
     shares = [end - start for start, end in pairwise(ends)]
     least = width if kind == "identity" else len(parts)
     if not least <= axes <= sum(most) or not all(shares):
-        raise SettingError(f"{least} to {sum(most)} axes for the subspace {kind!r}", str(axes),
-                           "Change --axes, or --subspace.")  # fmt: skip
+        raise SettingError(
+            f"`axes` must be from {least} to {sum(most)} for the subspace {kind} (got {axes}).",
+            "Change `axes` or `subspace`.",
+        )
     blocks = []
     for part, share in zip(vocabulary.split(list(parts), 1), shares, strict=True):
         if kind == "pca":

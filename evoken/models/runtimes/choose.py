@@ -1,34 +1,35 @@
 """The denoiser on the runtime of a spec: exported once, kept, compared with torch."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from evoken import __version__
-from evoken.errors import EvokenError, ModelError
-from evoken.models.base import ModelSpec
+from evoken.cache import cache_root, fingerprint
+from evoken.errors import EvokenError, ModelError, reason_of
 from evoken.models.memory import give_back, out_of_memory
-from evoken.models.runtimes import int8, onnx_runtime, openvino_runtime
-from evoken.models.runtimes.entry import (
-    Check,
-    cache_root,
-    fingerprint,
-    read_entry,
-    write_entry,
-)
-from evoken.models.runtimes.requirements import EXTRAS
-from evoken.models.text import arithmetic
+from evoken.models.runtimes import int8
+from evoken.models.runtimes.exports import Check, read_entry, write_entry
+from evoken.models.runtimes.precision import arithmetic
+from evoken.runtimes import RUNTIMES
+from evoken.spec import ModelSpec
+from evoken.version import __version__
 
 Denoiser = Callable[..., Tensor]
-EXPORTED = {"onnx": onnx_runtime, "openvino": openvino_runtime}
 
-# The largest difference from torch in float32 that still is a matter of rounding, in shares of the
-# outputs' root mean square. Found on four denoisers, trained and random: at most 1e-5 in float32,
-# 0.2 with int8 weights, in float32 and in bfloat16.
-ALLOWED = {"torch-int8": 0.6, "onnx": 1e-3, "openvino": 1e-3}
+
+class Engine(Protocol):
+    """A file of this folder that takes a denoiser out of torch."""
+
+    def export(self, module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
+        """Write the module; any number of rows, all other sizes as in the example."""
+
+    def load(self, folder: Path) -> Callable[..., Tensor]:
+        """The exported module as a function of tensors."""
 
 
 def on_runtime(
@@ -77,9 +78,10 @@ def on_runtime(
     except Exception as error:
         if out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"a denoiser that {spec.runtime} can run", reason,
-                         "Use --runtime torch.") from error  # fmt: skip
+        raise ModelError(
+            f"{spec.runtime} cannot run this denoiser: {reason_of(error)}.",
+            "Set `runtime` to torch.",
+        ) from error
     return made[0], check
 
 
@@ -95,10 +97,12 @@ def compare(
         found = function(*example).float()
     largest = float((found - expected).abs().max())
     check = Check(spec.runtime, largest, float(expected.square().mean().sqrt()))
-    share = ALLOWED[spec.runtime]
+    share = RUNTIMES[spec.runtime].allowed
     if not largest <= share * check.rms:  # NaN is not
-        raise ModelError(f"outputs within {share * check.rms:.2g} of torch's", str(check),
-                         "Use --runtime torch, or --precision float32.")  # fmt: skip
+        raise ModelError(
+            f"{check}; at most {share * check.rms:.2g} is a matter of rounding.",
+            "Set `runtime` to torch, or `precision` to float32.",
+        )
     return check
 
 
@@ -106,19 +110,22 @@ def _open(
     spec: ModelSpec, module: nn.Module, example: Sequence[Tensor], folder: Path, new: bool = False
 ) -> Denoiser:
     """The function of an entry's files, which are written first where it is new."""
-    if spec.runtime == "torch-int8":
+    if not (name := RUNTIMES[spec.runtime].engine):
         return int8.to_int8(module)
-    runtime = EXPORTED[spec.runtime]
+    engine = cast(Engine, import_module(name))
     if new:
-        runtime.export(module, example, folder)
-    run = runtime.load(folder)
+        engine.export(module, example, folder)
+    run = engine.load(folder)
     module.to("meta")  # one copy of the weights is enough
     sizes = [x.shape[1:] for x in example]
 
     def checked(*inputs: Tensor) -> Tensor:
         if (given := [x.shape[1:] for x in inputs]) != sizes:
-            raise ModelError(f"rows of sizes {[*map(tuple, sizes)]}, as exported",
-                             f"{[*map(tuple, given)]}", "Load the model anew.")  # fmt: skip
+            raise ModelError(
+                f"the denoiser was exported for rows of sizes {[*map(tuple, sizes)]} (got "
+                f"{[*map(tuple, given)]}).",
+                "Load the model again.",
+            )
         return run(*inputs)
 
     return checked
@@ -126,5 +133,5 @@ def _open(
 
 def _versions(spec: ModelSpec) -> list[str]:
     """What an export depends on besides the module."""
-    packages = ("torch", "diffusers", *EXTRAS[spec.runtime][1])
+    packages = ("torch", "diffusers", *RUNTIMES[spec.runtime].modules)
     return [__version__, *(f"{p} {version(p)}" for p in packages)]

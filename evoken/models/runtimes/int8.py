@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.models.memory import trim
-from evoken.models.runtimes.quiet import quiet
+from evoken.quiet import quiet
 
 ROWS = 4  # a divisor of ``evoken.models.batches.UNIT``
 AT_ONCE = 2**22  # weights of a convolution that are floats at the same time; some have 2**25
@@ -38,9 +38,11 @@ class Int8Convolution(nn.Module):
         self.register_buffer("scale", scale)
         self.bias = layer.bias
         self.options: dict[str, Any] = {
-            "stride": layer.stride, "padding": layer.padding,
-            "dilation": layer.dilation, "groups": layer.groups,
-        }  # fmt: skip
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "dilation": layer.dilation,
+            "groups": layer.groups,
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``; channels of the output in parts, so that few weights are floats."""

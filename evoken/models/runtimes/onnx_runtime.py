@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from evoken.models.batches import cores
-from evoken.models.runtimes.quiet import quiet
+from evoken.quiet import quiet
 
 FILE = "denoiser.onnx"
 
@@ -20,10 +20,15 @@ def export(module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
     inputs = [f"input{i}" for i in range(len(example))]
     with quiet(), torch.no_grad():
         torch.onnx.export(
-            module, tuple(example), str(folder / FILE), dynamo=False, opset_version=18,
-            input_names=inputs, output_names=["output"],
+            module,
+            tuple(example),
+            str(folder / FILE),
+            dynamo=False,
+            opset_version=18,
+            input_names=inputs,
+            output_names=["output"],
             dynamic_axes={name: {0: "rows"} for name in (*inputs, "output")},
-        )  # fmt: skip
+        )
 
 
 def load(folder: Path) -> Callable[..., Tensor]:

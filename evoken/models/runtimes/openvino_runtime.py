@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evoken.models.batches import cores
-from evoken.models.runtimes.quiet import quiet
+from evoken.quiet import quiet
 
 FILE = "denoiser.xml"
 

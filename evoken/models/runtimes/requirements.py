@@ -1,68 +1,60 @@
-"""Which runtimes, precisions and devices go together, and what has to be installed for them."""
+"""Whether a model of a spec could run here."""
 
 from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
 
-from evoken.checks import one_of
-from evoken.errors import SettingError
-from evoken.models.base import PRECISIONS, RUNTIMES, ModelSpec
-
-# Of every runtime but torch itself: its extra of this package, and the modules that come with it.
-EXTRAS = {
-    "torch-int8": ("int8", ("torchao",)),
-    "onnx": ("onnx", ("onnx", "onnxruntime")),
-    "openvino": ("openvino", ("openvino",)),
-}
-POSSIBLE = {
-    "torch": PRECISIONS,
-    "torch-int8": ("float32", "bfloat16"),
-    "onnx": ("float32",),
-    "openvino": ("float32",),
-}
-ON_CPU_ONLY = ("onnx", "openvino")
+from evoken.errors import SettingError, shown
+from evoken.runtimes import RUNTIMES
+from evoken.spec import ModelSpec
 
 
 def check_spec(spec: ModelSpec) -> None:
     """Raise ``SettingError`` unless a model of this spec could run here."""
-    one_of("runtime", spec.runtime, RUNTIMES)
-    one_of("precision", spec.precision, PRECISIONS)
-    if spec.precision not in POSSIBLE[spec.runtime]:
-        raise SettingError(f"a precision of {', '.join(POSSIBLE[spec.runtime])} in {spec.runtime}",
-                           spec.precision, "Change --precision or --runtime.")  # fmt: skip
-    if spec.batch < 0:
-        raise SettingError("a batch of at least 1, or 0 to size it by memory", str(spec.batch),
-                           "Use 0 or 16 or more.")  # fmt: skip
+    runtime = RUNTIMES[spec.runtime]
+    if spec.precision not in runtime.precisions:
+        raise SettingError(
+            f"`precision` must be {' or '.join(runtime.precisions)} with the runtime "
+            f"{spec.runtime} (got {spec.precision}).",
+            "Change `precision` or `runtime`.",
+        )
     _check_device(spec)
-    if spec.runtime in EXTRAS:
-        extra, modules = EXTRAS[spec.runtime]
-        if missing := [m for m in modules if find_spec(m) is None]:
-            raise SettingError(f"{' and '.join(missing)} for the runtime {spec.runtime}",
-                               "no such package",
-                               f'Type: pip install "evoken[{extra}]"')  # fmt: skip
+    if missing := [m for m in runtime.modules if find_spec(m) is None]:
+        raise SettingError(
+            f"the runtime {spec.runtime} is not installed: there is no package "
+            f"{' or '.join(missing)}.",
+            f"Install it with: pip install 'evoken[{runtime.extra}]'",
+        )
 
 
 def _check_device(spec: ModelSpec) -> None:
     try:
         kind = torch.device(spec.device).type
     except RuntimeError as error:
-        raise SettingError("a device of torch, such as cpu, cuda or mps", repr(spec.device),
-                           "Change --device.") from error  # fmt: skip
-    if kind != "cpu" and spec.runtime in ON_CPU_ONLY:
-        raise SettingError(f"the device cpu with the runtime {spec.runtime}", spec.device,
-                           "Use --device cpu or --runtime torch.")  # fmt: skip
+        raise SettingError(
+            f"`device` must be one of torch's, such as cpu, cuda or mps (got {shown(spec.device)})."
+        ) from error
+    if (devices := RUNTIMES[spec.runtime].devices) and kind not in devices:
+        raise SettingError(
+            f"`device` must be {' or '.join(devices)} with the runtime {spec.runtime} (got "
+            f"{shown(spec.device)}).",
+            f"Set `device` to {devices[0]}, or `runtime` to torch.",
+        )
     if spec.precision == "float16" and imitates(spec):
         other = "float32" if imitates(replace(spec, precision="bfloat16")) else "bfloat16"
-        raise SettingError(f"{other} on this CPU",
-                           "float16, which it can only imitate, at a twentieth of the speed",
-                           f"Use --precision {other}.")  # fmt: skip
+        raise SettingError(
+            "this CPU can only imitate float16, at a twentieth of the speed.",
+            f"Set `precision` to {other}.",
+        )
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     here = ["cpu", *([accelerator.type] if accelerator else [])]
     if kind not in here:
-        raise SettingError(f"a device that torch finds here: {', '.join(here)}",
-                           repr(spec.device),
-                           "Change --device, or install torch for it.")  # fmt: skip
+        raise SettingError(
+            f"`device` must be one that torch finds here: {', '.join(here)} (got "
+            f"{shown(spec.device)}).",
+            "Change `device`, or install torch for it.",
+        )
 
 
 def imitates(spec: ModelSpec) -> bool:

@@ -1,0 +1,84 @@
+"""The reference of the command line, docs/cli.md, made from the commands themselves.
+
+python -m benchmarks.reference
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from evoken.cli.app import app
+from evoken.files import write_text
+from evoken.options import PANELS
+
+PATH = Path(__file__).parent.parent / "docs" / "cli.md"
+HEAD = """# The command line
+
+Every command takes `--help`, and `--config FILE`: a YAML file of the options below without their
+dashes (`calls: 6000`), or the `config.json` of a run folder. Options on the line win over the file.
+`evoken --install-completion` lets your shell complete commands, options and choices, and
+`evoken --version` shows the version.
+
+Exit codes: 0 done, 2 something cannot be used (one sentence on stderr says what), 130 interrupted.
+
+*This page is made from the program: `python -m benchmarks.reference`.*
+"""
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Name and command, in the order of the program's help."""
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", c) for inner, c in command.commands.items())
+        else:
+            yield name, command
+
+
+def text() -> str:
+    """The page."""
+    return HEAD + "".join(_section(name, command) for name, command in commands())
+
+
+def _section(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    shapes = " ".join(f"{p.metavar or p.name.upper()}" for p in arguments)
+    parts = [
+        f"\n## evoken {name}\n\n```\nevoken {name} {shapes} [OPTIONS]\n```\n\n{_prose(command)}\n"
+    ]
+    parts += [f"\n- `{p.metavar or p.name.upper()}`: {_plain(p.help)}" for p in arguments]
+    parts += ["\n"] if arguments else []
+    for panel in (*PANELS, None):
+        rows = [p for p in options if _panel(p) == panel]
+        if rows:
+            parts.append(f"\n**{panel or 'Output'}**\n\n")
+            parts += [f"- `{'`, `'.join(p.opts)}`: {_help(p)}\n" for p in rows]
+    return "".join(parts)
+
+
+def _panel(parameter: Any) -> str | None:
+    panel = getattr(parameter, "rich_help_panel", None)
+    return panel if panel in PANELS else None
+
+
+def _prose(command: Any) -> str:
+    return " ".join((command.help or "").split())
+
+
+def _help(parameter: Any) -> str:
+    said = _plain(parameter.help)
+    shown = parameter.show_default and parameter.default not in (None, "", False)
+    return f"{said} [default: {parameter.default}]" if shown else said
+
+
+def _plain(said: str | None) -> str:
+    text = re.sub(r"\\\[", "[", said or "")
+    return re.sub(r"'(<\w+>)'", r"`\1`", text)  # which a page would take for a tag
+
+
+if __name__ == "__main__":
+    write_text(PATH, text())

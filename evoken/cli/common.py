@@ -1,0 +1,156 @@
+"""What the commands share: options that are no settings, output, and errors as text and codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli.options import flags
+from evoken.errors import EvokenError, SettingError
+from evoken.options import ABOUT, BUDGET
+from evoken.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from evoken.progress import Display
+    from evoken.words.word import Word
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="The run folder. \\[default: runs/NAME]", rich_help_panel=ABOUT, show_default=False
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="A run folder to continue.", rich_help_panel=ABOUT),
+]
+WordPath = Annotated[
+    Path | None,
+    typer.Option("--word", help="A run folder or a word's file.", rich_help_panel=ABOUT),
+]
+ClipName = Annotated[
+    str,
+    typer.Option(
+        "--clip",
+        help="CLIP model for the start and the scores: 'stickers', a folder or a hub id. "
+        "\\[default: the model's]",
+        rich_help_panel="Model",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed for all random numbers.", rich_help_panel=ABOUT)]
+Count = Annotated[int, typer.Option(help="Pictures per prompt.", rich_help_panel=BUDGET)]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object; progress goes to stderr."),
+]
+
+
+@contextmanager
+def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Bad input: one sentence and exit code 2. Ctrl-C: how to continue, and exit code 130."""
+    try:
+        yield
+    except EvokenError as error:
+        tell(error)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
+        raise typer.Exit(130) from None
+
+
+def tell(error: EvokenError) -> None:
+    """Print an error, with the running command's options in place of the settings it names."""
+    typer.echo(f"error: {with_flags(str(error), flags())}", err=True)
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """A message with the flags of the names that stand in backticks; those of no option lose their
+    backticks.
+    """
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
+
+
+class Out:
+    """Where a command prints: to stdout; with --json the object alone, and all else to stderr."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    @property
+    def display(self) -> Display:
+        """For progress and notes."""
+        from rich.console import Console
+
+        from evoken.progress import Display
+
+        return Display(Console(stderr=self._as_json), lambda text: with_flags(text, flags()))
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self._as_json:
+            typer.echo(text)
+
+    def result(self, **values: Any) -> None:
+        """The JSON object, where that is asked for."""
+        if self._as_json:
+            typer.echo(json.dumps(values, default=str, allow_nan=False))
+
+
+def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
+    """Of a command's parameters only ``beside`` may be given with ``--resume``.
+
+    Raises:
+        SettingError: others were, which would change nothing: all they say is in the run folder.
+    """
+
+    def was_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
+
+    given = [
+        f"`{parameter.name}`"
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "as_json", *beside) and was_given(str(parameter.name))
+    ]
+    if given:
+        raise SettingError(
+            f"{', '.join(given)} cannot be given with `resume`: pictures, model and settings come "
+            "from the run folder.",
+            f"Type: evoken {context.info_name} --resume {quote(str(path))}",
+        )
+
+
+def spec_of(
+    word: Word | None, of_word: ModelSpec | None, default: str, given: Mapping[str, Any]
+) -> ModelSpec:
+    """The model that the options ask for: where they say nothing that of the word's run, and of
+    another model at least the encoders that the word lives in.
+    """
+    from dataclasses import replace
+
+    name = given.get("name") or (of_word.name if of_word else default)
+    spec = ModelSpec(name)
+    if of_word:
+        spec = of_word if of_word.name == name else replace(spec, encoders=of_word.encoders)
+    elif word and len(word.encoders) > 1:
+        spec = replace(spec, encoders=",".join(word.encoders))
+    return replace(spec, **{key: value for key, value in given.items() if key != "name"})
+
+
+def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
+    """The word at a path, and the model of its run if it is in one."""
+    from evoken.textual_inversion.folder import LearnRun
+    from evoken.words.word import load_word
+
+    if path is None:
+        return None, None
+    in_run = (path / "config.json").is_file()
+    return load_word(path), LearnRun.open(path).spec if in_run else None

@@ -1,0 +1,207 @@
+"""The commands of FlowOpt: invert, edit, pick, and flowopt step-size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli.common import (
+    AsJson,
+    ClipName,
+    Out,
+    Output,
+    Resume,
+    WordPath,
+    errors,
+    load_word_and_spec,
+    resume_alone,
+    spec_of,
+)
+from evoken.cli.options import From, takes
+from evoken.errors import SettingError
+from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
+from evoken.options import ABOUT, BUDGET
+from evoken.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from evoken.flowopt.job import FlowOptJob
+
+app = typer.Typer(help="Tools for FlowOpt.", no_args_is_help=True)
+
+Pictures = Annotated[
+    Path | None,
+    typer.Argument(help="A picture, a folder of them, or a YAML of pictures and prompts."),
+]
+Prompt = Annotated[str, typer.Option(help="What the pictures show.", rich_help_panel=ABOUT)]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Where all other values come from; official-sd3-edit and the like are the paper's "
+        "script.",
+        rich_help_panel=ABOUT,
+    ),
+]
+DEFAULT_MODEL = {"name": "the word's own, or stickers-flow"}
+
+
+@takes(
+    settings=From(FlowOptSettings, ("fresh", "source_guidance", "patience"), DEFAULTS["invert"]),
+    spec=From(ModelSpec, defaults=DEFAULT_MODEL),
+)
+def invert(
+    context: typer.Context,
+    settings: dict[str, Any],
+    spec: dict[str, Any],
+    pictures: Pictures = None,
+    prompt: Prompt = "",
+    word: WordPath = None,
+    output: Output = None,
+    resume: Resume = None,
+    preset: Preset = "invert",
+    as_json: AsJson = False,
+) -> None:
+    """Find the noise that a model makes a picture from, with forward passes only."""
+    asked = None if pictures is None else (pictures, prompt, None)
+    _start(context, asked, word, spec, preset, settings, "", output, resume, Out(as_json))
+
+
+@takes(
+    settings=From(FlowOptSettings, defaults=DEFAULTS["edit"]),
+    spec=From(ModelSpec, defaults=DEFAULT_MODEL),
+)
+def edit(
+    context: typer.Context,
+    settings: dict[str, Any],
+    spec: dict[str, Any],
+    pictures: Pictures = None,
+    source: Annotated[
+        str, typer.Option("--from", help="What the pictures show.", rich_help_panel=ABOUT)
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
+    ] = "",
+    word: WordPath = None,
+    output: Output = None,
+    resume: Resume = None,
+    preset: Preset = "edit",
+    clip: ClipName = "",
+    as_json: AsJson = False,
+) -> None:
+    """Change what a picture shows; every iterate is a finished picture to pick from."""
+    asked = None if pictures is None else (pictures, source, target)
+    _start(context, asked, word, spec, preset, settings, clip, output, resume, Out(as_json))
+
+
+def _start(
+    context: typer.Context,
+    asked: tuple[Path, str, str | None] | None,
+    word: Path | None,
+    spec: dict[str, Any],
+    preset: str,
+    changes: dict[str, Any],
+    clip: str,
+    output: Path | None,
+    resume: Path | None,
+    out: Out,
+) -> None:
+    """Start or continue a run, show it, and say what to do next; Ctrl-C says how to resume."""
+    started: list[FlowOptJob] = []
+
+    def advice() -> str:
+        if not started:
+            return "Nothing was started."
+        run = started[0].run
+        return f"Continue with: evoken {run.config['command']} --resume {quote(str(run.path))}"
+
+    with errors(advice):
+        from evoken.flowopt.job import Request, begun, reopened
+
+        if resume is not None:
+            resume_alone(context, resume)
+            job = reopened(resume, out.display)
+        elif asked is None:
+            more = '--prompt "..."' if context.info_name == "invert" else '--from "..." --to "..."'
+            raise SettingError(
+                f"{context.info_name} needs a picture, or `resume` with a run folder.",
+                f"Type: evoken {context.info_name} PICTURE {more}",
+            )
+        else:
+            learned, of_word = load_word_and_spec(word)
+            model = spec_of(learned, of_word, "", spec)
+            request = Request(*asked, learned)
+            folder = output or Path("runs") / asked[0].resolve().stem
+            job = begun(folder, request, model, preset, changes, clip, out.display)
+        started.append(job)
+        job.finish(out.display)
+        _tell(job, out)
+
+
+def _tell(job: FlowOptJob, out: Out) -> None:
+    """What was made, and what to do with it."""
+    run = job.run
+    out.say(f"Done. Look at {run.path / 'report.html'}")
+    result = {"run": run.path, "report": run.path / "report.html", "iterates": len(run.records())}
+    if run.config["targets"]:
+        path = quote(str(run.path))
+        out.say(f"Take the suggested one with: evoken pick {path} (or give its number)")
+        result["suggested"] = run.suggestions()
+    else:
+        out.say(f"The noise is in {run.path / 'noise.safetensors'}")
+        result["noise"] = run.path / "noise.safetensors"
+    out.result(**result)
+
+
+@takes()
+def pick(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
+    iteration: Annotated[
+        int | None,
+        typer.Argument(metavar="NUMBER", help="Which iterate; the suggested one by default."),
+    ] = None,
+) -> None:
+    """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
+    with errors():
+        from evoken.flowopt.folder import FlowOptRun
+
+        for file in FlowOptRun.open(path).pick(iteration):
+            typer.echo(f"Picked: {file}")
+
+
+@app.command()
+@takes(
+    settings=From(
+        FlowOptSettings, tuple(set(FlowOptSettings.__dataclass_fields__) - {"steps", "last"})
+    ),
+    spec=From(ModelSpec, ("encoders",), {"name": "stickers-flow"}),
+)
+def step_size(
+    settings: dict[str, Any],
+    spec: dict[str, Any],
+    pictures: Annotated[Path, typer.Argument(help="A picture or a folder of them.")],
+    prompt: Prompt = "",
+    iterations: Annotated[
+        int, typer.Option(help="Calls of the whole process.", min=1, rich_help_panel=BUDGET)
+    ] = 8,
+) -> None:
+    """Estimate the largest step size that still contracts, for these pictures on this model."""
+    with errors():
+        from evoken.flowopt.inversion import uniinv
+        from evoken.flowopt.job import Request
+        from evoken.flowopt.sampler import ModelSampler
+        from evoken.flowopt.step_size import estimate_step_size
+        from evoken.models.load import started
+
+        chosen = FlowOptSettings(**settings)
+        model = started(ModelSpec(**{"name": "stickers-flow"} | spec), Out(False).display)
+        task, images = Request(pictures, prompt).load(model.size)
+        sampler = ModelSampler(model, chosen.steps, chosen.last)
+        prompts = sampler.condition(task.sources)
+        latents = model.encode(task.images)
+        start = uniinv(sampler, latents, prompts)
+        found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
+        for name, bound in zip(images.names, found.bounds, strict=True):
+            typer.echo(f"{name}: the smallest bound found is {bound:.4f}")
+        typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")

@@ -1,0 +1,47 @@
+"""The command that draws pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evoken.cli.common import AsJson, Out, Seed, WordPath, errors, load_word_and_spec, spec_of
+from evoken.cli.options import From, takes
+from evoken.options import ABOUT, BUDGET
+from evoken.spec import ModelSpec
+
+
+@takes(spec=From(ModelSpec, defaults={"name": "the word's own, or stickers"}))
+def generate(
+    spec: dict[str, Any],
+    prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
+    word: WordPath = None,
+    count: Annotated[
+        int, typer.Option(help="Number of pictures.", min=1, rich_help_panel=ABOUT)
+    ] = 4,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the pictures.", rich_help_panel=ABOUT)
+    ] = Path("pictures"),
+    seed: Seed = 0,
+    guidance: Annotated[
+        float, typer.Option(help="Classifier-free guidance; 1 means none.", rich_help_panel=ABOUT)
+    ] = 5.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, rich_help_panel=BUDGET)] = 25,
+    as_json: AsJson = False,
+) -> None:
+    """Draw pictures of a prompt, with a learned word if one is given."""
+    out = Out(as_json)
+    with errors():
+        from evoken.images import counted
+        from evoken.models.load import started
+        from evoken.pictures.drawing import draw
+
+        learned, of_word = load_word_and_spec(word)
+        loaded = started(spec_of(learned, of_word, "stickers", spec), out.display)
+        pictures = draw(loaded, prompt, learned, count, seed, steps, guidance)
+        sheet = pictures.save(output, seed)
+        files = [str(sheet.with_name(f"{sheet.stem}-{i:02}.png")) for i in range(count)]
+        out.say(f"{counted(count)} in {output}; together in {sheet}")
+        out.result(pictures=files, sheet=sheet)

@@ -1,0 +1,195 @@
+"""The commands on the run of a word: learn and evaluate."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli.common import (
+    AsJson,
+    ClipName,
+    Count,
+    Out,
+    Output,
+    Resume,
+    Seed,
+    errors,
+    resume_alone,
+)
+from evoken.cli.options import From, takes
+from evoken.errors import SettingError, shown
+from evoken.options import BUDGET, make
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.settings import LearnSettings
+
+if TYPE_CHECKING:
+    from evoken.models.judge import Judge
+    from evoken.textual_inversion.folder import LearnRun
+    from evoken.textual_inversion.job import LearnJob
+
+
+@takes(settings=From(LearnSettings), spec=From(ModelSpec))
+def learn(
+    context: typer.Context,
+    settings: dict[str, Any],
+    spec: dict[str, Any],
+    images: Annotated[Path | None, typer.Argument(help="A folder of three to five images.")] = None,
+    output: Output = None,
+    resume: Resume = None,
+    clip: ClipName = "",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that share the work; with --ray, actors. Changes no result.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on Ray: local, auto or HOST:PORT of a cluster.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a word from three to five images of one object or one style.
+
+    Options that are not given are the preset's; config.json in the run folder has them all.
+    """
+    started: list[LearnJob] = []
+    out = Out(as_json)
+
+    def advice() -> str:
+        if not started:
+            return "Nothing was started."
+        return f"Continue with: evoken learn --resume {quote(str(started[0].run.path))}"
+
+    with errors(advice):
+        from evoken.textual_inversion.job import Workers, begun, reopened
+
+        at_work = Workers(workers, ray)
+        if resume is not None:
+            resume_alone(context, resume, "workers", "ray")
+            job = reopened(resume, at_work, out.display)
+        else:
+            source, name = _concept(images)
+            chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
+            folder = output or Path("runs") / name
+            job = begun(folder, source, chosen, ModelSpec(**spec), clip, at_work, out.display)
+        with job as its:
+            started.append(its)
+            its.finish(out.display)
+        _tell(its, out)
+
+
+def _tell(job: LearnJob, out: Out) -> None:
+    """What was learned, and how it is used."""
+    from evoken.prompts import KINDS
+    from evoken.words.word import WORD_FILE
+
+    run, learner = job.run, job.learner
+    word = run.settings.placeholder
+    prompt = KINDS[run.settings.kind].plain.format(word)
+    out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
+    out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
+    out.result(
+        run=run.path,
+        word=run.path / WORD_FILE,
+        placeholder=word,
+        report=run.path / "report.html",
+        generation=learner.best_generation,
+        calls=learner.calls,
+        validation_loss=learner.best_validation,
+    )
+
+
+def _concept(images: Path | None) -> tuple[Path, str]:
+    """The folder of images, and a name for the concept made of the folder's."""
+    if images is None:
+        raise SettingError(
+            "learn needs a folder of images, or `resume` with a run folder.",
+            "Type: evoken learn FOLDER",
+        )
+    return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
+
+
+@takes()
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    concept: Annotated[
+        str, typer.Option(help="What the sticker judge calls the concept, such as 'teapot'.")
+    ] = "",
+    count: Count = 64,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
+    out = Out(as_json)
+    with errors():
+        from evoken.prompts import KINDS
+        from evoken.textual_inversion.folder import LearnRun
+        from evoken.textual_inversion.job import reopened
+        from evoken.textual_inversion.workflow import evaluate_run, write_scores
+
+        if count < 2:
+            raise SettingError(f"`count` must be at least 2 (got {count}).")
+        run = LearnRun.open(path)
+        run.word()
+        judge = _judge_of(run, concept) if concept else None
+        prompts = 2 * len(KINDS[run.settings.kind].samples)  # at the start, and as learned
+        display, done = out.display, iter(range(prompts))
+        with reopened(path, display=display) as job, display.bar("", prompts) as bar:
+            results = evaluate_run(
+                run,
+                job.learner,
+                judge,
+                concept,
+                count,
+                seed,
+                lambda prompt: bar.update(f"{count} of {prompt!r}", next(done)),
+            )
+        out.say(f"{'':16}{'start':>16}{'learned':>16}")
+        for name, (start, learned) in results.items():
+            out.say(f"{name:16}{start!s:>16}{learned!s:>16}")
+        write_scores(run, results, count, seed)
+        out.result(
+            run=path,
+            count=count,
+            **{
+                name: {
+                    at: {"value": score.value, "error": score.error}
+                    for at, score in zip(("start", "learned"), pair, strict=True)
+                }
+                for name, pair in results.items()
+            },
+        )
+
+
+def _judge_of(run: LearnRun, concept: str) -> Judge:
+    """The judge, if it knows the concept and sees such pictures as the run's model draws."""
+    from evoken.models.embedded import EMBEDDED, JUDGED_SIZE
+    from evoken.models.load import load_judge
+
+    judge, kind = load_judge(), run.settings.kind
+    seen = run.spec.name in EMBEDDED and run.spec.size in (0, JUDGED_SIZE)
+    if not seen:
+        raise SettingError(
+            f"the sticker judge cannot look for {shown(concept)}: it only sees pictures of "
+            f"{' and '.join(EMBEDDED)} at {JUDGED_SIZE} pixels.",
+            "Leave out `concept`.",
+        )
+    known = judge.names[kind]
+    if concept not in known:
+        near = " or ".join(map(repr, get_close_matches(concept, known, 3)))
+        raise SettingError(
+            f"the sticker judge knows no {kind} called {shown(concept)}.",
+            f"Use {near}." if near else "Leave out `concept`.",
+        )
+    return judge

@@ -1,0 +1,200 @@
+"""Command-line options made from the fields of settings classes, and from configuration files."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+import yaml
+
+from evoken.errors import EvokenError, SettingError, shown
+from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
+
+NOT_IN_FILES = ("config_file", "resume", "as_json")
+EXAMPLE = "a file of lines such as calls: 6000"
+
+
+class From(NamedTuple):
+    """The options that a command makes of a settings class.
+
+    Attributes:
+        settings: the class.
+        without: names of fields that are no options of this command.
+        defaults: what the help shows as a field's default where it is not the class's own.
+    """
+
+    settings: type
+    without: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = {}
+
+    def fields(self) -> dict[str, Field]:
+        """The fields that become options, by name."""
+        found = fields_of(self.settings)
+        return {name: field for name, field in found.items() if name not in self.without}
+
+
+def takes(**groups: From) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command with a dictionary of settings for a parameter: on the command line every field of
+    the class is an option, and the command gets those that were given, by name.
+
+    ``--config`` is added to the options.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**options: Any) -> None:
+            _running.append(options["context"] if needs_context else options.pop("context"))
+            options.pop("config_file")
+            for group, source in groups.items():
+                values = {name: options.pop(name) for name in source.fields()}
+                options[group] = {n: v for n, v in values.items() if v is not None and v != []}
+            command(**options)
+
+        signature = inspect.signature(command, eval_str=True)
+        needs_context = "context" in signature.parameters
+        own = [p for p in signature.parameters.values() if p.name not in (*groups, "context")]
+        parameters = []
+        for source in groups.values():
+            for name, field in source.fields().items():
+                about = field.about
+                default = source.defaults.get(name, about.suited or about.default)
+                parameters.append(_parameter(field, default))
+        parameters += [*own, _parameter_of_config()]
+        ordered = sorted((p.replace(kind=p.KEYWORD_ONLY) for p in parameters), key=_panel)
+        ordered.insert(0, _CONTEXT)
+        run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in ordered}
+        return run
+
+    return decorate
+
+
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+_running: deque[typer.Context] = deque(maxlen=1)  # the command that was started last
+
+
+def flags() -> dict[str, str]:
+    """The options of the running command by the names of its parameters."""
+    return flags_of(_running[0]) if _running else {}
+
+
+def flags_of(context: typer.Context) -> dict[str, str]:
+    """By parameter of a command: its longest option, or the argument's name in capitals."""
+    found = {}
+    for parameter in context.command.params:
+        name, option = str(parameter.name), max(parameter.opts, key=len)
+        argument = parameter.metavar or name.upper()
+        found[name] = option if option.startswith("-") else argument
+    return found
+
+
+def _parameter(field: Field, default: Any) -> inspect.Parameter:
+    """The option of a setting; its value is None where it is not given."""
+    about = field.about
+    flag = about.flag or field.name.replace("_", "-")
+    option = typer.Option(
+        f"--{flag}",
+        help=help_of(field, default),
+        rich_help_panel=about.panel,
+        show_default=False,
+        autocompletion=(lambda: list(about.choices)) if about.choices else None,
+    )
+    kind: Any = list[field.type] if field.several else field.type  # type: ignore[name-defined]
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def help_of(field: Field, default: Any) -> str:
+    """The help of a setting's option: what it is, what is allowed, the default."""
+    about, text = field.about, field.about.help.rstrip(".")
+    if about.choices:
+        text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
+    elif field.range and about.least not in (0, 1):
+        text += f", {field.range}"
+    if default in ("", ()):
+        return f"{text}."
+    value = f"{default:,}" if isinstance(default, int) else default
+    value = f"{default:g}" if isinstance(default, float) else value
+    if about.zero:
+        none_given = default == 0
+        text += "" if none_given else f"; 0 for {about.zero}"
+        value = f"0, for {about.zero}" if none_given else value
+    return f"{text}. \\[default: {value}]"
+
+
+def _panel(parameter: inspect.Parameter) -> int:
+    """The place of an option's panel."""
+    [option] = parameter.annotation.__metadata__
+    panel = getattr(option, "rich_help_panel", None)
+    return PANELS.index(panel) if panel in PANELS else len(PANELS)
+
+
+def _parameter_of_config() -> inspect.Parameter:
+    option = typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML file of options, or a run's config.json; options on the line win.",
+        is_eager=True,
+        callback=_read_config,
+        rich_help_panel=ABOUT,
+        show_default=False,
+    )
+    return inspect.Parameter(
+        "config_file",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, option],
+    )
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make what the file says the defaults of the other options."""
+    if path is not None:
+        try:
+            context.default_map = _options_of(context, read_file(path))
+        except EvokenError as error:
+            typer.echo(f"error: {error}".replace("`", ""), err=True)
+            raise typer.Exit(2) from None
+    return path
+
+
+def _options_of(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the names of the command's parameters; the file may name options or settings."""
+    names: dict[str | None, str | None] = {}
+    for parameter in context.command.params:
+        if parameter.name not in NOT_IN_FILES:
+            flags = (option.lstrip("-").replace("-", "_") for option in parameter.opts)
+            names |= dict.fromkeys((parameter.name, *flags), parameter.name)
+    given = {str(name).replace("-", "_"): value for name, value in values.items()}
+    known_names(given, [n for n in names if n is not None], "option")
+    return {str(names[name]): value for name, value in given.items()}
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The options in a YAML file, or in a run folder's ``config.json``.
+
+    Raises:
+        SettingError: it cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
+        raise SettingError(f"could not read {path}: {reason}.", f"Give {EXAMPLE}.") from error
+    if not isinstance(content, dict) or not all(isinstance(n, str) for n in content):
+        raise SettingError(f"{path} holds no options (got {shown(content)}).", f"Give {EXAMPLE}.")
+    if isinstance(content.get("settings"), dict) and isinstance(content.get("model"), dict):
+        run = {name: content[name] for name in ("clip",) if content.get(name)}
+        return {**content["settings"], **content["model"], **run}
+    return content

@@ -1,0 +1,173 @@
+"""The commands on words that are learned: convert, inspect, retrieve."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli.common import AsJson, Out, Seed, errors, with_flags
+from evoken.cli.options import From, flags, takes
+from evoken.errors import EvokenError
+from evoken.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from evoken.words.layouts import Embedding
+
+AnyWord = Annotated[
+    Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
+]
+ONLY_NAME = tuple(set(ModelSpec.__dataclass_fields__) - {"name", "config"})
+
+
+@takes()
+def convert(
+    path: AnyWord,
+    tool: Annotated[
+        str,
+        typer.Option("--to", help="diffusers, a1111, forge, comfyui, invokeai, or pt (for A1111)."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the file. \\[default: embeddings/WORD]", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+) -> None:
+    """Write a word as the file that another program loads."""
+    with errors():
+        from evoken.words.convert import convert
+        from evoken.words.files import read_embedding
+        from evoken.words.header import stem_of
+
+        embedding = read_embedding(path)
+        folder = output or Path("embeddings") / stem_of(embedding.placeholder)
+        converted = convert(embedding, tool, folder)
+        converted.write(force)
+        typer.echo(f"{_plain(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
+        for text in filter(None, (converted.caution, converted.usage)):
+            typer.echo(_plain(text, "\n"))
+
+
+@takes(spec=From(ModelSpec, ONLY_NAME, {"name": "the word's own, if at hand"}))
+def inspect(
+    spec: dict[str, Any],
+    path: AnyWord,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an embedding file is: its layout, its base, its norms, the words nearest to it."""
+    out = Out(as_json)
+    with errors():
+        from evoken.words.files import read_embedding
+        from evoken.words.layouts import LAYOUTS
+
+        embedding = read_embedding(path)
+        out.say(f"{'word':12} {_plain(embedding.placeholder)}")
+        out.say(f"{'layout':12} {LAYOUTS[embedding.layout]}")
+        out.say(f"{'for':12} {_bases(embedding)}")
+        norms = {name: vectors.norm(dim=1).tolist() for name, vectors in embedding.vectors.items()}
+        for name, vectors in embedding.vectors.items():
+            lengths = ", ".join(f"{norm:.3f}" for norm in norms[name])
+            out.say(f"{name:12} {len(vectors)} x {vectors.shape[1]}, norm {lengths}")
+        for key, value in sorted(embedding.about.items()):
+            out.say(f"{_plain(key):12} {_plain(value)}")
+        nearest = _nearest(embedding, spec, out)
+        out.result(
+            word=embedding.placeholder,
+            layout=embedding.layout,
+            base=embedding.purpose,
+            encoders={name: list(v.shape) for name, v in embedding.vectors.items()},
+            norms=norms,
+            about=embedding.about,
+            nearest=nearest,
+        )
+
+
+def _plain(text: str, keep: str = "") -> str:
+    """Foreign text for a terminal: no control characters, not endless."""
+    plain = "".join(c if c.isprintable() or c in keep else "?" for c in text)
+    return plain if keep or len(plain) <= 100 else plain[:100] + "..."
+
+
+def _bases(embedding: Embedding) -> str:
+    return embedding.purpose or "a model of other widths than Stable Diffusion's and FLUX's"
+
+
+def _encoders(embedding: Embedding) -> str:
+    """The word's text encoders, as a model's spec has them; "" where neither names nor widths in
+    the file tell them.
+    """
+    named = embedding.layout == "encoders" or "architecture" in embedding.about
+    return ",".join(embedding.vectors) if named or embedding.bases else ""
+
+
+def _nearest(embedding: Embedding, spec: dict[str, Any], out: Out) -> list[Any] | None:
+    """Show the words nearest to it: of the model that was asked for, or else of its own, where
+    nothing would have to be downloaded.
+    """
+    if "name" in spec:
+        return _nearest_of(embedding, spec["name"], spec.get("config", ""), out)
+    from evoken.models.embedded import EMBEDDED
+
+    own = embedding.about.get("model", "")
+    if own in EMBEDDED or os.path.isfile(f"{own}/model_index.json"):
+        try:
+            return _nearest_of(embedding, own, spec.get("config", ""), out)
+        except EvokenError as error:
+            out.say(f"Note: no nearest words: {with_flags(str(error), flags())}")
+    else:
+        out.say("Give --model to see the nearest words of its vocabulary.")
+    return None
+
+
+def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[Any]:
+    from evoken.models.load import load_model
+    from evoken.words.word import fitted, nearest_words, word_of
+
+    word = word_of(embedding)
+    model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
+    vocabulary = model.vocabulary()
+    typical = vocabulary.vectors.norm(dim=1).median()
+    found = nearest_words(fitted(word, model).vectors, vocabulary)
+    out.say(f"Nearest words of {name} (cosine); their typical norm is {typical:.3f}:")
+    for i, words in enumerate(found):
+        out.say(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in words))
+    return found
+
+
+@takes()
+def retrieve(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of learn.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
+    top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 10,
+    count: Annotated[
+        int, typer.Option(help="Pictures to draw, if CLIP cannot read the word.", min=1)
+    ] = 16,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
+    out = Out(as_json)
+    with errors():
+        from evoken.images import counted
+        from evoken.models.load import load_clip
+        from evoken.textual_inversion.folder import LearnRun
+        from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
+
+        run = LearnRun.open(path)
+        word, clip = run.word(), load_clip(run.clip)
+        query, how = query_of(run, word, clip, count, seed)
+        ranked = rank(clip, query, folder)
+        file = write_retrieval(run, folder, how, ranked)
+        out.say(f"{counted(len(ranked.images))}, by {how}:")
+        for i, (image, similarity) in enumerate(ranked.images[:top]):
+            out.say(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
+        if ranked.ignored:
+            out.say(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
+        out.say(f"The full list: {file}")
+        out.result(
+            images=[{"file": name, "similarity": cosine} for name, cosine in ranked.images],
+            ignored=list(ranked.ignored),
+            file=file,
+        )

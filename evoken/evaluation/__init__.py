@@ -1,0 +1,1 @@
+"""Losses of a population: in which chunks, and who computes them."""

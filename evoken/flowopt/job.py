@@ -1,0 +1,244 @@
+"""Inverting and editing into a run folder: from Python, and what the commands do."""
+
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evoken.arrays import PathLike
+from evoken.errors import SettingError, shown
+from evoken.flowopt.compare import measures
+from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
+from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.report import write_report
+from evoken.flowopt.settings import flowopt_preset
+from evoken.flowopt.tasks import Edits, read_yaml
+from evoken.images import ImageSet, counted, load_images
+from evoken.models.base import Model
+from evoken.models.clip import Clip
+from evoken.models.embedded import sticker_note
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import clip_if_any, default_clip, started
+from evoken.progress import SILENT, Display
+from evoken.run_folder import check_new, held
+from evoken.spec import ModelSpec
+from evoken.words.word import Word, fitted
+
+DEFAULT_MODEL = "stickers-flow"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, before anything is loaded.
+
+    Attributes:
+        pictures: a picture, a folder of them, or a YAML of pictures and prompts.
+        source: what they show.
+        target: what they should show; None to invert them.
+        word: a learned word that stands in the prompts.
+    """
+
+    pictures: PathLike
+    source: str = ""
+    target: str | None = None
+    word: Word | None = None
+
+    @property
+    def command(self) -> str:
+        """What is done: "invert" or "edit"."""
+        return "invert" if self.target is None else "edit"
+
+    def yaml(self) -> Edits | None:
+        """What the YAML says, if it is one.
+
+        Raises:
+            SettingError: it cannot be read, or an edit has no target.
+        """
+        path = Path(self.pictures)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            if said := self.source or self.target:
+                raise SettingError(
+                    f"the prompts are in {shown(path)}, but {shown(said)} came as well.",
+                    f"Leave out {'`prompt`' if self.target is None else '`source` and `target`'}.",
+                )
+            return read_yaml(path, invert=self.target is None)
+        if self.target == "":
+            raise SettingError("there is no `target`: what the picture should show.", "Give one.")
+        return None
+
+    def load(self, size: int) -> tuple[Task, ImageSet]:
+        """Read the pictures; one prompt serves all of them."""
+        images = load_images(self.pictures, size)
+        count = len(images.names)
+        targets = (self.target,) * count if self.target else ()
+        return Task(images.images, (self.source,) * count, targets), images
+
+
+@dataclass(frozen=True)
+class FlowOptJob:
+    """A run folder and the models that continue it."""
+
+    run: FlowOptRun
+    model: Model
+    clip: Clip | None
+
+    def steps(self) -> Generator[Iterate]:
+        """Do, or go on with, what the folder's config asks for; yields every new iterate, and
+        writes the report at last.
+
+        The folder holds every finished iterate at any time: an interrupted run loses at most the
+        one it was in.
+        """
+        run, model = self.run, self.model
+        with held(run.path):
+            task, earlier = run.task(model.size), run.earlier()
+            for iterate in iterates(task, model, run.settings, self.clip, earlier):
+                if iterate.step.iteration >= len(earlier):
+                    run.save(iterate)
+                    yield iterate
+            rebuilt = model.decode(model.encode(task.images))
+            rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
+            write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
+
+    def finish(self, display: Display = SILENT) -> None:
+        """Do all steps, and show them."""
+        settings, pictures = self.run.settings, len(self.run.config["pictures"])
+        display.say(f"{counted(pictures)}, {settings.iterations} updates.")
+        before = time.monotonic()
+        with (
+            closing(self.steps()) as steps,
+            display.bar("the start", settings.iterations + 1) as bar,
+        ):
+            for iterate in steps:
+                number, now = iterate.step.iteration, time.monotonic()
+                left, before = (now - before) * (settings.iterations - number), now
+                text = f"{described(iterate, pictures)}  {left:.0f} s left"
+                bar.line(text)
+                bar.update(text, number + 1)
+
+
+def described(iterate: Iterate, pictures: int) -> str:
+    """Where an inversion or an edit is, means over pictures."""
+    step = iterate.step
+    text = (
+        f"iterate {step.iteration}  {step.calls / pictures:.0f} calls a picture  "
+        f"RMSE {float(iterate.rmse.mean()):.2f}  best residual {float(step.best.mean()):.5f}"
+    )
+    if iterate.agreement is not None:
+        text += f"  CLIP {float(iterate.agreement.mean()):.3f}"
+    if back := int(step.diverged.sum()):
+        text += f"  diverged: {back} back to the best, in smaller steps"
+    return text
+
+
+def edit_into(
+    folder: PathLike,
+    pictures: PathLike,
+    source: str = "",
+    target: str = "",
+    model: LatentModel | ModelSpec | str = "",
+    *,
+    word: Word | None = None,
+    preset: str = "edit",
+    clip: str = "",
+    with_progress: bool = False,
+    **changes: Any,
+) -> FlowOptRun:
+    """Edit pictures into a new run folder, as ``evoken edit`` does.
+
+    Args:
+        pictures: a picture, a folder of them, or a YAML of pictures and prompts.
+        source, target: what they show, and what they should show.
+        model: by default the YAML's, or the embedded flow model.
+        clip: name of a CLIP model; by default the one that goes with the model.
+        changes: settings of the preset to change, see ``FlowOptSettings``.
+
+    Returns:
+        The run: ``run.pick()`` takes the suggested iterate of every picture.
+
+    Raises:
+        EvokenError: something cannot be used; nothing was written.
+    """
+    return _into(
+        folder, Request(pictures, source, target, word), model, preset, changes, clip, with_progress
+    )
+
+
+def invert_into(
+    folder: PathLike,
+    pictures: PathLike,
+    prompt: str = "",
+    model: LatentModel | ModelSpec | str = "",
+    *,
+    word: Word | None = None,
+    preset: str = "invert",
+    with_progress: bool = False,
+    **changes: Any,
+) -> FlowOptRun:
+    """Find the noise of pictures into a new run folder, as ``evoken invert`` does; arguments and
+    errors as for ``edit_into``.
+    """
+    asked = Request(pictures, prompt, None, word)
+    return _into(folder, asked, model, preset, changes, "", with_progress)
+
+
+def _into(
+    folder: PathLike,
+    asked: Request,
+    model: LatentModel | ModelSpec | str,
+    preset: str,
+    changes: Mapping[str, Any],
+    clip: str,
+    with_progress: bool,
+) -> FlowOptRun:
+    display = Display(Console(stderr=True)) if with_progress else SILENT
+    job = begun(folder, asked, model, preset, changes, clip, display)
+    job.finish(display)
+    return job.run
+
+
+def begun(
+    folder: PathLike,
+    asked: Request,
+    model: LatentModel | ModelSpec | str,
+    preset: str,
+    changes: Mapping[str, Any],
+    clip: str = "",
+    display: Display = SILENT,
+) -> FlowOptJob:
+    """A new run folder and its models; nothing is written before everything is checked.
+
+    Args:
+        model: a spec's or a name that is "" means the YAML's, or the embedded flow model.
+    """
+    edits = asked.yaml()
+    settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
+    check_new(Path(folder))
+    if isinstance(model, ModelSpec | str):
+        model = started(_named(model, edits), display)
+    task, images = edits.load(model.size) if edits else asked.load(model.size)
+    task = replace(task, word=fitted(asked.word, model) if asked.word else None)
+    check_prompts(model, task)
+    display.note(sticker_note(model.spec.name, task.images))
+    name = clip or default_clip(model.spec.name)
+    its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
+    run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images)
+    return FlowOptJob(run, model, its_clip)
+
+
+def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:
+    """The spec with a name."""
+    spec = ModelSpec(model) if isinstance(model, str) else model
+    return spec if spec.name else replace(spec, name=(edits and edits.model) or DEFAULT_MODEL)
+
+
+def reopened(folder: PathLike, display: Display = SILENT) -> FlowOptJob:
+    """A run folder, and the models that continue it."""
+    run = FlowOptRun.open(folder)
+    has_targets, device = bool(run.config["targets"]), run.spec.device
+    clip = clip_if_any(run.config["clip"], False, device, display) if has_targets else None
+    return FlowOptJob(run, started(run.spec, display), clip)

@@ -1,0 +1,1 @@
+"""The families of models: what each denoiser reads and how it draws."""

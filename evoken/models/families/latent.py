@@ -1,0 +1,205 @@
+"""What all models on latents share: the autoencoder, the word's encoders, the count of calls."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.errors import ModelError, SettingError
+from evoken.images import MIN_SIDE
+from evoken.models.base import Vocabulary
+from evoken.models.batches import UNIT, in_batches, padded
+from evoken.models.encoders import TextEncoders
+from evoken.models.runtimes.choose import Denoiser, on_runtime
+from evoken.models.runtimes.exports import Check
+from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.sampling import GUIDANCE, STEPS
+from evoken.process import Process
+from evoken.runtimes import RUNTIMES
+from evoken.spec import ModelSpec
+
+LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
+
+
+class LatentModel(ABC):
+    """A pipeline's autoencoder, denoiser and text encoders; the families say what the denoiser
+    reads.
+    """
+
+    def __init__(
+        self,
+        vae: Any,
+        denoiser: Any,
+        function: nn.Module,
+        texts: TextEncoders,
+        spec: ModelSpec,
+        side: int,
+        patch: int = 1,
+    ) -> None:
+        """
+        Args:
+            function: the denoiser as a function of tensors alone, which all have a row per item;
+                whatever runs a denoiser elsewhere is made from it.
+            side: of the latents that the model was trained for.
+            patch: side of the squares of latents that are one token of the denoiser.
+
+        Raises:
+            ModelError: an autoencoder whose latents are not scaled by one number.
+            SettingError: the size is not possible.
+        """
+        self.texts, self.calls, self._function = texts, 0, function
+        self._running: Denoiser | None = None
+        self.check: Check | None = None  # of the runtime, once it was compared with torch
+        self.spec = replace(spec, encoders=",".join(texts.carriers))
+        self.device = torch.device(spec.device)
+        self.vae, self.denoiser = vae, denoiser
+        if spec.runtime == "torch":  # others begin as loaded, and keep what is theirs
+            keep_weights(denoiser, spec)
+        keep_weights(vae, replace(spec, precision="float32"))
+        for part in (vae, denoiser):
+            part.to(self.device).eval().requires_grad_(False)
+        if getattr(vae.config, "latents_mean", None) is not None:
+            raise ModelError(
+                "the model's autoencoder must have one scale for its latents (got a mean and a "
+                "scale for each channel).",
+                "Use another model.",
+            )
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.size = spec.size or side * factor  # side of the images in pixels
+        if self.size < MIN_SIDE or self.size % (factor * patch):
+            raise SettingError(
+                f"`size` must be a multiple of {factor * patch} and at least {MIN_SIDE} (got "
+                f"{self.size})."
+            )
+        self._side, self._patch = self.size // factor, patch
+
+    architecture = ""  # see ``Model``
+    process: Process
+
+    @property
+    def encoders(self) -> dict[str, int]:
+        """Widths of the token embeddings of the encoders that a word lives in, by their names."""
+        return {name: self.texts.encoders[name].width for name in self.texts.carriers}
+
+    @property
+    def width(self) -> int:
+        """Length of a token embedding, all of the word's encoders together."""
+        return self.texts.width
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that embeddings can be borrowed from."""
+        return self.texts.vocabulary()
+
+    def embed(self, phrase: str) -> Vectors:
+        """Token x width: the embeddings of the phrase's tokens."""
+        return self.texts.embed(phrase)
+
+    def has_token(self, placeholder: str) -> bool:
+        """Whether the placeholder is already a token of a tokenizer."""
+        return self.texts.has_token(placeholder)
+
+    @property
+    def prompt_room(self) -> int:
+        """Most tokens of a prompt that are read, without start and end."""
+        return self.texts.prompt_room
+
+    def count_tokens(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return self.texts.count_tokens(prompt)
+
+    @abstractmethod
+    def condition(
+        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
+    ) -> Hidden:
+        """What the denoiser reads of each prompt; see ``Model``."""
+
+    @abstractmethod
+    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
+        """The prediction for each item of the batch."""
+
+    @abstractmethod
+    def schedule(self, steps: int) -> list[float]:
+        """Levels of the process's ODE, from noise down to 0; see ``Model``."""
+
+    @abstractmethod
+    def generate(
+        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+    ) -> Images:
+        """One picture per row of ``hidden`` and seed, guided."""
+
+    guidance_calls = 2
+
+    @torch.no_grad()
+    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
+        """The prediction pushed away from what is predicted without a prompt.
+
+        Source: Ho & Salimans 2022, classifier-free guidance.
+        """
+        if guidance == 1:
+            return self.denoise(latents, t, hidden)
+        both = torch.cat([self._unconditional.expand(len(hidden), -1, -1), hidden])
+        predicted = self.denoise(latents.repeat(2, 1, 1, 1), t.repeat(2), both)
+        without, with_prompt = predicted.chunk(2)
+        return without + guidance * (with_prompt - without)
+
+    @cached_property
+    def _unconditional(self) -> Hidden:
+        """1 x token x width: what the model was trained to read where there is no prompt."""
+        return self.condition([""])
+
+    @property
+    def _shift(self) -> float:
+        return float(self.vae.config.shift_factor or 0.0)
+
+    @torch.no_grad()
+    def encode(self, images: Images) -> Latents:
+        """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
+        found = self._pictures(lambda x: self.vae.encode(x).latent_dist.mode(), images)
+        return (found - self._shift) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Images:
+        """Images of latents."""
+        found = self._pictures(
+            lambda x: self.vae.decode(x).sample,
+            latents / self.vae.config.scaling_factor + self._shift,
+        )
+        return found.clamp(-1, 1)
+
+    def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
+        """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
+        would be the most memory that a run ever needs.
+        """
+        rows = rows.to(self.device)
+        if self.size >= LARGE:
+            return in_batches(function, 1, rows, unit=1).cpu()
+        return in_batches(function, self.spec.batch, rows).cpu()
+
+    def noise(self, seeds: Sequence[int]) -> Latents:
+        """One starting noise per seed, the same whatever stands beside it."""
+        shape = (1, self.vae.config.latent_channels, self._side, self._side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.cat(rows)
+
+    @torch.no_grad()
+    def _denoise(self, *inputs: Tensor) -> Latents:
+        """The denoiser in batches, every item counted as a call.
+
+        Only here and in ``_pictures`` latents are on the device. What is done to them elsewhere
+        costs nothing, gives the same bits for every device, and may be in float64.
+        """
+        inputs = tuple(x.to(self.device) for x in inputs)
+        if self._running is None:
+            self._running, self.check = on_runtime(
+                self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
+            )
+        self.calls += len(inputs[0])
+        threads = not RUNTIMES[self.spec.runtime].own_threads
+        with arithmetic(self.spec):
+            found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
+        return found.float().cpu()

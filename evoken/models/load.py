@@ -1,0 +1,106 @@
+"""The one door to models: every model, CLIP and judge is loaded by its name here."""
+
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from evoken.errors import ModelError, shown
+from evoken.models.batches import UNIT
+from evoken.models.clip import Clip
+from evoken.models.embedded import EMBEDDED, STICKERS
+from evoken.models.families.latent import LatentModel
+from evoken.models.judge import Judge
+from evoken.models.pipelines import load_pipeline
+from evoken.models.runtimes.exports import Check
+from evoken.models.runtimes.requirements import check_spec
+from evoken.models.shared import shared_parts
+from evoken.progress import SILENT, Display
+from evoken.spec import ModelSpec
+
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
+
+
+def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
+    """The model of a spec or a name; by default the sticker model.
+
+    Raises:
+        ModelError: it cannot be found or is of another family.
+        SettingError: the precision, the batch, the device, the runtime, the size or the encoders
+            are not possible.
+    """
+    spec = ModelSpec(spec) if isinstance(spec, str) else spec
+    check_spec(spec)
+    if spec.name in EMBEDDED:
+        # The flow was trained to do without the zeros in T5's place.
+        family = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
+        parts = partial(shared_parts, spec.name)
+        return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
+    looks_like_path = spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1
+    path = Path(spec.name).expanduser()
+    if looks_like_path and not path.exists():
+        raise ModelError(
+            f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
+            f"{shown(spec.name)}).",
+            "Check the spelling.",
+        )
+    return load_pipeline(str(path) if path.exists() else spec.name, spec)
+
+
+@torch.no_grad()
+def warm_up(model: LatentModel) -> Check | None:
+    """Bring the denoiser onto its runtime now instead of at its first call, which counts nothing.
+
+    Returns:
+        How near it comes to torch, where that had to be found out now.
+    """
+    if model.spec.runtime == "torch":
+        return None
+    calls, hidden = model.calls, model.condition([""])
+    model.denoise(
+        model.noise(range(UNIT)),
+        torch.linspace(0.02, 0.98, UNIT),
+        hidden.expand(UNIT, *hidden.shape[1:]),
+    )
+    model.calls = calls
+    return model.check
+
+
+def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModel:
+    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
+    model = load_model(spec)
+    if check := warm_up(model):
+        display.say(f"Checked once: {check}.")
+    return model
+
+
+def default_clip(model: str) -> str:
+    """The name of the CLIP that goes with a model by default."""
+    return "stickers" if model in EMBEDDED else DEFAULT_CLIP
+
+
+@cache
+def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
+    """The CLIP that goes with a model: the sticker CLIP, a folder, or a hub id."""
+    return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
+
+
+def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT) -> Clip | None:
+    """A CLIP model, or a note that there is none where one can do without.
+
+    Raises:
+        ModelError: it is needed, and there is none.
+    """
+    try:
+        return load_clip(name, device)
+    except ModelError as error:
+        if needed:
+            raise
+        display.note(f"Note: no CLIP scores: {error}")
+        return None
+
+
+@cache
+def load_judge() -> Judge:
+    """The judge of the sticker world."""
+    return Judge.load(STICKERS / "judge")

@@ -1,0 +1,1 @@
+"""Pictures of prompts with words in them, and their scores."""

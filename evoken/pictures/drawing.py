@@ -1,0 +1,139 @@
+"""Pictures of a prompt with a learned word in it, and sheets of them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import torch
+from PIL.Image import Image
+
+from evoken.arrays import Images, PathLike
+from evoken.errors import WordError, shown
+from evoken.files import write_bytes
+from evoken.images import counted, grid, png, to_pictures
+from evoken.models.base import Model
+from evoken.models.sampling import GUIDANCE, STEPS
+from evoken.seeds import derive
+from evoken.words.word import Word, fitted
+
+SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
+COLUMNS = 4  # of a sheet
+
+
+class Pictures(Sequence[Image]):
+    """Pictures that were drawn; a notebook shows them side by side.
+
+    Attributes:
+        images: N x 3 x S x S in [-1, 1].
+        prompt: what they are pictures of.
+    """
+
+    def __init__(self, images: Images, prompt: str) -> None:
+        self.images, self.prompt = images, prompt
+        self._pictures = to_pictures(images)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        return self._pictures[index]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self))} of {self.prompt!r}, {self.images.shape[-1]} px>"
+
+    def _repr_png_(self) -> bytes:
+        return png(sheet(self.images, COLUMNS))
+
+    def save(self, folder: PathLike, seed: int = 0) -> Path:
+        """Write every picture and a sheet of them under new names; returns the sheet's path."""
+        return write_pictures(Path(folder), self.prompt, seed, self.images)
+
+
+def draw(
+    model: Model,
+    prompt: str,
+    word: Word | None = None,
+    count: int = 4,
+    seed: int = 0,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> Pictures:
+    """Draw pictures of a prompt; picture i has the same noise whatever the prompt is.
+
+    Args:
+        word: a learned word that stands in the prompt.
+        steps: of the sampler.
+        guidance: classifier-free guidance; 1 means none.
+
+    Raises:
+        WordError: the word is of another model, or does not stand in the prompt.
+    """
+    return Pictures(images_of(model, prompt, word, count, seed, steps, guidance), prompt)
+
+
+def images_of(
+    model: Model,
+    prompt: str,
+    word: Word | None,
+    count: int,
+    seed: int,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> Images:
+    """The images of ``draw``, count x 3 x S x S."""
+    seeds = [derive(seed, i, "picture") for i in range(count)]
+    if word is None:
+        hidden = model.condition([prompt])
+    else:
+        found = fitted(word, model)
+        if word.placeholder not in prompt:
+            raise WordError(
+                f"the prompt {shown(prompt)} does not contain the word {shown(word.placeholder)}.",
+                "Put the word into the prompt.",
+            )
+        hidden = model.condition([prompt], found.placeholder, found.vectors[None])
+    return model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance)
+
+
+def images_of_each(
+    model: Model, prompt: str, words: Sequence[Word], count: int, seed: int
+) -> list[Images]:
+    """The images of ``draw`` for each of several words with one placeholder, drawn together."""
+    seeds = [derive(seed, i, "picture") for i in range(count)]
+    population = torch.stack([word.vectors for word in words])
+    hidden = model.condition([prompt], words[0].placeholder, population)
+    drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
+    return list(drawn.split(count))
+
+
+def sheet(pictures: Images, columns: int) -> Image:
+    """Pictures side by side, small ones enlarged by whole pixels."""
+    return grid(to_pictures(pictures), columns, scale=max(1, SHEET_SCALE // pictures.shape[-1]))
+
+
+def write_pictures(folder: Path, prompt: str, seed: int, images: Images) -> Path:
+    """Write every picture and a sheet of them all under new names; returns the sheet's path."""
+    stem = _free_stem(folder, prompt, seed, len(images))
+    for i, picture in enumerate(to_pictures(images)):
+        write_bytes(folder / f"{stem}-{i:02}.png", png(picture))
+    path = folder / f"{stem}.png"
+    write_bytes(path, png(sheet(images, min(COLUMNS, len(images)))))
+    return path
+
+
+def _free_stem(folder: Path, prompt: str, seed: int, count: int) -> str:
+    """A file name made of the prompt that neither a sheet nor a picture of it has yet."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+    stem, number = f"{slug}-{seed}", 1
+    ends = ("", *(f"-{i:02}" for i in range(count)))
+    while any((folder / f"{stem}{end}.png").exists() for end in ends):
+        number += 1
+        stem = f"{slug}-{seed}-{number}"
+    return stem

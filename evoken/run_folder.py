@@ -1,0 +1,144 @@
+"""What every run folder is: a config, the pictures as the model saw them, append-only records."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evoken.arrays import Images
+from evoken.errors import RunError, one_line, shown
+from evoken.files import cannot_write, write_bytes
+from evoken.images import load_images, png, to_pictures
+from evoken.options import make
+from evoken.spec import ModelSpec
+from evoken.version import __version__
+
+FORMAT = 1  # of the folder; raised when an older program could misread it
+
+
+@contextmanager
+def as_written(file: Path) -> Iterator[None]:
+    """Within the block, what is not as it was written is damage of ``file``, a ``RunError``."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+
+
+def read_spec(path: Path, config: dict[str, Any]) -> ModelSpec:
+    """The model in the ``config.json`` of a run folder.
+
+    Raises:
+        RunError: it is damaged.
+        SettingError: there are values in it that this version does not know.
+    """
+    with as_written(path / "config.json"):
+        return make(ModelSpec, config["model"])
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Within the block, no other process writes to this run folder.
+
+    Raises:
+        RunError: one does.
+    """
+    with (path / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another process is working on {shown(path)}.", "Wait for it, or end it."
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+
+
+def check_new(path: Path) -> None:
+    """Raise ``RunError`` if there is something at ``path`` already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(
+            f"{shown(path)} already exists.",
+            "Choose another folder with `output`, or continue this run with `resume`.",
+        )
+
+
+def read_config(path: Path, *commands: str) -> dict[str, Any]:
+    """The ``config.json`` of a run folder made by one of these commands of evoken.
+
+    Raises:
+        RunError: the folder is no such run, or one of another format.
+    """
+    file, expected = path / "config.json", f"a run folder made by 'evoken {' or '.join(commands)}'"
+    if not file.is_file():
+        raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
+    with as_written(file):
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found, made_by = config["format"], config.get("command", "learn")
+    if found != FORMAT:
+        raise RunError(
+            f"{shown(path)} is a run of format {shown(found)} (evoken "
+            f"{shown(config.get('evoken'))}), but this is evoken {__version__}, which reads "
+            f"format {FORMAT}.",
+            "Use that version of evoken, or run the command again.",
+        )
+    if made_by not in commands:
+        raise RunError(
+            f"{shown(path)} is not {expected}: it was made by {shown(f'evoken {made_by}')}.",
+            "Check the path.",
+        )
+    return config
+
+
+def write_inputs(path: Path, images: Images) -> None:
+    """Keep pictures in a run folder as the model sees them."""
+    for i, picture in enumerate(to_pictures(images)):
+        write_bytes(input_path(path, i), png(picture))
+
+
+def read_inputs(path: Path, count: int, size: int) -> Images:
+    """The pictures of a run folder in their own order."""
+    return torch.cat([load_images(input_path(path, i), size).images for i in range(count)])
+
+
+def input_path(path: Path, number: int) -> Path:
+    """Where a picture that a run was given is kept."""
+    return path / "inputs" / f"{number:02}.png"
+
+
+def whole_lines(file: Path) -> list[str]:
+    """The lines of an append-only file, without one that is being written or that a crash has cut
+    off: what it told is done again.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]
+
+
+def damaged(file: Path, reason: str) -> RunError:
+    """The error for a file of a run that is not as it was written."""
+    return RunError(
+        f"{shown(file)} is damaged ({one_line(reason)}).",
+        "Restore the file, or run the command again in another folder.",
+    )
+
+
+def append_line(file: Path, value: Any) -> None:
+    """Write one value as a line of JSON to the end of a file, in place of a line cut off there."""
+    line = json.dumps(value, allow_nan=False) + "\n"
+    try:
+        with file.open("ab+") as lines:
+            lines.seek(max(0, lines.tell() - 1))
+            if lines.read() not in (b"", b"\n"):
+                lines.seek(0)
+                lines.truncate(lines.read().rfind(b"\n") + 1)
+            lines.write(line.encode("utf-8"))
+            lines.flush()
+    except OSError as error:
+        raise cannot_write(file, error) from error

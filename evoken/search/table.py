@@ -1,0 +1,59 @@
+"""The searches by name: a new one is a file in this folder and a row here.
+
+The classes are imported when one is needed: settings are made of this table, and need no numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from evoken.options import one_of
+
+if TYPE_CHECKING:
+    from evoken.search.base import Search
+
+
+class Row(NamedTuple):
+    """A search.
+
+    Attributes:
+        module, name: where its class is.
+        wants_gram: whether ``tell`` needs ``Evaluation.gram``.
+        has_best: whether ``best`` differs from ``center``.
+        suited: settings of a run that suit it, where neither preset nor user says otherwise.
+    """
+
+    module: str
+    name: str
+    wants_gram: bool = False
+    has_best: bool = False
+    suited: Mapping[str, int] = {}
+
+    def load(self) -> type[Search]:
+        """The class."""
+        found: type[Search] = getattr(import_module(self.module), self.name)
+        return found
+
+
+SEARCHES = {
+    # Its model averages the draws of many generations, so it prefers more directions; the others
+    # rank on these draws.
+    "gauss-newton": Row(
+        "evoken.search.gauss_newton",
+        "GaussNewton",
+        wants_gram=True,
+        suited={"popsize": 61, "draws": 8},
+    ),
+    "cma": Row("evoken.search.cma", "CMAES", has_best=True),
+    "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True),
+    "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam"),
+    "random": Row("evoken.search.random_search", "RandomSearch"),
+}
+
+
+def search_of(name: str) -> Row:
+    """The row of a search; raises ``SettingError`` if there is none of this name."""
+    one_of("search", name, tuple(SEARCHES))
+    return SEARCHES[name]

@@ -1,0 +1,173 @@
+"""The run folder: everything a run did and made, append-only, its own checkpoint.
+
+    config.json             settings, model, hash of its weights, versions
+    inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
+    records.jsonl           one line per generation
+    previews/               pictures at fixed seeds, and their CLIP scores, by generation
+    learned_embeds.safetensors, README.md, report.html, samples/
+
+Everything after the search reads only this folder.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evoken.arrays import Images, PathLike
+from evoken.errors import RunError, shown
+from evoken.files import new_folder, write_json
+from evoken.images import ImageSet
+from evoken.models.provenance import versions, weights_hash
+from evoken.run_folder import (
+    FORMAT,
+    append_line,
+    as_written,
+    check_new,
+    damaged,
+    input_path,
+    read_config,
+    read_inputs,
+    read_spec,
+    whole_lines,
+    write_inputs,
+)
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.learn import Learner, Record
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.version import __version__
+from evoken.words.files import WORD_FILE
+from evoken.words.word import Word, load_word, save_word
+
+
+class LearnRun:
+    """A run folder on disk."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path, self.config = path, config
+
+    def __repr__(self) -> str:
+        return f"<LearnRun {self.path}: {self.settings.placeholder} on {self.spec.name}>"
+
+    @classmethod
+    def create(
+        cls, path: Path, settings: LearnSettings, spec: ModelSpec, clip: str, images: ImageSet
+    ) -> "LearnRun":
+        """Start a folder.
+
+        Raises:
+            RunError: there is something at ``path`` already, or it cannot be written.
+        """
+        check_new(path)
+        config = {
+            "format": FORMAT,
+            "command": "learn",
+            "evoken": __version__,
+            "versions": versions(),
+            "weights": weights_hash(spec.name),
+            "settings": settings.to_dict(),
+            "model": asdict(spec),
+            "clip": clip,
+        }
+        files = zip(images.names, images.hashes, strict=True)
+        with new_folder(path) as folder:
+            write_inputs(folder, images.images)
+            write_json(folder / "inputs.json", [{"name": n, "sha256": h} for n, h in files])
+            write_json(folder / "config.json", config)
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: PathLike) -> "LearnRun":
+        """Open a folder.
+
+        Raises:
+            RunError: it is no run, or one of another format.
+        """
+        return cls(Path(path), read_config(Path(path), "learn"))
+
+    @property
+    def settings(self) -> LearnSettings:
+        """The settings that the run was started with."""
+        with as_written(self.path / "config.json"):
+            return LearnSettings.from_dict(self.config["settings"])
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that the run learns on."""
+        return read_spec(self.path, self.config)
+
+    def check_weights(self) -> None:
+        """Raise ``RunError`` if the model's weights are not those that the run began with."""
+        began, now = self.config.get("weights", ""), weights_hash(self.spec.name)
+        if began and began != now:
+            raise RunError(
+                f"the weights of {shown(self.spec.name)} are not those that the run started with "
+                f"({now[:12] or 'none'}, not {shown(began[:12])}).",
+                "Restore them, or learn the word again.",
+            )
+
+    @property
+    def clip(self) -> str:
+        """Name of the CLIP model."""
+        with as_written(self.path / "config.json"):
+            return str(self.config["clip"])
+
+    def images(self, size: int) -> Images:
+        """The images as the model saw them."""
+        return read_inputs(self.path, len(self.inputs), size)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files of the images."""
+        file = self.path / "inputs.json"
+        with as_written(file):
+            names = json.loads(file.read_text(encoding="utf-8"))
+            return [input_path(self.path, i) for i in range(len(names))]
+
+    def records(self) -> list[Record]:
+        """All whole records; raises ``RunError`` if they are not those of one run in order."""
+        file = self.path / "records.jsonl"
+        with as_written(file):
+            found = [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
+        if (numbers := [r.generation for r in found]) != list(range(len(found))):
+            raise damaged(file, f"generations {numbers}")
+        return found
+
+    def append(self, record: Record) -> None:
+        """Write one generation's record to the end."""
+        append_line(self.path / "records.jsonl", record.to_dict())
+
+    def score_path(self, generation: int) -> Path:
+        """Where the CLIP score of a preview is, if there is one."""
+        return self.preview_path(generation).with_suffix(".json")
+
+    def preview_path(self, generation: int) -> Path:
+        """Where the preview of a generation is or will be."""
+        return self.path / "previews" / f"{generation:04}.png"
+
+    def previews(self) -> Iterator[tuple[int, Path]]:
+        """Generation and file of each preview, in order."""
+        for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
+            yield int(path.stem), path
+
+    def save_word(self, learner: Learner) -> None:
+        """Write the word as it stands now, and in its header what it was learned with."""
+        settings, model = self.settings, learner.model
+        about = {
+            "evoken": __version__,
+            "model": self.spec.name,
+            "weights": self.config.get("weights", ""),
+            "architecture": model.architecture,
+            "kind": settings.kind,
+            "preset": settings.preset,
+            "seed": str(settings.seed),
+            "generation": str(learner.best_generation),
+            "calls": str(learner.calls),
+            "validation_loss": f"{learner.best_validation:.6g}",
+        }
+        save_word(self.path / WORD_FILE, learner.word, {k: v for k, v in about.items() if v})
+
+    def word(self) -> Word:
+        """The learned word; raises ``WordError`` if there is none yet."""
+        return load_word(self.path)

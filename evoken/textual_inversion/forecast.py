@@ -1,0 +1,106 @@
+"""What a run will take, said before it starts: measured on a few of its own calls."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from evoken.models.batches import UNIT, fitting
+from evoken.models.memory import available, measured, peak
+from evoken.models.runtimes.requirements import imitates
+from evoken.models.sampling import STEPS
+from evoken.prompts import KINDS
+from evoken.runtimes import RUNTIMES
+from evoken.textual_inversion.learn import Learner
+
+SLOW = 2.0  # seconds; no second measurement where the first took longer
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Attributes:
+    minutes: until the run's report is written.
+    gigabytes: the most memory that will be held: of a process on a CPU, of tensors on an
+        accelerator.
+    workers: that share the search, each with that much memory.
+    advice: what would make it faster.
+    """
+
+    minutes: float
+    gigabytes: float
+    workers: int = 1
+    advice: str = ""
+
+    def __str__(self) -> str:
+        memory = f"{self.gigabytes:.1f} GB of memory"
+        if self.workers > 1:
+            memory += f" in each of {self.workers} workers"
+        return f"about {self.minutes:.1f} min, {memory}{self.advice}"
+
+
+def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
+    """Measure the objective on some candidates and draw a picture: no random number of the run is
+    used up, and no budget pays for it.
+
+    First one unit of rows is measured, which one core computes. Where that is quick and no workers
+    share the search, a whole chunk follows; elsewhere what more cores, workers and larger batches
+    make of it is computed.
+
+    Args:
+        calls_done: of a run that is continued.
+    """
+    settings, model, workers = learner.settings, learner.model, learner.evaluator.workers
+    device, before = torch.device(model.spec.device), model.calls
+    free = available(device)
+    (seconds, each), grown = measured(lambda: _chunk(learner, UNIT // settings.chunk), device)
+    held = peak(device)
+    if seconds < SLOW and workers == 1:
+        seconds, _ = _chunk(learner, UNIT // settings.chunk)  # the first pass warmed up
+        _, each = _chunk(learner, settings.popsize)
+    else:
+        units = _units(learner, fitting(grown, free))
+        held += grown * (units - 1)
+        each /= _at_once(learner, units)
+    model.decode(model.noise([0]))
+    model.calls = before
+    minutes = (learner.total_calls - calls_done) * each / 60
+    if settings.minutes:
+        minutes = min(minutes, settings.minutes)
+    # A preview's rows with and without the prompt are a unit.
+    minutes += _sheets(learner) * STEPS * seconds / 60
+    spec = model.spec
+    advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
+    return Forecast(minutes, max(held, peak(device)) / 1e9, workers, advice)
+
+
+def _chunk(learner: Learner, candidates: int) -> tuple[float, float]:
+    """Seconds of one chunk of a generation with so many candidates, and seconds of a call in it."""
+    words, objective, model = learner.subspace.origin[None], learner.objective, learner.model
+    count = min(max(1, candidates), learner.settings.popsize)
+    population, before = words.expand(count, *words.shape[1:]), model.calls
+    started = time.perf_counter()
+    objective.part(population, objective.split(count, 0)[0])
+    seconds = time.perf_counter() - started
+    return seconds, seconds / (model.calls - before)
+
+
+def _units(learner: Learner, fitting: int) -> int:
+    """Units of rows in the run's batches, where memory holds ``fitting``."""
+    settings, batch = learner.settings, learner.model.spec.batch
+    rows = settings.popsize * min(settings.chunk, settings.draws)
+    return min(-(-batch // UNIT) if batch else fitting, -(-rows // UNIT))
+
+
+def _at_once(learner: Learner, units: int) -> int:
+    """How many units are computed at a time: by workers, and on a CPU by each worker's cores."""
+    spec, evaluator = learner.model.spec, learner.evaluator
+    chunks = len(learner.objective.split(learner.settings.popsize, 0))
+    shared = spec.device == "cpu" and not RUNTIMES[spec.runtime].own_threads
+    return min(evaluator.workers, chunks) * (min(evaluator.threads, units) if shared else 1)
+
+
+def _sheets(learner: Learner) -> int:
+    """Units of rows that previews and the pairs of sheets at the end are drawn in."""
+    s = learner.settings
+    previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
+    return previews + len(KINDS[s.kind].samples)

@@ -1,0 +1,243 @@
+"""Learning a word into a run folder: from Python, and what ``evoken learn`` does."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from evoken.arrays import PathLike
+from evoken.errors import shown
+from evoken.evaluation.evaluator import Evaluator
+from evoken.evaluation.processes import Processes
+from evoken.evaluation.ray_cluster import RayWorkers
+from evoken.images import ImageSet, counted, load_images
+from evoken.models.clip import Clip
+from evoken.models.embedded import sticker_note
+from evoken.models.families.latent import LatentModel
+from evoken.models.load import clip_if_any, default_clip, started
+from evoken.pictures.metrics import Score
+from evoken.progress import SILENT, Display
+from evoken.prompts import KINDS
+from evoken.run_folder import check_new, held
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.forecast import forecast
+from evoken.textual_inversion.learn import Learner, Record
+from evoken.textual_inversion.reading import read
+from evoken.textual_inversion.recipe import Recipe
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.workflow import finish, preview_if_due
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One generation as a user wants to see it."""
+
+    learner: Learner
+    record: Record
+    clip_score: Score | None  # of the preview made after this generation
+
+    def __str__(self) -> str:
+        """Where the run is: what, how far, how good, how fast, how long still."""
+        record, learner = self.record, self.learner
+        speed = record.calls / max(record.seconds, 1e-9)
+        total = learner.total_calls
+        left = max(0, total - record.calls) / max(speed, 1e-9)
+        if minutes := learner.settings.minutes:
+            left = min(left, max(0, minutes * 60 - record.seconds))
+        return (
+            f"generation {record.generation} of {learner.generations}  "
+            f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
+            f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
+        )
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes the losses: this process, ``count`` processes of this machine, or actors of Ray
+    at an address ("local", "auto" or HOST:PORT), ``count`` of them or as many as it has room for.
+    """
+
+    count: int | None = None
+    ray: str | None = None
+
+    @contextmanager
+    def started(self, recipe: Recipe) -> Iterator[Evaluator | None]:
+        """The workers, until the block ends; None for this process."""
+        device = recipe.spec.device
+        if self.ray is not None:
+            with closing(RayWorkers(recipe, self.ray, self.count, device)) as actors:
+                yield actors
+        elif self.count is not None:
+            with closing(Processes(recipe, self.count, device)) as processes:
+                yield processes
+        else:
+            yield None
+
+
+ALONE = Workers()
+
+
+@dataclass(frozen=True)
+class LearnJob:
+    """A run folder and the learner that continues it."""
+
+    run: LearnRun
+    learner: Learner
+
+    def steps(self) -> Generator[Progress]:
+        """Learn, or go on learning; yields after every generation, and writes the report at last.
+
+        The folder holds every finished generation at any time: an interrupted run loses at most
+        the generation it was in.
+        """
+        run, learner = self.run, self.learner
+        with held(run.path):
+            learner.replay(run.records())
+            if learner.generation >= 0:
+                preview_if_due(run, learner)  # a crash may have come between record and preview
+            while not learner.finished:
+                record = learner.step()
+                run.append(record)
+                yield Progress(learner, record, preview_if_due(run, learner))
+            finish(run, learner)
+
+    def finish(self, display: Display = SILENT) -> None:
+        """Do all steps, and show them."""
+        settings, records = self.run.settings, self.run.records()
+        if display is not SILENT:
+            expected = forecast(self.learner, records[-1].calls if records else 0)
+            what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
+            display.say(f"{what}: {expected}.")
+        score = ""
+        first = display.bar("the first generation", settings.calls)
+        with closing(self.steps()) as steps, first as bar:
+            for step in steps:
+                finished = self.learner.finished
+                if step.clip_score is not None:
+                    score = f"  CLIP {step.clip_score.value:.3f}"
+                text = f"{step}{score}"
+                if step.clip_score is not None or finished:
+                    bar.line(text)
+                bar.update(text, step.record.calls, self.learner.total_calls)
+                if finished:
+                    bar.update("drawing the pictures of the report", step.record.calls)
+
+
+def learn_into(
+    folder: PathLike,
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str = "stickers",
+    *,
+    clip: str = "",
+    workers: int | None = None,
+    ray: str | None = None,
+    with_progress: bool = False,
+) -> LearnRun:
+    """Learn a word into a new run folder, as ``evoken learn`` does.
+
+    Args:
+        folder: where nothing is yet.
+        images: an image, a folder of three to five, or what ``load_images`` gave.
+        clip: name of a CLIP model; by default the one that goes with the model.
+        workers, ray: see ``Workers``.
+        with_progress: show on stderr how far it is.
+
+    Returns:
+        The run: ``run.word()``, ``run.records()``, ``run.path / "report.html"``.
+
+    Raises:
+        EvokenError: something cannot be used; nothing was written.
+    """
+    display = Display(Console(stderr=True)) if with_progress else SILENT
+    with begun(folder, images, settings, model, clip, Workers(workers, ray), display) as job:
+        job.finish(display)
+    return job.run
+
+
+def resume(
+    folder: PathLike,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    with_progress: bool = False,
+) -> LearnRun:
+    """Continue the run in a folder to the result of an uninterrupted one, bit for bit; arguments
+    and errors as for ``learn_into``.
+    """
+    display = Display(Console(stderr=True)) if with_progress else SILENT
+    with reopened(folder, Workers(workers, ray), display) as job:
+        job.finish(display)
+    return job.run
+
+
+@contextmanager
+def begun(
+    folder: PathLike,
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str = "stickers",
+    clip: str = "",
+    workers: Workers = ALONE,
+    display: Display = SILENT,
+) -> Iterator[LearnJob]:
+    """A new run folder and its learner; nothing is written before everything is checked.
+    Arguments and errors as for ``learn_into``.
+    """
+    path = Path(folder)
+    check_new(path)
+    loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
+    found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
+    if found.ignored:
+        display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
+    if not 3 <= len(found.names) <= 5:
+        display.say(f"Note: {counted(len(found.names))}; three to five work best.")
+    display.note(sticker_note(loaded.spec.name, found.images))
+    clip_name = clip or default_clip(loaded.spec.name)
+    recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
+    with workers.started(recipe) as evaluator:
+        its_clip = _clip(settings, clip_name, loaded, display)
+        learner = Learner(settings, loaded, found.images, its_clip, evaluator)
+        run = LearnRun.create(path, settings, loaded.spec, clip_name, found)
+        yield LearnJob(run, learner)
+
+
+@contextmanager
+def reopened(
+    folder: PathLike, workers: Workers = ALONE, display: Display = SILENT
+) -> Iterator[LearnJob]:
+    """A run folder, and a fresh learner made of its settings and images."""
+    run = LearnRun.open(folder)
+    model = started(run.spec, display)
+    run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
+    found = run.images(model.size)
+    recipe = Recipe(run.settings, model.spec, run.clip, found.numpy())
+    with workers.started(recipe) as evaluator:
+        clip = _clip(run.settings, run.clip, model, display)
+        yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
+
+
+def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:
+    """The run's CLIP model, which has read the vocabulary where the start needs that."""
+    compares = settings.initialization in ("attention", "nearest")
+    needed = compares or settings.objective == "similarity"
+    clip = clip_if_any(name, needed, model.spec.device, display)
+    if clip and compares:
+        _read_vocabulary(clip, model, settings.kind, display)
+    return clip
+
+
+def _read_vocabulary(clip: Clip, model: LatentModel, kind: str, display: Display) -> None:
+    """Read the model's vocabulary with CLIP, and show how far that is where it takes long."""
+    words, what = model.vocabulary().words, "reading the vocabulary with CLIP"
+    reading = read(clip, KINDS[kind].sentences(words))
+    if (first := next(reading, None)) is None:
+        return
+    display.say(f"CLIP reads {len(words):,} words, once for all that are learned.")
+    with display.bar(what, len(words)) as bar:
+        bar.update(what, first)
+        for done in reading:
+            bar.update(what, done)

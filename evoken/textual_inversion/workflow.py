@@ -1,0 +1,113 @@
+"""Learning a word into a run folder: records, previews, samples, word, report."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from evoken.errors import SettingError
+from evoken.files import write_bytes, write_json
+from evoken.images import png
+from evoken.models.judge import Judge
+from evoken.pictures.drawing import images_of, images_of_each, sheet
+from evoken.pictures.metrics import Score, evaluate, reconstruction
+from evoken.prompts import KINDS
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.report import write_card, write_report
+
+PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
+PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
+
+
+def preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
+    """The preview of the generation just done, where one is wanted and not there; its score."""
+    every = learner.settings.preview_every
+    due = learner.finished or (every and learner.generation % every == 0)
+    if not due or run.preview_path(learner.generation).exists():
+        return None
+    run.save_word(learner)
+    return preview(run, learner)
+
+
+def preview(run: LearnRun, learner: Learner) -> Score | None:
+    """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
+    model, settings = learner.model, learner.settings
+    prompt = KINDS[settings.kind].plain.format(settings.placeholder)
+    calls = model.calls
+    pictures = images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED)
+    model.calls = calls  # previews are looking, not learning: no budget pays for them
+    score = None
+    if learner.clip is not None:
+        score = reconstruction(learner.clip, pictures, learner.images)
+        write_json(run.score_path(learner.generation), asdict(score))
+    write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))  # at last
+    return score
+
+
+def finish(run: LearnRun, learner: Learner) -> None:
+    """Word, sample sheets before and after, model card and report."""
+    model, settings = learner.model, learner.settings
+    run.save_word(learner)
+    names, words = ("after", "before"), (learner.word, learner.start)
+    prompts = KINDS[settings.kind].samples
+    for i, template in enumerate(prompts):
+        prompt = template.format(settings.placeholder)
+        drawn = images_of_each(model, prompt, words, PREVIEWS, PICTURE_SEED)
+        for name, pictures in zip(names, drawn, strict=True):
+            write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
+    write_card(run)
+    write_report(run)
+
+
+def evaluate_run(
+    run: LearnRun,
+    learner: Learner,
+    judge: Judge | None,
+    concept: str,
+    count: int,
+    seed: int,
+    on_prompt: Callable[[str], object],
+) -> dict[str, tuple[Score, Score]]:
+    """The scores of the word at its start and as learned.
+
+    Args:
+        on_prompt: told every sentence before its pictures are drawn.
+
+    Raises:
+        SettingError: the run has no CLIP model to score with.
+    """
+    settings, clip = learner.settings, learner.clip
+    if clip is None:
+        raise SettingError(
+            "this run has no CLIP model to score with.",
+            "Learn the word with one: evoken learn FOLDER --clip CLIP",
+        )
+    start, learned = (
+        evaluate(
+            learner.model,
+            clip,
+            learner.images,
+            word,
+            settings.kind,
+            count,
+            seed,
+            judge,
+            concept,
+            on_prompt,
+        )
+        for word in (learner.start, run.word())
+    )
+    return {
+        name: (getattr(start, name), getattr(learned, name))
+        for name in ("reconstruction", "editability", "judge")
+        if getattr(start, name) is not None
+    }
+
+
+def write_scores(
+    run: LearnRun, scores: dict[str, tuple[Score, Score]], count: int, seed: int
+) -> None:
+    """Write what ``evaluate_run`` found to ``scores.json``."""
+    values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
+    write_json(
+        run.path / "scores.json", {"count": count, "seed": seed, "start_and_learned": values}
+    )

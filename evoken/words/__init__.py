@@ -1,0 +1,1 @@
+"""Learned words: what one is, and the files of every program that reads them."""

@@ -1,0 +1,120 @@
+"""Embedding files as bytes: read with care, written the same from the same."""
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from evoken.arrays import Vectors
+from evoken.errors import EvokenError, WordError, reason_of, shown
+from evoken.words.layouts import BUNDLE, Embedding, parse
+
+WORD_FILE = "learned_embeds.safetensors"
+FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")
+MAX_BYTES = 2**30
+MAX_ENTRIES = 64  # a word has a handful; a checkpoint, hundreds, which need not be read
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Read a word from any program's embedding file, or from a run folder.
+
+    Safetensors, and the .pt and .bin files of torch through its weights-only loader, which runs no
+    code of the file.
+
+    Raises:
+        WordError: no such file, or none of one word's vectors.
+    """
+    try:
+        file = next((path / n for n in FOLDER_FILES if (path / n).is_file()), path)
+        if not file.is_file():
+            raise WordError(
+                f"there is no run folder or embedding file with a word at {shown(path)}.",
+                "Learn a word with: evoken learn FOLDER",
+            )
+        content, header = _read(file)
+        return parse(content, header, file)
+    except EvokenError:
+        raise
+    except Exception as error:  # of what kind depends on where a file is damaged
+        raise WordError(
+            f"could not read {shown(path)} as an embedding file (.safetensors, or .pt or .bin "
+            f"with tensors alone): {reason_of(error)}.",
+            "Check that the file is complete, and what it is.",
+        ) from error
+
+
+def _read(file: Path) -> tuple[Any, dict[str, str]]:
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise WordError(
+            f"{shown(file)} has {size // 2**20} MB, but an embedding file at most "
+            f"{MAX_BYTES // 2**20} MB.",
+            "Give the word's own file.",
+        )
+    with file.open("rb") as stream:
+        start = stream.read(9)
+    if start[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
+        return torch.load(file, map_location="cpu", weights_only=True), {}
+    with safe_open(file, "pt") as content:
+        names = list(content.keys())
+        names = [n for n in names if n.startswith(BUNDLE)] or names
+        if len(names) > MAX_ENTRIES:
+            raise WordError(
+                f"{shown(file)} has {len(names)} entries, but the vectors of one word are at most "
+                f"{MAX_ENTRIES}.",
+                "Give the word's own file, not a model's.",
+            )
+        tensors = {name: content.get_tensor(name) for name in names}
+        return tensors, content.metadata() or {}
+
+
+def safetensors_bytes(tensors: Mapping[str, Vectors], header: Mapping[str, str]) -> bytes:
+    """A safetensors file of float32 tensors.
+
+    Differs: the library's own writer puts the header's entries in any order; here, the same word is
+    the same file.
+
+    Raises:
+        WordError: a tensor has the name under which the format keeps the header.
+    """
+    if "__metadata__" in tensors:
+        raise WordError(
+            "the word cannot be called '__metadata__', which the file format keeps for its header.",
+            "Use a name like '<teapot>'.",
+        )
+    described: dict[str, Any] = {"__metadata__": dict(sorted(header.items()))}
+    parts: list[bytes] = []
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        parts.append(tensor.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes())
+        start, end = end, end + len(parts[-1])
+        shape = list(tensor.shape)
+        described[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "replace"
+    )
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+
+
+def pt_bytes(content: Mapping[str, Any]) -> bytes:
+    """A .pt file that A1111 opens.
+
+    A1111 and Forge refuse an archive with members that their check does not know, as torch has
+    written them since 2.7; only what every version knows is kept, and dates are left out.
+    """
+    written = io.BytesIO()
+    torch.save(dict(content), written)
+    kept = io.BytesIO()
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(kept, "w") as target:
+        for name in source.namelist():
+            member = name.partition("/")[2]
+            if member in ("data.pkl", "version") or member.startswith("data/"):
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+    return kept.getvalue()

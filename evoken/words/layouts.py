@@ -1,0 +1,217 @@
+"""What the file of a learned word holds, whatever program wrote it.
+
+Text encoders go by the names that ComfyUI gives them: clip_l (CLIP ViT-L), clip_g (OpenCLIP bigG),
+clip_h (OpenCLIP H, of Stable Diffusion 2) and t5xxl.
+
+Source: the readers and writers of diffusers, A1111, Forge, ComfyUI, InvokeAI, sd-scripts,
+OneTrainer and ai-toolkit; docs/formats.md shows what loads where.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evoken.arrays import Vectors
+from evoken.errors import WordError, shown
+from evoken.models.bases import BASES, ENCODERS, Base, encoder_of_width
+
+ALIASES = {"t5": "t5xxl", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+PARAMS = ("emb_params", "emp_params", "*")  # keys that say nothing of the word or its encoder
+BUNDLE = "bundle_emb."
+MAX_VALUES = 2**24  # 64 MB; a tensor may claim more than its file holds
+
+LAYOUTS = {
+    "tensor": "one tensor without a name",
+    "token": "{token: vectors}, as diffusers writes it",
+    "emb_params": "{emb_params: vectors}, as sd-scripts and ai-toolkit write it",
+    "emp_params": "{emp_params: vectors}, as OneTrainer writes it",
+    "encoders": "vectors for each text encoder by name",
+    "a1111": "string_to_param, as A1111 writes it",
+    "bundle": "bundle_emb, bundled with a LoRA",
+}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A word as its file tells it.
+
+    Attributes:
+        placeholder: what stands for it in prompts; the file's stem if the file does not say.
+        vectors: by text encoder, in the order of ENCODERS; float32, vector x width, finite.
+        about: what the file says of its making.
+        layout: one of LAYOUTS.
+    """
+
+    placeholder: str
+    vectors: Mapping[str, Vectors]
+    about: Mapping[str, str]
+    layout: str
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Of the vectors for each text encoder."""
+        return {name: vectors.shape[1] for name, vectors in self.vectors.items()}
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """The kinds of model that the word can be for: the one that the file names, if the vectors
+        fit text encoders of it; else those whose encoders it has all; else those that have all of
+        its encoders; the likeliest first.
+        """
+        named = self.about.get("architecture", "")
+        found = tuple(base for base in BASES if self.widths.items() <= base.widths.items())
+        whole = tuple(base for base in found if self._is_whole(base))
+        return tuple(b for b in found if named.startswith(b.architecture)) or whole or found
+
+    @property
+    def purpose(self) -> str:
+        """The bases as people call them, and the word's text encoders where it is no whole word;
+        "" without a base.
+        """
+        names = " or ".join(base.name for base in self.bases)
+        whole = all(self._is_whole(base) for base in self.bases)
+        return names if whole else f"{names} ({' + '.join(self.vectors)} alone)"
+
+    def _is_whole(self, base: Base) -> bool:
+        return set(base.widths) - set(self.vectors) <= {"t5xxl"}
+
+    def side_by_side(self) -> Vectors:
+        """The vectors of all text encoders in one row: vector x sum of the widths.
+
+        Raises:
+            WordError: the encoders have different numbers of vectors.
+        """
+        counts = {name: len(vectors) for name, vectors in self.vectors.items()}
+        if len(set(counts.values())) > 1:
+            raise WordError(
+                f"a word must have as many vectors for every text encoder (got {_listed(counts)}).",
+                "Learn or save the word again.",
+            )
+        return torch.cat(list(self.vectors.values()), 1)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def told_by_width(widths: Mapping[str, int]) -> bool:
+    """Whether a file with these vectors need not name their text encoder."""
+    return len(widths) <= 1 and all(encoder_of_width(w) == n for n, w in widths.items())
+
+
+def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding:
+    """Understand what was read from a file.
+
+    Args:
+        content: a tensor, or a dict as one of the LAYOUTS has it.
+        header: the metadata of a safetensors file.
+        source: the file, for its stem and for messages.
+
+    Raises:
+        WordError: of no known layout, of several words, or vectors that are no finite real numbers
+            of rank 1 or 2.
+    """
+    about, token = _provenance(header)
+    if isinstance(content, Tensor):
+        layout, entries = "tensor", {"*": content}
+    elif not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise _foreign(source, f"a {type(content).__name__}")
+    elif "string_to_param" in content:
+        layout, entries = "a1111", content["string_to_param"]
+        if not isinstance(entries, dict) or len(entries) != 1:
+            raise _foreign(source, "string_to_param that is not one word's")
+        entries = {"*": next(iter(entries.values()))}
+        token = content["name"] if isinstance(content.get("name"), str) else ""
+        facts = ("step", "sd_checkpoint", "sd_checkpoint_name")
+        about = {k: str(content[k]) for k in facts if isinstance(content.get(k), str | int)}
+    elif any(key.startswith(BUNDLE) for key in content):
+        layout, (token, entries) = "bundle", _bundled(content, source)
+    else:
+        layout, entries = "", content
+    vectors, found, key = _by_encoder(entries, source)
+    placeholder = token or key or source.stem
+    return Embedding(placeholder, vectors, about, layout or found)
+
+
+def _provenance(header: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """What a safetensors header says of the making, and the placeholder ("" if it does not say)."""
+    try:
+        own = json.loads(header["evoken"])
+        about = {str(key): str(value) for key, value in own.items()}
+        return about, about.pop("placeholder", "")
+    except (KeyError, ValueError, AttributeError, RecursionError):
+        about = dict(header)
+    if "modelspec.architecture" in about:
+        about["architecture"] = about["modelspec.architecture"].removesuffix("/textual-inversion")
+    return about, about.get("modelspec.trigger_phrase") or about.get("name", "")
+
+
+def _bundled(content: Mapping[str, Any], source: Path) -> tuple[str, dict[str, Any]]:
+    """Name and entries of the one word that is bundled with a LoRA."""
+    words: dict[str, dict[str, Any]] = {}
+    for key, value in content.items():
+        if key.startswith(BUNDLE):
+            name, _, entry = (
+                key.removeprefix(BUNDLE).replace("string_to_param.", "").rpartition(".")
+            )
+            words.setdefault(name, {})[entry] = value
+    if len(words) != 1:
+        raise _foreign(source, f"{len(words)} bundled words")
+    return next(iter(words.items()))
+
+
+def _by_encoder(entries: Mapping[str, Any], source: Path) -> tuple[dict[str, Vectors], str, str]:
+    """Vectors by text encoder, the layout, and the token ("" if the keys name none)."""
+    # OneTrainer's <key>_out is added to the encoder's output: no other program knows it.
+    names = [n for n in entries if n.removesuffix("_out") == n or n[:-4] not in entries]
+    encoders = {name: ALIASES.get(name, name) for name in names}
+    if len(names) == 1 and encoders[names[0]] not in ENCODERS:
+        (name,) = names
+        vectors = _checked(entries[name], name, source)
+        layout = name if name in LAYOUTS and name in PARAMS else "token"
+        encoder = encoder_of_width(vectors.shape[1])
+        return {encoder: vectors}, layout, "" if name in PARAMS else name
+    if not names or not set(encoders.values()) <= set(ENCODERS):
+        first = ", ".join(map(shown, names[:3]))
+        raise _foreign(source, f"{len(names)} entries: {first}" if names else "nothing in it")
+    found: dict[str, Vectors] = {}
+    for name in sorted(names, key=lambda n: ENCODERS.index(encoders[n])):
+        vectors = _checked(entries[name], name, source)
+        if not torch.equal(found.setdefault(encoders[name], vectors), vectors):
+            raise _foreign(source, f"two different words for {encoders[name]}")
+    return found, "encoders", ""
+
+
+def _checked(value: object, name: str, source: Path) -> Vectors:
+    """Float32, vector x width."""
+    problem = ""
+    if not isinstance(value, Tensor):
+        problem = f"a {type(value).__name__}"
+    elif not value.is_floating_point():
+        problem = str(value.dtype)
+    elif value.ndim not in (1, 2) or not 0 < value.numel() <= MAX_VALUES:
+        problem = f"shape {tuple(value.shape)}"
+    else:
+        vectors = torch.atleast_2d(value.detach().float()).clone(
+            memory_format=torch.contiguous_format
+        )
+        if vectors.isfinite().all():
+            return vectors
+        problem = "NaN or infinity"
+    raise WordError(
+        f"the vectors in {shown(source)} must be real numbers, vector x width (got {problem} as "
+        f"{shown(name)}).",
+        "Use another file.",
+    )
+
+
+def _foreign(source: Path, what: str) -> WordError:
+    return WordError(
+        f"{shown(source)} must hold one word in a layout of {', '.join(LAYOUTS)} (got {what}).",
+        "Use a file with a single word.",
+    )

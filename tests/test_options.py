@@ -1,0 +1,252 @@
+"""Settings and the options made of them: said once, checked, helped, completed, read from files."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from evoken.cli.app import app
+from evoken.errors import SettingError
+from evoken.flowopt.rules import RULES
+from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_preset
+from evoken.options import PANELS, check, fields_of, known_names, make, setting, to_dict
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.settings import PRESETS, LearnSettings, preset
+from tests.commands import SMALL, evoken, refused
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@dataclass(frozen=True)
+class Example:
+    steps: int = setting(10, "Steps.", least=2, most=20)
+    share: float = setting(0.0, "A share", above=0, most=1, zero="none")
+    how: str = setting("slow", "How", choices=("slow", "fast"))
+    names: tuple[str, ...] = setting((), "Names", choices=("a", "b"))
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 1}, r"`steps` must be from 2 to 20 \(got 1\)"),
+        ({"steps": 2.5}, r"`steps` must be a whole number \(got 2.5\)"),
+        ({"steps": True}, r"whole number \(got True\)"),
+        ({"share": -0.1}, r"above 0 and at most 1, or 0 for none \(got -0.1\)"),
+        ({"share": float("nan")}, r"\(got nan\)"),
+        ({"share": float("inf")}, r"\(got inf\)"),
+        ({"how": "fest"}, r"must be one of slow, fast \(got 'fest'\). Use fast"),
+        ({"how": 3}, r"`how` must be text \(got 3\)"),
+        ({"names": ("a", "c")}, r"`names` must be one of a, b \(got 'c'\)"),
+        ({"names": "a"}, r"`names` must be a list"),
+        ({"stepps": 3}, r"no setting called 'stepps'. Use `steps`"),
+    ],
+)
+def test_what_a_field_does_not_allow_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make(Example, values)
+
+
+@given(st.integers(2, 20), st.one_of(st.just(0.0), st.floats(0.01, 1)))
+def test_what_a_field_allows_is_kept_and_survives_json(steps: int, share: float) -> None:
+    made = make(Example, {"steps": steps, "share": share, "names": ["b"]})
+    assert made.names == ("b",)
+    assert make(Example, json.loads(json.dumps(to_dict(made)))) == made
+
+
+def test_a_name_that_is_far_from_all_gets_the_list() -> None:
+    with pytest.raises(SettingError, match="Use one of draws, seed"):
+        known_names(["qqq"], ["draws", "seed"])
+
+
+def test_every_setting_has_a_help_and_a_panel() -> None:
+    for settings in (LearnSettings, FlowOptSettings, ModelSpec):
+        fields = fields_of(settings)
+        assert set(fields) == set(settings.__dataclass_fields__)  # type: ignore[attr-defined]
+        assert all(f.about.help and f.about.panel in PANELS for f in fields.values())
+
+
+def test_settings_made_by_hand_are_those_of_the_preset() -> None:
+    assert LearnSettings("<x>") == preset("default", placeholder="<x>")
+    for name in PRESETS:
+        assert LearnSettings("<x>", preset=name) == preset(name, placeholder="<x>")
+    assert LearnSettings("<x>", search="cma").popsize == 30
+    assert LearnSettings("<x>", start="cat").initialization == "word"
+    with pytest.raises(SettingError, match="placeholder"):
+        preset("default")
+
+
+def test_every_flowopt_preset_is_possible_and_every_rule_is_a_choice() -> None:
+    for name in FLOWOPT_PRESETS:
+        assert make(FlowOptSettings, to_dict(flowopt_preset(name))) == flowopt_preset(name)
+    assert set(fields_of(FlowOptSettings)["rule"].about.choices) == set(RULES)
+
+
+# The command line.
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", c) for inner, c in command.commands.items())
+        else:
+            yield name, command
+
+
+def helped(command: str) -> str:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+ALL = [name for name, _ in commands()]
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_help_fits_a_terminal_and_has_few_panels(command: str) -> None:
+    shown = helped(command)
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    panels = re.findall(r"^╭─ (.+?) ─", shown, flags=re.M)
+    assert len(panels) <= 6 and len(set(panels)) == len(panels)
+    known = [PANELS.index(p) for p in panels if p in PANELS]
+    assert known == sorted(known)
+    assert CliRunner().invoke(app, [*command.split(), "-h"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=ALL)
+def test_no_two_options_have_the_same_help(name: str, command: Any) -> None:
+    helps = Counter(p.help for p in command.params if getattr(p, "help", None))
+    assert not [text for text, count in helps.items() if count > 1]
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=ALL)
+def test_every_option_is_in_a_document(name: str, command: Any) -> None:
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    missing = [
+        option
+        for p in command.params
+        for option in p.opts[:1]
+        if option.startswith("--") and option not in ("--help",) and f"{option}" not in text
+    ]
+    assert not missing
+
+
+def test_help_shows_ranges_choices_and_defaults() -> None:
+    shown = " ".join(re.sub(r"[│╭╰─╮╯]", " ", helped("learn")).split())
+    for text in (
+        "[default: 12,000]",
+        "gauss-newton, cma, sep-cma, zero-order or random. [default: gauss-newton]",
+        "[default: 61 for gauss-newton, else 30]",
+        "[default: 0, for no limit]",
+        "[default: the folder's name]",
+    ):
+        assert text in shown, text
+    assert "[default: 4]" in " ".join(helped("edit").replace("│", " ").split())
+
+
+def completed(arguments: str) -> list[str]:
+    env = {
+        "_EVOKEN_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"evoken {arguments}",
+        "COMP_CWORD": str(len(arguments.split())),
+        "_TYPER_COMPLETE_TESTING": "True",
+    }
+    return CliRunner().invoke(app, [], prog_name="evoken", env=env).output.split()
+
+
+def test_the_shell_completes_choices() -> None:
+    assert "gauss-newton" in completed("learn --search ga")
+    assert "bfloat16" in completed("generate --precision bf")
+    assert {"anderson", "adam"} <= set(completed("edit --rule a"))
+
+
+def test_version_and_wrong_options() -> None:
+    assert re.fullmatch(r"evoken \d+\.\d+\.\d+\n", evoken("--version").output)
+    wrong = evoken("learn", "x", "--serch", "cma")
+    assert wrong.exit_code == 2 and "--search" in wrong.stderr
+
+
+# Configuration files.
+
+
+def written(**options: Any) -> Path:
+    Path("options.yaml").write_text(yaml.safe_dump(options))
+    return Path("options.yaml")
+
+
+def settings_of(run: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(run, "config.json").read_text())["settings"]
+    return found
+
+
+def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Path) -> None:
+    line = dict(zip(SMALL[::2], SMALL[1::2], strict=True))
+    options = {name.lstrip("-"): int(value) for name, value in line.items()}
+    named = {"model": str(tiny_folder / "model"), "clip": str(tiny_folder / "clip")}
+    file = written(**options, **named, t_low=0.3, mistake=["unit-norm"], images=str(photos))
+    result = evoken("learn", "--config", file, "--output", "a", "--calls", 100)
+    assert result.exit_code == 0, result.output
+    assert settings_of("a")["popsize"] == 5
+    assert (settings_of("a")["t_low"], settings_of("a")["mistakes"]) == (0.3, ["unit-norm"])
+    assert settings_of("a")["calls"] == 100  # the line wins
+
+    again = evoken("learn", photos, "--config", "a/config.json", "--output", "b")
+    assert again.exit_code == 0, again.output
+    assert settings_of("b") == settings_of("a")
+    words = [Path(run, "learned_embeds.safetensors").read_bytes() for run in ("a", "b")]
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("popsze: 3", "no option called 'popsze'. Use popsize"),
+        ("[1, 2]", "holds no options"),
+        ("a: [", "could not read"),
+        ("popsize: 2", "--popsize must be at least 4 (got 2)"),
+        ("search: x", "--search must be one of"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(
+    photos: Path, content: str, message: str
+) -> None:
+    Path("options.yaml").write_text(content)
+    refused(evoken("learn", photos, "--config", "options.yaml"), message)
+    assert not Path("runs").exists()
+
+
+def test_a_file_that_is_not_there_is_one_sentence(photos: Path) -> None:
+    refused(evoken("learn", photos, "--config", "no.yaml"), "no.yaml", "no such file")
+
+
+# JSON.
+
+
+def test_json_is_all_that_goes_to_stdout(done: Path, photos: Path) -> None:
+    for arguments, keys in (
+        (("learn", "--resume", done), {"run", "word", "placeholder", "validation_loss", "report"}),
+        (("generate", "a <disc>", "--word", done, "--count", 2), {"pictures", "sheet"}),
+        (("inspect", done), {"word", "layout", "encoders", "norms", "about", "nearest"}),
+        (("evaluate", done, "--count", 2), {"reconstruction", "editability", "count"}),
+        (("retrieve", done, photos), {"images", "ignored", "file"}),
+    ):
+        result = evoken(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        assert keys <= set(json.loads(result.stdout)), arguments
+    pictures = json.loads(evoken("generate", "a <disc>", "--word", done, "--json").stdout)
+    assert len(pictures["pictures"]) == 4 and all(Path(p).exists() for p in pictures["pictures"])
