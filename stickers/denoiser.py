@@ -25,7 +25,7 @@ SETTINGS = training.Settings(
     ema_decay=0.999,
 )
 # For trained weights that go on: a lower peak, falling from the start.
-CONTINUED = replace(SETTINGS, samples=480_000, learning_rate=1e-3, cooldown=1.0, ema_decay=0.998)
+CONTINUED = replace(SETTINGS, samples=2_000_000, learning_rate=1e-3)
 SNR_GAMMA = 5.0
 
 
