@@ -89,7 +89,7 @@ def test_the_flow_model_draws_what_was_asked_for(
 
 def test_the_text_encoder_of_the_denoiser_is_that_of_clip(sticker_clip: Clip) -> None:
     stickers = evoken.load_model()
-    ids = torch.tensor([stickers.text.place("a photo of a cat", "", 0)[0]])
+    ids = torch.tensor([stickers.text.place("a photo of a cat", {})[0]])
     with torch.no_grad():
         ours = stickers.text.encoder(ids).pooler_output
         theirs = sticker_clip.model.text_model(input_ids=ids).pooler_output

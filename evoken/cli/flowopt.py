@@ -14,9 +14,9 @@ from evoken.cli.common import (
     Out,
     Output,
     Resume,
-    WordPath,
+    WordPaths,
     errors,
-    load_word_and_spec,
+    load_words,
     resume_alone,
     spec_of,
 )
@@ -57,7 +57,7 @@ def invert(
     spec: dict[str, Any],
     pictures: Pictures = None,
     prompt: Prompt = "",
-    word: WordPath = None,
+    word: WordPaths = None,
     output: Output = None,
     resume: Resume = None,
     preset: Preset = "invert",
@@ -83,7 +83,7 @@ def edit(
     target: Annotated[
         str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
     ] = "",
-    word: WordPath = None,
+    word: WordPaths = None,
     output: Output = None,
     resume: Resume = None,
     preset: Preset = "edit",
@@ -98,7 +98,7 @@ def edit(
 def _start(
     context: typer.Context,
     asked: tuple[Path, str, str | None] | None,
-    word: Path | None,
+    word: list[str] | None,
     spec: dict[str, Any],
     preset: str,
     changes: dict[str, Any],
@@ -129,9 +129,9 @@ def _start(
                 f"Type: evoken {context.info_name} PICTURE {more}",
             )
         else:
-            learned, of_word = load_word_and_spec(word)
-            model = spec_of(learned, of_word, "", spec)
-            request = Request(*asked, learned)
+            words, of_words = load_words(word)
+            model = spec_of(words, of_words, "", spec)
+            request = Request(*asked, tuple(words))
             folder = output or Path("runs") / asked[0].resolve().stem
             job = begun(folder, request, model, preset, changes, clip, out.display)
         started.append(job)

@@ -1,7 +1,7 @@
 """Inverting and editing into a run folder: from Python, and what the commands do."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
 from evoken.run_folder import check_new, held
 from evoken.spec import ModelSpec
-from evoken.words.word import Word, fitted
+from evoken.words.word import Word, as_words, fitted
 
 DEFAULT_MODEL = "stickers-flow"
 
@@ -45,7 +45,7 @@ class Request:
     pictures: PathLike
     source: str = ""
     target: str | None = None
-    word: Word | None = None
+    words: tuple[Word, ...] = ()
 
     @property
     def command(self) -> str:
@@ -142,7 +142,7 @@ def edit_into(
     target: str = "",
     model: LatentModel | ModelSpec | str = "",
     *,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     preset: str = "edit",
     clip: str = "",
     with_progress: bool = False,
@@ -170,7 +170,13 @@ def edit_into(
         EvokenError: an argument cannot be used; in this case nothing was written.
     """
     return _into(
-        folder, Request(pictures, source, target, word), model, preset, changes, clip, with_progress
+        folder,
+        Request(pictures, source, target, as_words(word)),
+        model,
+        preset,
+        changes,
+        clip,
+        with_progress,
     )
 
 
@@ -180,7 +186,7 @@ def invert_into(
     prompt: str = "",
     model: LatentModel | ModelSpec | str = "",
     *,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     preset: str = "invert",
     with_progress: bool = False,
     **changes: Any,
@@ -193,7 +199,7 @@ def invert_into(
 
     The other arguments and the errors are those of ``edit_into``.
     """
-    asked = Request(pictures, prompt, None, word)
+    asked = Request(pictures, prompt, None, as_words(word))
     return _into(folder, asked, model, preset, changes, "", with_progress)
 
 
@@ -232,7 +238,7 @@ def begun(
     if isinstance(model, ModelSpec | str):
         model = started(_named(model, edits), display)
     task, images = edits.load(model.size) if edits else asked.load(model.size)
-    task = replace(task, word=fitted(asked.word, model) if asked.word else None)
+    task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
     display.note(sticker_note(model.spec.name, task.images))
     name = clip or default_clip(model.spec.name)

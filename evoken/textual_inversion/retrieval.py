@@ -41,7 +41,7 @@ def word_feature(clip: Clip, prompt: str, word: Word) -> Tensor:
     """
     encoder = TextEncoder(clip.model.text_model, clip.tokenizer, ModelSpec())
     pooled = encoder.encode(
-        [prompt], word.placeholder, word.vectors[None], lambda out: out.pooler_output
+        [prompt], {word.placeholder: word.vectors[None]}, lambda out: out.pooler_output
     )
     return F.normalize(clip.model.text_projection(pooled), dim=-1)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from evoken.arrays import Vectors
+from evoken.arrays import PathLike, Vectors
 from evoken.errors import EvokenError, WordError, reason_of, shown
-from evoken.words.layouts import BUNDLE, Embedding, parse
+from evoken.words.layouts import BUNDLE, Embedding, only, parse
 
 WORD_FILE = "learned_embeds.safetensors"
 FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")
@@ -21,8 +22,11 @@ MAX_BYTES = 2**30
 MAX_ENTRIES = 64  # a word has a handful; a checkpoint, hundreds, which need not be read
 
 
-def read_embedding(path: Path) -> Embedding:
+def read_embedding(path: PathLike) -> Embedding:
     """Read a word from any program's embedding file, or from a run folder.
+
+    Args:
+        path: the file or folder; FILE#NAME of one word among several in a file.
 
     Safetensors, and the .pt and .bin files of torch through its weights-only loader, which runs no
     code of the file.
@@ -30,6 +34,7 @@ def read_embedding(path: Path) -> Embedding:
     Raises:
         WordError: no such file, or none of one word's vectors.
     """
+    path, name = _named(path)
     try:
         file = next((path / n for n in FOLDER_FILES if (path / n).is_file()), path)
         if not file.is_file():
@@ -38,7 +43,7 @@ def read_embedding(path: Path) -> Embedding:
                 "Learn a word with: evoken learn FOLDER",
             )
         content, header = _read(file)
-        return parse(content, header, file)
+        return parse(only(content, name, file) if name else content, header, file)
     except EvokenError:
         raise
     except Exception as error:  # of what kind depends on where a file is damaged
@@ -48,6 +53,13 @@ def read_embedding(path: Path) -> Embedding:
             f"with tensors alone): {reason}.",
             "Check that the file is complete, and what it is.",
         ) from error
+
+
+def _named(path: PathLike) -> tuple[Path, str]:
+    """File and name of FILE#NAME, unless there is a file of the whole name."""
+    whole = Path(path)
+    file, mark, name = os.fspath(path).rpartition("#")
+    return (whole, "") if whole.exists() or not mark else (Path(file), name)
 
 
 def _read(file: Path) -> tuple[Any, dict[str, str]]:

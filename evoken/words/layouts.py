@@ -138,6 +138,23 @@ def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding
     return Embedding(placeholder, vectors, about, layout or found)
 
 
+def only(content: object, name: str, source: Path) -> dict[str, Any]:
+    """Of the words in a file, the one of this name.
+
+    Raises:
+        WordError: there is none.
+    """
+    entries = content if isinstance(content, dict) else {}
+    bundled = {k: v for k, v in entries.items() if str(k).startswith(f"{BUNDLE}{name}.")}
+    if bundled or name in entries:
+        return bundled or {name: entries[name]}
+    names = [str(key).removeprefix(BUNDLE).partition(".")[0] for key in entries]
+    raise WordError(
+        f"there is no word called {shown(name)} in {shown(source)}.",
+        f"Use one of {', '.join(map(shown, dict.fromkeys(names)))}." if names else "",
+    )
+
+
 def _provenance(header: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """What a safetensors header says of the making, and the placeholder ("" if it does not say)."""
     try:
