@@ -131,16 +131,8 @@ def two_words(model: StableDiffusion) -> None:
 
 def test_word_is_repeatable(tiny_folder: Path, model: StableDiffusion) -> None:
     two_words(model)
-    command = (
-        "generate",
-        "a <a> <b>",
-        "--model",
-        tiny_folder / "model",
-        "--count",
-        1,
-        "--steps",
-        2,
-    )
+    model_options = ("--model", tiny_folder / "model", "--count", 1, "--steps", 2)
+    command = ("generate", "a <a> <b>", *model_options)
     both = evoken(*command, "--word", "a.safetensors", "--word", "b.safetensors", "--output", "one")
     assert both.exit_code == 0, both.output
     said = ("generate", "a red house", *model_options, "--output", "two")
@@ -212,3 +204,39 @@ def test_two_words_stand_in_the_target_of_an_edit(tiny_folder: Path, photos: Pat
     Path("two/records.jsonl").write_text(lines[0])
     assert evoken("edit", "--resume", "two").exit_code == 0
     assert Path("two/noise.safetensors").read_bytes() == noise
+
+
+@pytest.mark.parametrize("ends", ["", "-steps-500"])
+@pytest.mark.parametrize("given", ["folder", "first", "second"])
+def test_the_two_files_of_the_sdxl_script_are_one_word(ends: str, given: str) -> None:
+    folder = Path("word")
+    folder.mkdir()
+    first, second = torch.randn(2, 768), torch.randn(2, 1280)
+    files = [folder / f"learned_embeds{part}{ends}.safetensors" for part in ("", "_2")]
+    for file, vectors in zip(files, (first, second), strict=True):
+        save_file({"<toy>": vectors}, file)
+    path = {"folder": folder, "first": files[0], "second": files[1]}[given]
+    word = load_word(path)
+    assert word.placeholder == "<toy>" and dict(word.encoders) == {"clip_l": 768, "clip_g": 1280}
+    assert torch.equal(word.vectors, torch.cat([first, second], 1))
+    assert "Stable Diffusion XL" in evoken("inspect", path).output
+    assert evoken("convert", path, "--to", "comfyui", "--output", "out").exit_code == 0
+    assert torch.equal(load_word(next(Path("out").iterdir())).vectors, word.vectors)
+
+
+def test_the_newest_of_a_scripts_steps_is_the_word_of_its_folder() -> None:
+    folder = Path("word")
+    folder.mkdir()
+    for step in (500, 1000, 1500):
+        save_file(
+            {"<toy>": torch.full((1, 768), step / 1000)},
+            folder / f"learned_embeds-steps-{step}.safetensors",
+        )
+    assert float(load_word(folder).vectors[0, 0]) == 1.5
+
+
+def test_two_files_that_are_no_one_word_are_refused() -> None:
+    save_file({"<toy>": torch.zeros(1, 768)}, "learned_embeds.safetensors")
+    save_file({"<toy>": torch.ones(1, 768)}, "learned_embeds_2.safetensors")
+    with pytest.raises(WordError, match="learned_embeds_2"):
+        load_word("learned_embeds.safetensors")

@@ -9,7 +9,7 @@ OneTrainer and ai-toolkit; docs/formats.md shows what loads where.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,21 @@ class Embedding:
 
     def _is_whole(self, base: Base) -> bool:
         return set(base.widths) - set(self.vectors) <= {"t5xxl"}
+
+    def with_encoders(self, other: "Embedding", source: Path) -> "Embedding":
+        """The word with the vectors of further text encoders.
+
+        Raises:
+            WordError: both have vectors for one text encoder, or other words.
+        """
+        if set(self.vectors) & set(other.vectors) or self.placeholder != other.placeholder:
+            raise WordError(
+                f"{shown(source)} is not the second file of {shown(self.placeholder)}.",
+                "Put the files of different words into different folders.",
+            )
+        both = {**self.vectors, **other.vectors}
+        vectors = {name: both[name] for name in ENCODERS if name in both}
+        return replace(self, vectors=vectors, layout="encoders")
 
     def side_by_side(self) -> Vectors:
         """The vectors of all text encoders in one row: vector x sum of the widths.
