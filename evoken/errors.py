@@ -49,7 +49,7 @@ class SearchError(EvokenError):
 
 
 class WorkerError(EvokenError):
-    """Workers that cannot be had, or that died or failed again and again."""
+    """Workers that cannot be started, or that died or failed repeatedly."""
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -77,7 +77,8 @@ def test_the_report_names_the_generation_that_gave_the_word(learn: Callable[...,
     assert learn(*how).exit_code == 0
     last = LearnRun.open(Path("runs/disc")).records()[-1].generation
     assert (
-        f"at generation\n{last}, which is the result" in Path("runs/disc/report.html").read_text()
+        f"at generation\n{last}, whose word is the result"
+        in Path("runs/disc/report.html").read_text()
     )
 
 

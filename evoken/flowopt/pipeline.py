@@ -1,7 +1,7 @@
 """Any flow pipeline of diffusers as the black box f, used through its public call alone.
 
 Called with latents, sigmas and ``output_type="latent"`` it runs any stretch of the process; called
-with a single sigma s it returns z - s v(z, s), and so even the velocity is had from outside.
+with a single sigma s it returns z - s v(z, s), which gives the velocity too.
 """
 
 import copy

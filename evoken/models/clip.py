@@ -26,7 +26,7 @@ class Clip:
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> "Clip":
-        """From a folder or hub id; raises ``ModelError`` if it cannot be had."""
+        """From a folder or hub id; raises ``ModelError`` if it cannot be loaded."""
         try:
             model = CLIPModel.from_pretrained(name, use_safetensors=True)
             return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))

@@ -1,6 +1,6 @@
 """The judge of the sticker world: says which object, background and style a picture shows.
 
-It stands in for the human raters of the paper (4.4). It is trained apart from the models that it
+It replaces the human raters of the paper (4.4). It is trained separately from the models that it
 judges, on renders of every object and every style, the held-out ones included.
 """
 

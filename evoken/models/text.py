@@ -55,10 +55,10 @@ class TextEncoder:
         return int(self.table.weight.shape[1])
 
     def vocabulary(self) -> Vocabulary:
-        """Tokens that end a word and are written in letters: bytes, word pieces and signs hardly
+        """Tokens that end a word and are written in letters: bytes, word pieces and signs rarely
         occur alone in captions, and their embeddings mean little.
 
-        Differs: the paper's Eq. 4 takes every token.
+        Differs: the paper's Eq. 4 uses all tokens.
         """
         tokens = self.tokenizer.get_vocab().items()
         found = {word: i for token, i in tokens if (word := self._whole_word(token))}

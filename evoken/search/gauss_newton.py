@@ -4,10 +4,10 @@ Finite differences of the residual along k directions give its Jacobian J there;
 k x k matrix and k numbers, summed over draws. Known from derivative-free least squares (DFO-LS,
 Cartis & Roberts 2019) and ensemble Kalman inversion.
 
-Three things make k much smaller than the dimension do. Half of the directions are those along which
-the residual is known to change most, half are new; a quadratic model of the loss adds up what all
-generations found; and what a generation measures anew is forgotten in it, and only that, since the
-residual is not linear and old slopes mislead.
+Three choices make it work with k much smaller than the dimension. Half of the directions are those
+along which the residual is known to change most, half are new. A quadratic model of the loss sums
+up what all generations measured. Where a generation measures again, and only there, the model
+forgets its old slopes, which mislead because the residual is not linear.
 """
 
 import numpy as np

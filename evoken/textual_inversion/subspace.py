@@ -1,7 +1,8 @@
 """The affine subspace that is searched: vectors = origin + coords @ basis (paper 3.5).
 
 All bases share one scale: standard normal coords move a vector, on average over the draws, by the
-spread of the vocabulary (the root of its total variance). So one sigma means one thing everywhere.
+spread of the vocabulary (the root of its total variance). So one sigma has the same meaning in
+all of them.
 """
 
 from collections.abc import Sequence
