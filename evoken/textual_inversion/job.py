@@ -28,7 +28,12 @@ from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.workflow import finish, preview_if_due
+from evoken.textual_inversion.workflow import (
+    Sheet,
+    calls_of_sheets,
+    finish,
+    preview_if_due,
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class LearnJob:
     run: LearnRun
     learner: Learner
 
-    def steps(self) -> Generator[Progress]:
+    def steps(self) -> Generator[Progress | Sheet]:
         """Learn, or go on learning; yields after every generation, and writes the report at last.
 
         The folder holds every finished generation at any time: an interrupted run loses at most
@@ -102,28 +107,33 @@ class LearnJob:
                 record = learner.step()
                 run.append(record)
                 yield Progress(learner, record, preview_if_due(run, learner))
-            finish(run, learner)
+            yield from finish(run, learner)
 
     def finish(self, display: Display = SILENT) -> None:
         """Do all steps, and show them."""
         settings, records = self.run.settings, self.run.records()
+        sheets = calls_of_sheets(self.learner)
         if display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            display.say(f"{what}: {expected}.")
+            more = f" and {sheets:,} for the report's pictures" if sheets else ""
+            display.say(f"{what}{more}: {expected}.")
         score = ""
-        first = display.bar("the first generation", settings.calls)
+        first = display.bar("the first generation", settings.calls + sheets)
         with closing(self.steps()) as steps, first as bar:
             for step in steps:
+                total = self.learner.total_calls
+                if isinstance(step, Sheet):
+                    done = total + sheets * step.number / step.total
+                    bar.update(str(step), done, total + sheets)
+                    continue
                 finished = self.learner.finished
                 if step.clip_score is not None:
                     score = f"  CLIP {step.clip_score.value:.3f}"
                 text = f"{step}{score}"
                 if step.clip_score is not None or finished:
                     bar.line(text)
-                bar.update(text, step.record.calls, self.learner.total_calls)
-                if finished:
-                    bar.update("drawing the pictures of the report", step.record.calls)
+                bar.update(text, step.record.calls, total + sheets)
 
 
 def learn_into(
