@@ -26,6 +26,7 @@ class ImageSet:
     images: Images
     names: tuple[str, ...]
     hashes: tuple[str, ...]
+    sides: tuple[int, ...] = ()  # of the pictures in their files: the shorter one, px
     ignored: tuple[str, ...] = ()  # files in the folder that do not look like images
 
 
@@ -61,11 +62,12 @@ def load_images(path: PathLike, size: int) -> ImageSet:
             "Put some pictures there; to learn a word, three to five of one object or one style.",
         )
     contents = [read(p) for p in chosen]
-    tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
+    decoded = [decode(c, p) for c, p in zip(contents, chosen, strict=True)]
     return ImageSet(
-        torch.cat(tensors),
+        torch.cat([to_tensor(square(picture, size)) for picture in decoded]),
         tuple(p.name for p in chosen),
         tuple(hashlib.sha256(c).hexdigest() for c in contents),
+        tuple(min(picture.size) for picture in decoded),
         tuple(p.name for p in files if p not in chosen),
     )
 

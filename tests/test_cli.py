@@ -76,10 +76,8 @@ def test_the_report_names_the_generation_that_gave_the_word(learn: Callable[...,
     how = ("--search", "cma", "--mistake", "last-best", "--calls", 200)
     assert learn(*how).exit_code == 0
     last = LearnRun.open(Path("runs/disc")).records()[-1].generation
-    assert (
-        f"at generation\n{last}, whose word is the result"
-        in Path("runs/disc/report.html").read_text()
-    )
+    report = Path("runs/disc/report.html").read_text()
+    assert f"at generation\n{last}, whose word is the result" in report
 
 
 def test_the_word_is_one_that_diffusers_loads(done: Path, tiny_folder: Path) -> None:

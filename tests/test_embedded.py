@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import evoken
 from evoken.cli.app import app
 from evoken.models.clip import Clip
-from evoken.models.embedded import STICKERS
+from evoken.models.embedded import EMBEDDED, STICKERS, sticker_note
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.judge import Judge
@@ -194,3 +194,36 @@ def test_real_photographs_become_words(
     settings = evoken.preset("default", placeholder="<photo>", calls=2_000)
     losses = [r.validation for _, r in evoken.learn(settings, stickers, images, sticker_clip)]
     assert min(losses) < losses[0]
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs are not beside this clone")
+@pytest.mark.parametrize("name", ["backpack_dog", "cat2", "dog6", "teapot", "vase"])
+def test_photographs_are_no_stickers(name: str) -> None:
+    found = evoken.load_images(PHOTOS / name, 64)
+    for model in EMBEDDED:
+        note = sticker_note(model, found.images, found.sides)
+        assert "photographs" in note and model in note and "`name`" in note
+    assert not sticker_note("some/model", found.images, found.sides)
+
+
+def test_drawings_and_what_the_models_draw_are_stickers(stickers: StableDiffusion) -> None:
+    samples = [world.concept(name) for name in ("otter", "blueprint", "teapot", "night vision")]
+    for pictures in samples:
+        images = to_images(np.stack(pictures), torch.device("cpu"))
+        assert not sticker_note("stickers", images, [512] * len(images))
+    drawn = evoken.draw(stickers, "a photo of a crown in a room", count=3, steps=10)
+    assert not sticker_note("stickers", drawn.images, [64] * 3)
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs are not beside this clone")
+def test_photographs_are_noted_before_the_start_and_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = PHOTOS / "cat2" / "00.jpg"
+    small = ["--steps", "2", "--last", "1", "--iterations", "0", "--clip", "none"]
+    asked = ["edit", str(photo), "--from", "a cat", "--to", "a dog", "--output", "runs/e", *small]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert "with --model" in result.output.splitlines()[0]
+    assert "<code>--model</code>" in (tmp_path / "runs/e/report.html").read_text()

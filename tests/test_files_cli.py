@@ -39,7 +39,8 @@ def learned(tiny_folder: Path, photos: Path) -> Callable[..., LearnRun]:
         clip = default_clip(name) if name in EMBEDDED else str(tiny_folder / "clip")
         run = LearnRun.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
         known = {"best_generation": 0, "best_validation": 1.0, "calls": 0}
-        run.save_word(SimpleNamespace(model=model, vectors=model.embed("dog"), **known))
+        word = Word("<disc>", model.embed("dog"), model.encoders)
+        run.save_word(SimpleNamespace(model=model, word=word, **known))
         return run
 
     return make

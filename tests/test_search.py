@@ -76,7 +76,7 @@ def test_its_best_candidate_is_one_of_the_last_or_its_centre(make: Callable[[int
 
 
 def test_an_unknown_search_is_refused_and_the_known_ones_are_named() -> None:
-    with pytest.raises(SettingError, match="gauss-newton, cma, sep-cma, zero-order or random"):
+    with pytest.raises(SettingError, match="gauss-newton, cma, sep-cma, zero-order, random"):
         search_of("luck")
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_holds_the_model_stays_and_others_are_refused(exported: Pa
     before = {p: p.stat().st_mtime_ns for p in (exported / "stickers").rglob("*")}
     evoken.export_embedded("stickers", exported / "stickers")
     assert {p: p.stat().st_mtime_ns for p in (exported / "stickers").rglob("*")} == before
-    with pytest.raises(SettingError, match="a new or an empty folder"):
+    with pytest.raises(SettingError, match="holds something else"):
         evoken.export_embedded("stickers-flow", exported / "stickers")
     with pytest.raises(ModelError, match="stickers or stickers-flow"):
         evoken.export_embedded("sticker", exported / "other")

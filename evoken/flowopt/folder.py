@@ -71,8 +71,12 @@ class FlowOptRun:
         spec: ModelSpec,
         clip: str,
         images: ImageSet,
+        note: str = "",
     ) -> "FlowOptRun":
         """Start a folder.
+
+        Args:
+            note: what the report is to say of the pictures; "" for nothing.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
@@ -91,6 +95,8 @@ class FlowOptRun:
             "sources": list(task.sources),
             "targets": list(task.targets),
         }
+        if note:
+            config["note"] = note
         with new_folder(path) as folder:
             write_inputs(folder, task.images)
             for i, word in enumerate(task.words):

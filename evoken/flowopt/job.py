@@ -240,10 +240,11 @@ def begun(
     task, images = edits.load(model.size) if edits else asked.load(model.size)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
-    display.note(sticker_note(model.spec.name, task.images))
+    note = sticker_note(model.spec.name, task.images, images.sides)
+    display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
-    run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images)
+    run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images, note)
     return FlowOptJob(run, model, its_clip)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from evoken.files import write_text
 from evoken.flowopt.folder import FlowOptRun
-from evoken.images import counted, load_images
-from evoken.models.embedded import JUDGED_SIZE, sticker_note
+from evoken.images import counted
 from evoken.page import image, line_chart, page, table
 from evoken.run_folder import input_path
 
@@ -41,8 +40,7 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         )
         + "</p>"
     ]
-    pictures = load_images(input_path(run.path, 0).parent, JUDGED_SIZE).images
-    if note := sticker_note(run.spec.name, pictures):
+    if note := escape(str(run.config.get("note", ""))):
         parts.append(f'<p class="note">{note.replace("`name`", "<code>--model</code>")}</p>')
     suggestions = run.suggestions()
     for i, picture in enumerate(run.config["pictures"]):

@@ -1,5 +1,6 @@
 """The sticker models that are shipped in the package."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from evoken.arrays import Images
@@ -14,15 +15,18 @@ JUDGED_SIZE = 64  # px; of the pictures that the judge was trained on
 FLAT = 0.5
 
 
-def sticker_note(name: str, images: Images) -> str:
+def sticker_note(name: str, images: Images, sides: Sequence[int]) -> str:
     """What to say before a sticker model gets images that are plainly no stickers; "" where there
     is nothing to say.
 
     Args:
         name: of the model.
         images: N x 3 x S x S in [-1, 1].
+        sides: of the pictures in their files. Small ones are what such a model draws, and what it
+            draws is less flat than a sticker.
     """
-    if name not in EMBEDDED or float(_flatness(images).median()) >= FLAT:
+    small = sorted(sides)[len(sides) // 2] < 2 * JUDGED_SIZE
+    if name not in EMBEDDED or small or float(_flatness(images).median()) >= FLAT:
         return ""
     return (
         f"Note: these are no stickers, and {name} draws nothing but stickers of {JUDGED_SIZE} px. "

@@ -56,9 +56,18 @@ class LearnRun:
 
     @classmethod
     def create(
-        cls, path: Path, settings: LearnSettings, spec: ModelSpec, clip: str, images: ImageSet
+        cls,
+        path: Path,
+        settings: LearnSettings,
+        spec: ModelSpec,
+        clip: str,
+        images: ImageSet,
+        note: str = "",
     ) -> "LearnRun":
         """Start a folder.
+
+        Args:
+            note: what the report is to say of the pictures; "" for nothing.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
@@ -75,6 +84,8 @@ class LearnRun:
             "clip": clip,
         }
         files = zip(images.names, images.hashes, strict=True)
+        if note:
+            config["note"] = note
         with new_folder(path) as folder:
             write_inputs(folder, images.images)
             write_json(folder / "inputs.json", [{"name": n, "sha256": h} for n, h in files])

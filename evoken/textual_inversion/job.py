@@ -208,13 +208,14 @@ def begun(
         display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
-    display.note(sticker_note(loaded.spec.name, found.images))
+    note = sticker_note(loaded.spec.name, found.images, found.sides)
+    display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
     recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
     with workers.started(recipe) as evaluator:
         its_clip = _clip(settings, clip_name, loaded, display)
         learner = Learner(settings, loaded, found.images, its_clip, evaluator)
-        run = LearnRun.create(path, settings, loaded.spec, clip_name, found)
+        run = LearnRun.create(path, settings, loaded.spec, clip_name, found, note)
         yield LearnJob(run, learner)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from shlex import quote
 
 from evoken.files import write_text
-from evoken.images import load_images
 from evoken.models.bases import SD1
-from evoken.models.embedded import EMBEDDED, JUDGED_SIZE, sticker_note
+from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id
 from evoken.page import image, line_chart, page, table
 from evoken.pictures.metrics import Score
@@ -50,8 +49,7 @@ def _inputs(run: LearnRun) -> str:
 
 
 def _note(run: LearnRun) -> str:
-    images = load_images(run.inputs[0].parent, JUDGED_SIZE).images
-    note = sticker_note(run.spec.name, images).replace("`name`", "<code>--model</code>")
+    note = escape(str(run.config.get("note", ""))).replace("`name`", "<code>--model</code>")
     return f'<p class="note">{note}</p>' if note else ""
 
 
