@@ -201,9 +201,9 @@ def test_real_photographs_become_words(
 def test_photographs_are_no_stickers(name: str) -> None:
     found = evoken.load_images(PHOTOS / name, 64)
     for model in EMBEDDED:
-        note = sticker_note(model, found.images, found.sides)
+        note = sticker_note(model, found.images, [min(s) for s in found.sizes])
         assert "photographs" in note and model in note and "`name`" in note
-    assert not sticker_note("some/model", found.images, found.sides)
+    assert not sticker_note("some/model", found.images, [min(s) for s in found.sizes])
 
 
 def test_drawings_and_what_the_models_draw_are_stickers(stickers: StableDiffusion) -> None:

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from evoken.progress import Display
     from evoken.words.word import Word
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        help="The run folder. \\[default: runs/NAME]", rich_help_panel=ABOUT, show_default=False
-    ),
-]
+
+def _output(default: str) -> Any:
+    """The option that names a new run folder."""
+    text = f"The run folder. \\[default: {default}]"
+    return typer.Option(help=text, rich_help_panel=ABOUT, show_default=False)
+
+
+Output = Annotated[Path | None, _output("runs/NAME")]
+InvertOutput = Annotated[Path | None, _output("runs/NAME-invert")]
+EditOutput = Annotated[Path | None, _output("runs/NAME-edit")]
 Resume = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="A run folder to continue.", rich_help_panel=ABOUT),

@@ -11,8 +11,9 @@ import typer
 from evoken.cli.common import (
     AsJson,
     ClipName,
+    EditOutput,
+    InvertOutput,
     Out,
-    Output,
     Resume,
     WordPaths,
     errors,
@@ -58,7 +59,7 @@ def invert(
     pictures: Pictures = None,
     prompt: Prompt = "",
     word: WordPaths = None,
-    output: Output = None,
+    output: InvertOutput = None,
     resume: Resume = None,
     preset: Preset = "invert",
     as_json: AsJson = False,
@@ -84,7 +85,7 @@ def edit(
         str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
     ] = "",
     word: WordPaths = None,
-    output: Output = None,
+    output: EditOutput = None,
     resume: Resume = None,
     preset: Preset = "edit",
     clip: ClipName = "",
@@ -132,7 +133,9 @@ def _start(
             words, of_words = load_words(word)
             model = spec_of(words, of_words, "", spec)
             request = Request(*asked, tuple(words))
-            folder = output or Path("runs") / asked[0].resolve().stem
+            # The name of what is learned from the same pictures is left to "learn".
+            name = f"{asked[0].resolve().stem}-{context.info_name}"
+            folder = output or Path("runs") / name
             job = begun(folder, request, model, preset, changes, clip, out.display)
         started.append(job)
         job.finish(out.display)

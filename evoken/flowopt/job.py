@@ -17,7 +17,7 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report
 from evoken.flowopt.settings import flowopt_preset
 from evoken.flowopt.tasks import Edits, read_yaml
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
@@ -234,13 +234,22 @@ def begun(
     """
     edits = asked.yaml()
     settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
+    wanted = edits or asked
+    wanted.load(CHECKED)  # before the model, which takes long
     check_new(Path(folder))
     if isinstance(model, ModelSpec | str):
         model = started(_named(model, edits), display)
-    task, images = edits.load(model.size) if edits else asked.load(model.size)
+    task, images = wanted.load(model.size)
+    if images.folder:
+        display.say(f"Taking the pictures from {shown(images.folder)}.")
+    if images.blank:
+        names = listing(dict.fromkeys(images.blank), "and")
+        display.say(f"Note: there is one colour and nothing else in {names}.")
+    for note in images.notes():
+        display.say(note)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
-    note = sticker_note(model.spec.name, task.images, images.sides)
+    note = sticker_note(model.spec.name, task.images, [min(size) for size in images.sizes])
     display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import shown
+from evoken.errors import ImageError, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -34,6 +34,8 @@ from evoken.textual_inversion.workflow import (
     finish,
     preview_if_due,
 )
+
+MOST_CUT = 1 / 3  # of a picture; the crop may take that from one without a note
 
 
 @dataclass(frozen=True)
@@ -201,14 +203,21 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
+    # Pictures come before the model, which takes long.
+    _check_shown(images if isinstance(images, ImageSet) else load_images(images, CHECKED))
     check_new(path)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
     found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
+    if found.folder:
+        display.say(f"Taking the pictures from {shown(found.folder)}.")
     if found.ignored:
         display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
-    note = sticker_note(loaded.spec.name, found.images, found.sides)
+    for said in found.notes(MOST_CUT):
+        display.say(said)
+    display.note(sticker_note(loaded.spec.name, found.images))
+    note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
     recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
@@ -232,6 +241,15 @@ def reopened(
     with workers.started(recipe) as evaluator:
         clip = _clip(run.settings, run.clip, model, display)
         yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
+
+
+def _check_shown(found: ImageSet) -> None:
+    """Raise ``ImageError`` if there is nothing to see in one of the pictures."""
+    if found.blank:
+        raise ImageError(
+            f"there is one colour and nothing else in {listing(found.blank, 'and')}.",
+            "Use other pictures: nothing can be learned from one colour.",
+        )
 
 
 def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:
