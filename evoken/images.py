@@ -41,7 +41,25 @@ def load_images(path: PathLike, size: int) -> ImageSet:
     Raises:
         ImageError: the path does not exist, holds no images, or an image cannot be used.
     """
-    path = Path(path)
+    chosen, ignored = _chosen(Path(path))
+    contents = [read(p) for p in chosen]
+    tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
+    return ImageSet(
+        torch.cat(tensors),
+        tuple(p.name for p in chosen),
+        tuple(hashlib.sha256(c).hexdigest() for c in contents),
+        tuple(p.name for p in ignored),
+    )
+
+
+def check_images(path: PathLike) -> None:
+    """Raise what ``load_images`` would: before a model is loaded, which takes long."""
+    for file in _chosen(Path(path))[0]:
+        decode(read(file), file)
+
+
+def _chosen(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files at a path that are images by their names, and those that are not."""
     try:
         files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
     except OSError as error:
@@ -60,14 +78,7 @@ def load_images(path: PathLike, size: int) -> ImageSet:
             f"found no image in {shown(path)}: {reason}.",
             "Put some pictures there; to learn a word, three to five of one object or one style.",
         )
-    contents = [read(p) for p in chosen]
-    tensors = [to_tensor(square(decode(c, p), size)) for c, p in zip(contents, chosen, strict=True)]
-    return ImageSet(
-        torch.cat(tensors),
-        tuple(p.name for p in chosen),
-        tuple(hashlib.sha256(c).hexdigest() for c in contents),
-        tuple(p.name for p in files if p not in chosen),
-    )
+    return chosen, [p for p in files if p not in chosen]
 
 
 def read(path: Path) -> bytes:

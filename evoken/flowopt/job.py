@@ -17,7 +17,7 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report
 from evoken.flowopt.settings import flowopt_preset
 from evoken.flowopt.tasks import Edits, read_yaml
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import ImageSet, check_images, counted, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
@@ -235,6 +235,8 @@ def begun(
     edits = asked.yaml()
     settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
     check_new(Path(folder))
+    for path in dict.fromkeys(edits.images if edits else (asked.pictures,)):
+        check_images(path)
     if isinstance(model, ModelSpec | str):
         model = started(_named(model, edits), display)
     task, images = edits.load(model.size) if edits else asked.load(model.size)

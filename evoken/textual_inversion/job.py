@@ -12,7 +12,7 @@ from evoken.errors import shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import ImageSet, check_images, counted, load_images
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -192,6 +192,8 @@ def begun(
     """
     path = Path(folder)
     check_new(path)
+    if not isinstance(images, ImageSet):
+        check_images(images)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
     found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
     if found.ignored:
