@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 
 from evoken.arrays import Images, PathLike
-from evoken.errors import SettingError
+from evoken.errors import ModelError, SettingError
 from evoken.files import write_bytes
 from evoken.images import counted, grid, png, to_pictures
 from evoken.models.base import Model
@@ -78,6 +78,7 @@ def draw(
         WordError: a word is of another model, is in neither prompt, or has another's placeholder;
             or a prompt is longer than the model reads.
         SettingError: a negative prompt without guidance.
+        ModelError: the model gives values that are not finite.
     """
     images = images_of(model, prompt, word, count, seed, steps, guidance, negative)
     return Pictures(images, prompt)
@@ -104,7 +105,8 @@ def images_of(
         )
     other = model.condition([negative], words) if negative else None
     hidden = model.condition([prompt], words)
-    return model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance, other)
+    images = model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance, other)
+    return _finite(model, images)
 
 
 def images_of_each(
@@ -115,7 +117,20 @@ def images_of_each(
     population = torch.stack([word.vectors for word in words])
     hidden = model.condition([prompt], {words[0].placeholder: population})
     drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
-    return list(drawn.split(count))
+    return list(_finite(model, drawn).split(count))
+
+
+def _finite(model: Model, images: Images) -> Images:
+    """The images, unless there are no numbers in them: those would be written as black."""
+    if images.isfinite().all():
+        return images
+    precision = model.spec.precision
+    raise ModelError(
+        f"the model gave pictures without finite numbers, computing in {precision}.",
+        "Use another copy of the model, or less `guidance`."
+        if precision == "float32"
+        else "Set `precision` to float32.",
+    )
 
 
 def sheet(pictures: Images, columns: int) -> Image:

@@ -216,7 +216,6 @@ def begun(
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
-    display.note(sticker_note(loaded.spec.name, found.images))
     note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
