@@ -4,7 +4,8 @@ Source of the templates: Gal et al. 2022, "An Image is Worth One Word", the 27 f
 for styles that the field's training scripts share (a subset of CLIP's ImageNet templates).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 OBJECT_TEMPLATES: tuple[str, ...] = (
@@ -114,3 +115,34 @@ KINDS = {
         vectors=3,  # its sentences say nothing of what is shown; one vector was too few
     ),
 }
+
+
+def pieces(prompt: str, placeholders: Iterable[str]) -> list[tuple[str, str]]:
+    """A prompt cut at the placeholders in it: texts, each with the placeholder that follows it; the
+    last one with "".
+
+    A placeholder is a whole word of the prompt: "cat" is in "a cat's hat", and in neither
+    "cathedral" nor "cat_2". Of two that begin at one place the longer one is meant.
+    """
+    whole = []
+    for name in sorted(filter(None, placeholders), key=len, reverse=True):
+        before = r"(?<!\w)" if re.match(r"\w", name) else ""
+        after = r"(?!\w)" if re.search(r"\w$", name) else r"(?!_\d)"
+        whole.append(f"{before}{re.escape(name)}{after}")
+    if not whole:
+        return [(prompt, "")]
+    found, end = [], 0
+    for match in re.finditer("|".join(whole), prompt):
+        found.append((prompt[end : match.start()], match[0]))
+        end = match.end()
+    return [*found, (prompt[end:], "")]
+
+
+def holds(prompt: str, placeholder: str) -> bool:
+    """Whether a placeholder is a word of a prompt."""
+    return len(pieces(prompt, [placeholder])) > 1
+
+
+def without(prompt: str, placeholders: Iterable[str]) -> str:
+    """A prompt with its placeholders left out."""
+    return "".join(text for text, _ in pieces(prompt, placeholders))

@@ -82,10 +82,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 
 
 def make_photos(folder: Path) -> Path:
-    """A folder of four small pictures."""
+    """A folder of four small pictures: a square on four grounds."""
     folder.mkdir()
     for i, colour in enumerate(("red", "green", "blue", "white")):
-        Image.new("RGB", (40, 30), colour).save(folder / f"{i}.png")
+        picture = Image.new("RGB", (40, 30), colour)
+        picture.paste("magenta", (14, 8, 24, 18))
+        picture.save(folder / f"{i}.png")
     return folder
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -65,10 +66,12 @@ def test_no_images(learn: Callable[..., Result], tmp_path: Path) -> None:
 def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: Path) -> None:
     for path in sorted(photos.iterdir())[1:]:
         path.unlink()
-    (photos / "notes.txt").write_text("text")
+    (photos / "notes.docx").write_text("text")
+    (photos / "0.txt").write_text("a caption")
     result = learn()
     assert result.exit_code == 0, result.output
-    assert "Note: 1 picture;" in result.output and "notes.txt" in result.output
+    assert "Note: 1 picture;" in result.output
+    assert "Skipped 'notes.docx': not images by their names." in result.output
 
 
 @pytest.mark.parametrize(
@@ -230,10 +233,11 @@ def write_pictures(folder: Path, name: str) -> None:
         elif name == "huge":
             Image.new("1", (20_000, 20_000)).save(file.with_suffix(".png"))
         elif name == "animated":
-            frames = [Image.new("P", (40, 40), c) for c in (3, 7)]
+            frames = [gradient(40).rotate(turn).convert("P") for turn in (0, 90)]
             frames[0].save(file.with_suffix(".gif"), save_all=True, append_images=frames[1:])
         elif name == "I;16":
-            Image.new("I;16", (40, 40), 30_000).save(file.with_suffix(".png"))
+            levels = np.asarray(gradient(40)).astype(np.uint16) * 257
+            Image.fromarray(levels).save(file.with_suffix(".png"))
         elif name == "portrait":  # as phones take it: lying, with a note to turn it
             lying = Image.effect_noise((160, 120), 50).convert("RGB")
             exif = Image.Exif()
@@ -241,7 +245,11 @@ def write_pictures(folder: Path, name: str) -> None:
             lying.save(file.with_suffix(".jpg"), exif=exif)
         else:
             end = ".jpg" if name == "CMYK" else ".png"
-            Image.new(name, (40, 40)).save(file.with_suffix(end))
+            gradient(40).convert(name).save(file.with_suffix(end))
+
+
+def gradient(side: int) -> Image.Image:
+    return Image.linear_gradient("L").resize((side, side))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +261,56 @@ def test_bad_pictures_are_one_clear_sentence(
     write_pictures(photos, name)
     refused(learn(), "odd0", word)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_pictures_of_one_colour_teach_nothing(
+    learn: Callable[..., Result], photos: Path, existing: bool
+) -> None:
+    """An old run in the way does not hide it."""
+    if existing:
+        Path("runs/disc").mkdir(parents=True)
+        Path("runs/disc/old").write_text("old")
+    white, jpeg = photos / "a.png", photos / "b.jpg"
+    Image.new("RGB", (40, 30), "white").save(white)
+    Image.new("RGB", (33, 47), (200, 30, 7)).save(jpeg)
+    refused(learn(), "one colour", "'a.png' and 'b.jpg'")
+    assert Path("runs").exists() == existing
+    if existing:
+        white.unlink()
+        jpeg.unlink()
+        refused(learn(), "runs/disc already exists")
+        assert list(files(Path("runs"))) == ["runs/disc/old"]
+
+
+def test_pictures_are_checked_before_the_model(learn: Callable[..., Result], photos: Path) -> None:
+    (photos / "4.png").write_bytes(b"no picture")
+    refused(learn("--model", "nowhere"), "4.png is not an image")
+
+
+def test_copies_and_large_cuts_are_told(learn: Callable[..., Result], photos: Path) -> None:
+    (photos / "copy.png").write_bytes((photos / "1.png").read_bytes())
+    (photos / "0.png").unlink()
+    gradient(256).resize((100, 50)).save(photos / "wide.png")
+    result = learn("--calls", 64, "--preview-every", 0)
+    assert result.exit_code == 0, result.output
+    assert "Note: '1.png' and 'copy.png' are the same picture." in result.output
+    cut = "Note: pictures are cut to their middle square: 'wide.png' loses 50 % (left and right)."
+    assert cut in result.output  # and nothing of the others, which lose a quarter
+
+
+def test_the_layout_of_trainers_is_one_folder_down(
+    learn: Callable[..., Result], photos: Path
+) -> None:
+    inner = photos / "10_sks disc"
+    inner.mkdir()
+    for file in sorted(photos.glob("*.png")):
+        file.rename(inner / file.name)
+        (inner / file.name).with_suffix(".txt").write_text("sks disc")
+    result = learn("--calls", 64, "--preview-every", 0)
+    assert result.exit_code == 0, result.output
+    assert f"Taking the pictures from {inner}." in result.output and "Skipped" not in result.output
+    assert len(LearnRun.open(Path("runs/disc")).inputs) == 4
 
 
 @pytest.mark.parametrize("name", ["CMYK", "P", "RGBA", "LA", "I;16", "animated", "portrait"])

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import Result
 
-from evoken.cli.common import load_word_and_spec, spec_of
+from evoken.cli.common import load_words, spec_of
 from evoken.models.bases import FLUX, SD3, SDXL, Base
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.run_folder import held
@@ -170,11 +170,10 @@ def test_generate_says_how_many_steps_make_sense(tiny_folder: Path) -> None:
 
 
 def test_a_run_says_how_its_word_is_computed(done: Path) -> None:
-    _, spec = load_word_and_spec(done)
-    assert spec is not None
+    _, (spec,) = load_words([str(done)])
     odd = replace(spec, precision="bfloat16", runtime="torch-int8", device="meta")
-    assert spec_of(None, odd, "stickers", {}) == odd
-    assert spec_of(None, odd, "stickers", {"device": "cpu"}).device == "cpu"
+    assert spec_of([], [odd], "stickers", {}) == odd
+    assert spec_of([], [odd], "stickers", {"device": "cpu"}).device == "cpu"
 
 
 def test_two_processes_never_work_on_one_run(done: Path) -> None:

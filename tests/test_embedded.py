@@ -89,7 +89,7 @@ def test_the_flow_model_draws_what_was_asked_for(
 
 def test_the_text_encoder_of_the_denoiser_is_that_of_clip(sticker_clip: Clip) -> None:
     stickers = evoken.load_model()
-    ids = torch.tensor([stickers.text.place("a photo of a cat", "", 0)[0]])
+    ids = torch.tensor([stickers.text.place("a photo of a cat", {})[0]])
     with torch.no_grad():
         ours = stickers.text.encoder(ids).pooler_output
         theirs = sticker_clip.model.text_model(input_ids=ids).pooler_output
@@ -201,9 +201,9 @@ def test_real_photographs_become_words(
 def test_photographs_are_no_stickers(name: str) -> None:
     found = evoken.load_images(PHOTOS / name, 64)
     for model in EMBEDDED:
-        note = sticker_note(model, found.images, found.sides)
+        note = sticker_note(model, found.images, [min(s) for s in found.sizes])
         assert "photographs" in note and model in note and "`name`" in note
-    assert not sticker_note("some/model", found.images, found.sides)
+    assert not sticker_note("some/model", found.images, [min(s) for s in found.sizes])
 
 
 def test_drawings_and_what_the_models_draw_are_stickers(stickers: StableDiffusion) -> None:

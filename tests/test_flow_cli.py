@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_an_inversion_leaves_noise_iterates_and_a_report(evoken: Evoken, photo: Path) -> None:
     result = evoken("invert", photo, "--prompt", "a photo of a cat", *SMALL)
     assert result.exit_code == 0, result.output
-    run = FlowOptRun.open(Path("runs/house"))
+    run = FlowOptRun.open(Path("runs/house-invert"))
     records = run.records()
     assert [r["iteration"] for r in records] == [0, 1, 2, 3]
     best = min(range(4), key=lambda i: records[i]["residual"][0])
@@ -79,21 +79,21 @@ def test_an_inversion_leaves_noise_iterates_and_a_report(evoken: Evoken, photo: 
 def test_an_edit_keeps_every_iterate_and_one_is_picked(evoken: Evoken, photo: Path) -> None:
     result = edited(evoken, photo)
     assert result.exit_code == 0, result.output
-    assert "CLIP" in result.output and "evoken pick runs/house" in result.output
-    assert all(r["agreement"] for r in FlowOptRun.open(Path("runs/house")).records())
-    result = evoken("pick", "runs/house", 2)
+    assert "CLIP" in result.output and "evoken pick runs/house-edit" in result.output
+    assert all(r["agreement"] for r in FlowOptRun.open(Path("runs/house-edit")).records())
+    result = evoken("pick", "runs/house-edit", 2)
     assert result.exit_code == 0, result.output
-    picked = Path("runs/house/picked/00-house-2.png")
-    assert picked.read_bytes() == Path("runs/house/iterates/00-002.png").read_bytes()
-    result = evoken("pick", "runs/house", 9)
+    picked = Path("runs/house-edit/picked/00-house-2.png")
+    assert picked.read_bytes() == Path("runs/house-edit/iterates/00-002.png").read_bytes()
+    result = evoken("pick", "runs/house-edit", 9)
     assert result.exit_code == 2 and "from 0 to 3" in result.stderr
 
 
 def test_without_a_number_the_suggested_iterate_is_picked(evoken: Evoken, photo: Path) -> None:
     edited(evoken, photo)
-    run = FlowOptRun.open(Path("runs/house"))
+    run = FlowOptRun.open(Path("runs/house-edit"))
     (number,) = run.suggestions() or [-1]
-    result = evoken("pick", "runs/house")
+    result = evoken("pick", "runs/house-edit")
     assert result.exit_code == 0, result.output
     assert [f.name for f in run.path.glob("picked/*")] == [f"00-house-{number}.png"]
     assert "suggested" in (run.path / "report.html").read_text()
@@ -136,9 +136,9 @@ def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
 
 def test_resuming_a_finished_run_changes_nothing(evoken: Evoken, photo: Path) -> None:
     edited(evoken, photo)
-    before = files(Path("runs/house"))
-    assert evoken("edit", "--resume", "runs/house").exit_code == 0
-    assert files(Path("runs/house")) == before
+    before = files(Path("runs/house-edit"))
+    assert evoken("edit", "--resume", "runs/house-edit").exit_code == 0
+    assert files(Path("runs/house-edit")) == before
 
 
 def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> None:
@@ -202,15 +202,15 @@ def test_a_learned_word_may_stand_in_the_target(
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
     result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--guidance", 3)
     assert result.exit_code == 0
-    assert len(FlowOptRun.open(Path("runs/house")).records()) < 31
-    assert Path("runs/house/report.html").exists()
+    assert len(FlowOptRun.open(Path("runs/house-edit")).records()) < 31
+    assert Path("runs/house-edit/report.html").exists()
 
 
 def test_too_large_a_step_says_so_and_keeps_the_best(evoken: Evoken, photo: Path) -> None:
     result = evoken("invert", photo, "--prompt", "a cat", *SMALL, "--rule", "fixed", "--eta", 90)
     assert result.exit_code == 0 and "diverged" in result.output
-    records = FlowOptRun.open(Path("runs/house")).records()
-    noise = load_file("runs/house/noise.safetensors")["noise"]
+    records = FlowOptRun.open(Path("runs/house-invert")).records()
+    noise = load_file("runs/house-invert/noise.safetensors")["noise"]
     assert records[1]["diverged"] == [True] and noise.isfinite().all()
 
 
@@ -244,7 +244,7 @@ def test_step_size_prints_a_bound_that_holds(
         "--start",
         "uniinv",
     )
-    residuals = [r["residual"][0] for r in FlowOptRun.open(Path("runs/house")).records()]
+    residuals = [r["residual"][0] for r in FlowOptRun.open(Path("runs/house-invert")).records()]
     assert residuals == sorted(residuals, reverse=True)
 
 
@@ -414,6 +414,60 @@ def test_pictures_of_other_modes_and_sizes(evoken: Evoken, photo: Path, mode: st
     assert edited(evoken, Path(name)).exit_code == 0
 
 
+def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
+    Path("more").mkdir()
+    photo.rename("more/house.png")
+    Path("more/copy.png").write_bytes(Path("more/house.png").read_bytes())
+    Path("more/house.txt").write_text("a caption")
+    Image.new("RGB", (40, 40), "white").save("more/white.png")
+    result = evoken("invert", "more", "--prompt", "a cat", *SMALL)
+    assert result.exit_code == 0, result.output
+    for note in (
+        "Note: there is one colour and nothing else in 'white.png'.",
+        "Note: 'copy.png' and 'house.png' are the same picture.",
+        "'copy.png' loses 25 % (left and right), 'house.png' loses 25 % (left and right).",
+    ):
+        assert note in result.output
+
+
+def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
+    evoken: Evoken, photo: Path
+) -> None:
+    entry = {
+        "init_img": "house.png",
+        "source_prompt": "a cat",
+        "target_prompts": ["a dog", "an otter"],
+    }
+    Path("edits.yaml").write_text(yaml.safe_dump([entry]))
+    result = evoken("edit", "edits.yaml", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "same picture" not in result.output
+    assert result.output.count("loses 25 %") == 1
+    assert Path("runs/edits-edit/report.html").exists()
+
+
+def test_both_commands_and_learn_have_folders_of_their_own(evoken: Evoken, photo: Path) -> None:
+    Path("runs/house").mkdir(parents=True)
+    Path("runs/house/learned").write_text("a word")
+    assert edited(evoken, photo).exit_code == 0
+    assert evoken("invert", photo, "--prompt", "a cat", *SMALL).exit_code == 0
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["house", "house-edit", "house-invert"]
+    assert list(files(Path("runs/house"))) == ["learned"]
+
+
+def test_an_old_run_does_not_hide_what_is_wrong_with_a_picture(evoken: Evoken, photo: Path) -> None:
+    Path("runs/house-edit").mkdir(parents=True)
+    Path("runs/house-edit/old").write_text("old")
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[:200])
+    result = edited(evoken, photo, "--model", "nowhere")
+    assert result.exit_code == 2 and "house.png is damaged" in result.stderr
+    photo.write_bytes(whole)
+    result = edited(evoken, photo, "--model", "nowhere")
+    assert result.exit_code == 2 and "runs/house-edit already exists" in result.stderr
+    assert list(files(Path("runs"))) == ["house-edit/old"]
+
+
 def test_folders_that_are_no_run_of_this_kind(evoken: Evoken, photo: Path, tmp_path: Path) -> None:
     edited(evoken, photo)
     again = edited(evoken, photo)
@@ -421,11 +475,11 @@ def test_folders_that_are_no_run_of_this_kind(evoken: Evoken, photo: Path, tmp_p
     for command in (("pick", tmp_path, 1), ("edit", "--resume", tmp_path)):
         result = evoken(*command)
         assert result.exit_code == 2 and "invert or edit" in result.stderr
-    result = evoken("learn", "--resume", "runs/house")
+    result = evoken("learn", "--resume", "runs/house-edit")
     assert result.exit_code == 2 and "made by 'evoken edit'" in result.stderr
-    config = json.loads(Path("runs/house/config.json").read_text())
-    Path("runs/house/config.json").write_text(json.dumps(config | {"format": 99}))
-    result = evoken("edit", "--resume", "runs/house")
+    config = json.loads(Path("runs/house-edit/config.json").read_text())
+    Path("runs/house-edit/config.json").write_text(json.dumps(config | {"format": 99}))
+    result = evoken("edit", "--resume", "runs/house-edit")
     assert result.exit_code == 2 and "format 99" in result.stderr
 
 
@@ -474,13 +528,13 @@ def test_an_iterate_that_is_not_finite_is_told_and_passed_over(
 @pytest.mark.parametrize("file", ["records.jsonl", "states/001.safetensors"])
 def test_a_damaged_folder(evoken: Evoken, photo: Path, file: str) -> None:
     edited(evoken, photo)
-    path = Path("runs/house") / file
+    path = Path("runs/house-edit") / file
     path.write_bytes(b"{}\n" + path.read_bytes()[:20] + b"\n")
-    result = evoken("edit", "--resume", "runs/house")
+    result = evoken("edit", "--resume", "runs/house-edit")
     assert result.exit_code == 2 and file in result.stderr
     path.unlink()
     if file != "records.jsonl":
-        result = evoken("edit", "--resume", "runs/house")
+        result = evoken("edit", "--resume", "runs/house-edit")
         assert result.exit_code == 2 and file in result.stderr
 
 

@@ -133,7 +133,8 @@ def test_errors_are_a_problem_and_a_fix(path: Path) -> None:
             ]
             problem, fix = (*said, "")[:2]
             assert re.fullmatch(r"[^A-Z].*[^.]\.|", problem), problem
-            assert re.fullmatch(r"[A-Z].*([^.]\.|: (evoken|pip|ray) [^.]*)|\{\}.*|", fix), fix
+            command = r": (evoken|git|hf|pip|ray) [^.]*"
+            assert re.fullmatch(rf"[A-Z].*([^.]\.|{command})|\{{\}}.*|", fix), fix
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)

@@ -1,12 +1,16 @@
 import io
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.TiffTags import RATIONAL
 
@@ -24,17 +28,19 @@ def save(folder: Path, image: Image.Image, name: str, **options: object) -> Path
 
 
 def test_a_folder_is_read_in_order_of_name_and_hashed(photos: Path) -> None:
-    (photos / "notes.txt").write_text("not a picture")
-    (photos / ".hidden.png").write_text("neither")
+    for name in ("notes.doc", ".hidden.png", "0.txt", "0.json", "Thumbs.db", "0.npz", ".DS_Store"):
+        (photos / name).write_text("not a picture")
     found = load_images(photos, 16)
     assert found.images.shape == (4, 3, 16, 16)
     assert found.names == ("0.png", "1.png", "2.png", "3.png")
-    assert found.ignored == ("notes.txt",)
+    assert found.ignored == ("notes.doc",)
     assert len(set(found.hashes)) == 4
     assert found.images[0, 0].min() == 1 and found.images[0, 1].max() == -1  # red
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F", "LAB"]
+)
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     grey = np.full((20, 24), 100, np.uint8)
     if mode == "I;16":
@@ -43,7 +49,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         image = Image.fromarray(grey.astype(np.float32))
     else:
         image = Image.fromarray(grey).convert("RGB").convert(mode)
-    suffix = "tif" if mode in ("CMYK", "YCbCr", "F", "LA") else "png"
+    suffix = "tif" if mode in ("CMYK", "YCbCr", "F", "LA", "LAB") else "png"
     path = save(tmp_path, image, f"x.{suffix}")
     found = decode(path.read_bytes(), path)
     assert found.mode == "RGB" and found.size == (24, 20)
@@ -58,9 +64,264 @@ def test_sixteen_bits_that_use_their_range_keep_their_tones(tmp_path: Path) -> N
     assert found[0] == 0 and found[-1] == 255 and (np.diff(found.astype(int)) > 0).all()
 
 
-def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+def tiff(values: np.ndarray) -> bytes:
+    """A TIFF of any type of numbers, as instruments write it."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric="rgb" if values.ndim == 3 else "minisblack")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "white"),
+    [
+        ("float32", 1),
+        ("float32", 255),
+        ("float32", 65535),
+        ("uint16", 255),
+        ("uint16", 65535),
+        ("int16", 32767),
+        ("uint32", 65535),
+        ("uint32", 2**32 - 1),
+        ("int32", 2**31 - 1),
+    ],
+)
+def test_numbers_of_every_type_keep_their_tones(kind: str, white: int) -> None:
+    """A ramp to white, and one to half of it: not scaled up."""
+    ramp = np.linspace(0, white, 32)[None].repeat(32, 0)
+    for share in (1, 0.5):
+        found = np.asarray(decode(tiff((ramp * share).astype(kind)), Path("x.tif")))[0, :, 0]
+        expected = np.linspace(0, 255, 32) * share
+        assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "brightest"),
+    [("uint16", 4095), ("int32", 100_000), ("float32", 1.02), ("float32", 0.01)],
+)
+def test_numbers_that_would_be_black_are_scaled_to_white(kind: str, brightest: float) -> None:
+    """12 bits in 16, floats a little over 1."""
+    ramp = np.linspace(0, brightest, 32)[None].repeat(32, 0).astype(kind)
+    found = np.asarray(decode(tiff(ramp), Path("x.tif")))[0, :, 0]
+    assert np.abs(found - np.linspace(0, 255, 32)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [(np.nan, "no number"), (np.inf, "no number"), (-np.inf, "no number"), (-1, "negative")],
+)
+def test_numbers_that_are_no_brightness_are_refused(bad: float, word: str) -> None:
+    values = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
+    values[3, 4] = bad
+    with pytest.raises(ImageError, match=word):
+        decode(tiff(values), Path("x.tif"))
+
+
+def test_a_tiff_that_nobody_reads_is_no_damaged_file() -> None:
+    values = np.zeros((20, 20, 3), np.float64)
+    with pytest.raises(ImageError, match="TIFF of a kind"):
+        decode(tiff(values), Path("x.tif"))
+
+
+def on_transparency(*colours: tuple[int, int, int]) -> Image.Image:
+    """Stripes of colours in the middle of a transparent picture."""
+    image = Image.new("RGBA", (60, 60), (90, 90, 90, 0))
+    width = 30 // len(colours)
+    for i, colour in enumerate(colours):
+        image.paste((*colour, 255), (15 + i * width, 15, 15 + (i + 1) * width, 45))
+    return image
+
+
+WHITE, GREY, BLACK, RED = (255, 255, 255), (128, 128, 128), (0, 0, 0), (200, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("colours", "ground"),
+    [
+        ((RED,), WHITE),
+        ((BLACK,), WHITE),
+        ((GREY,), WHITE),
+        ((WHITE,), GREY),
+        (((250, 252, 255),), GREY),
+        ((WHITE, BLACK), GREY),
+        ((WHITE, GREY), BLACK),
+        ((WHITE, RED, RED), GREY),
+    ],
+)
+@pytest.mark.parametrize("end", ["png", "webp", "tif", "tga", "ico"])
+def test_transparency_is_laid_on_what_differs_from_the_thing(
+    tmp_path: Path,
+    colours: tuple[tuple[int, int, int], ...],
+    ground: tuple[int, int, int],
+    end: str,
+) -> None:
+    options = {"lossless": True} if end == "webp" else {}
+    path = save(tmp_path, on_transparency(*colours), f"x.{end}", **options)
+    found = decode(path.read_bytes(), path)
+    assert found.getpixel((3, 3)) == ground
+    assert found.getpixel((found.width * 3 // 10, found.height // 2)) == colours[0]
+
+
+def test_a_white_thing_on_a_palette_is_seen(tmp_path: Path) -> None:
+    image = Image.new("P", (40, 40), 0)
+    image.putpalette([9, 9, 9, 255, 255, 255])
+    image.paste(1, (10, 10, 30, 30))
+    path = save(tmp_path, image, "x.gif", transparency=0)
+    found = decode(path.read_bytes(), path)
+    assert found.getpixel((20, 20)) == WHITE and found.getpixel((2, 2)) == GREY
+
+
+def test_what_is_wholly_transparent_is_white(tmp_path: Path) -> None:
     path = save(tmp_path, Image.new("RGBA", (20, 20), (255, 0, 0, 0)), "x.png")
-    assert decode(path.read_bytes(), path).getpixel((3, 3)) == (255, 255, 255)
+    assert decode(path.read_bytes(), path).getpixel((3, 3)) == WHITE
+    assert load_images(path, 16).blank == ("x.png",)
+
+
+@given(st.integers(0, 2**31))
+def test_an_opaque_picture_keeps_every_byte(seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 17, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    found = np.asarray(decode(buffer.getvalue(), Path("x.png")))
+    assert (found == pixels[..., :3]).all()
+
+
+def test_notes_name_copies_and_what_is_cut(tmp_path: Path) -> None:
+    sizes = {"a.png": (40, 40), "b.png": (100, 50), "c.png": (30, 40), "d.png": (1000, 999)}
+    for name, size in sizes.items():
+        save(tmp_path / "f", Image.radial_gradient("L").resize(size), name)
+    for name in ("e.png", "f.png"):
+        (tmp_path / "f" / name).write_bytes((tmp_path / "f" / "a.png").read_bytes())
+    cuts = "Note: pictures are cut to their middle square: 'b.png' loses 50 % (left and right)"
+    same = "Note: 'a.png', 'e.png' and 'f.png' are the same picture."
+    found = load_images(tmp_path / "f", 16)
+    assert found.notes() == [same, f"{cuts}, 'c.png' loses 25 % (above and below)."]
+    assert found.notes(1 / 3) == [same, f"{cuts}."]
+    assert found.blank == ()
+
+
+def test_a_phone_s_picture_is_cut_as_it_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    lying = Image.radial_gradient("L").resize((80, 40))
+    path = save(tmp_path, lying, "x.jpg", exif=exif)
+    assert load_images(path, 16).notes()[0].endswith("'x.jpg' loses 50 % (above and below).")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.avif", {"quality": 95}),
+        ("x.jfif", {"format": "JPEG"}),
+        ("x.jpe", {"format": "JPEG"}),
+        ("x.mpo", {"save_all": True}),
+        ("x.webp", {}),
+        ("x.tga", {}),
+        ("x.ppm", {}),
+        ("x.pgm", {}),
+        ("x.pnm", {}),
+        ("x.jp2", {}),
+        ("x.ico", {}),
+        ("x.bmp", {}),
+        ("x.dib", {}),
+        ("x.pcx", {}),
+        ("x.qoi", {}),
+        ("x.apng", {"format": "PNG"}),
+        ("X.PNG", {}),
+        ("X.Tiff", {}),
+        ("X.AVIF", {"quality": 95}),
+    ],
+)
+def test_every_usual_format_is_read(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    image = Image.linear_gradient("L").resize((64, 64))
+    image = image if name == "x.pgm" else image.convert("RGB")
+    if name == "x.mpo":  # as stereo cameras write it
+        options = options | {"append_images": [image.rotate(180)]}
+    save(tmp_path / "f", image, name, **options)
+    found = load_images(tmp_path / "f", 64)
+    assert found.names == (name,) and found.ignored == ()
+    expected = to_tensor(image.convert("RGB"))
+    assert (found.images - expected).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.dat", "photo.jpg"])
+def test_a_file_that_is_named_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path, Image.radial_gradient("L"), name, format="PNG")
+    assert load_images(path, 16).names == (name,)
+
+
+def heic_header() -> bytes:
+    return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+
+
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "IMG_1.jpg"])
+def test_heic_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(heic_header())
+    with pytest.raises(ImageError, match=r"HEIC.*pip install 'evoken\[heic\]'"):
+        load_images(tmp_path, 16)
+
+
+def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    heif.from_pillow(image).save(tmp_path / "IMG_1.HEIC", quality=95)
+    found = load_images(tmp_path, 64)
+    assert (found.images - to_tensor(image)).abs().max() < 0.1
+    (tmp_path / "IMG_1.HEIC").write_bytes(heic_header())
+    with pytest.raises(ImageError, match="damaged"):
+        load_images(tmp_path, 64)
+
+
+@pytest.mark.parametrize("kind", ["text", "compressed", "international", "much"])
+def test_a_png_with_a_long_text_is_read(tmp_path: Path, kind: str) -> None:
+    """Programs that draw write their whole workflow into it."""
+    texts, image = PngInfo(), Image.radial_gradient("L").resize((40, 40))
+    if kind == "international":
+        texts.add_itxt("workflow", "x" * 3_000_000, zip=True)
+    for i in range({"international": 0, "much": 80}.get(kind, 1)):
+        texts.add_text(
+            f"workflow{i}", "x" * 1_000_000 * (1 if kind == "much" else 3), kind != "text"
+        )
+    exif = image.getexif()
+    exif[274] = 3
+    path = save(tmp_path, image, "x.png", pnginfo=texts, exif=exif)
+    found = decode(path.read_bytes(), path)
+    assert (np.asarray(found)[..., 0] == np.asarray(image)[::-1, ::-1]).all()
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ImageError, match="damaged"):
+        decode(path.read_bytes(), path)
+
+
+def test_a_postscript_file_is_not_run(tmp_path: Path) -> None:
+    path = save(tmp_path, Image.radial_gradient("L"), "x.png", format="EPS")
+    with pytest.raises(ImageError, match="not an image"):
+        decode(path.read_bytes(), path)
+
+
+def test_images_may_be_one_folder_down(photos: Path) -> None:
+    inner = photos / "train" / "10_sks disc"
+    inner.parent.mkdir()
+    photos.joinpath("train", "log").mkdir()
+    photos.joinpath("train", ".thumbs").mkdir()
+    Image.radial_gradient("L").save(photos / "train" / ".thumbs" / "0.png")
+    inner.mkdir()
+    for i in range(4):
+        (photos / f"{i}.png").rename(inner / f"{i}.png")
+        (inner / f"{i}.txt").write_text("sks disc")
+    found = load_images(photos / "train", 16)
+    assert found.names == ("0.png", "1.png", "2.png", "3.png")
+    assert found.folder == inner and found.ignored == ()
+    with pytest.raises(ImageError, match="found no image"):
+        load_images(photos, 16)  # they are two folders down
+    (photos / "train" / "reg").mkdir()
+    (inner / "0.png").rename(photos / "train" / "reg" / "0.png")
+    with pytest.raises(ImageError, match="more than one folder: '10_sks disc' and 'reg'"):
+        load_images(photos / "train", 16)
+    Image.radial_gradient("L").save(photos / "train" / "9.png")
+    assert load_images(photos / "train", 16).names == ("9.png",)
 
 
 def test_exif_turns_a_picture_upright(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_loss_is_equation_1(model: StableDiffusion, images: torch.Tensor) ->
         total = 0.0
         for i in range(6):
             sentence = drawn.sentences[drawn.sentence[i]].format("<disc>")
-            hidden = model.condition([sentence], "<disc>", word[None])
+            hidden = model.condition([sentence], {"<disc>": word[None]})
             latents = model.encode(images)[drawn.image[i]][None]
             noisy = model.process.add_noise(latents, drawn.noise[i : i + 1], drawn.t[i : i + 1])
             step = (drawn.t[i] * 1000).long()

@@ -3,18 +3,17 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from benchmarks.reference import commands
 from evoken.cli.app import app
 from evoken.errors import SettingError
 from evoken.flowopt.rules import RULES
@@ -97,15 +96,6 @@ def test_every_flowopt_preset_is_possible_and_every_rule_is_a_choice() -> None:
 
 
 # The command line.
-
-
-def commands() -> Iterator[tuple[str, Any]]:
-    group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from ((f"{name} {inner}", c) for inner, c in command.commands.items())
-        else:
-            yield name, command
 
 
 def helped(command: str) -> str:

@@ -52,7 +52,7 @@ def test_prompts_are_read_as_diffusers_reads_them(
 ) -> None:
     word = torch.randn(2, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
     save_file({"<disc>": word}, tmp_path / "learned_embeds.safetensors")
-    found = [model.condition([p], "<disc>", word[None]) for p in PROMPTS[:2]]
+    found = [model.condition([p], {"<disc>": word[None]}) for p in PROMPTS[:2]]
     plain = model.condition(["a cat’s café"])
     pipe.load_textual_inversion(str(tmp_path))
     for prompt, hidden in zip(PROMPTS, found, strict=False):
@@ -61,7 +61,7 @@ def test_prompts_are_read_as_diffusers_reads_them(
     expected, _ = pipe.encode_prompt("a cat’s café", "cpu", 1, False)
     torch.testing.assert_close(plain, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(WordError, match="at most 75 tokens"):
-        model.condition([PROMPTS[2]], "<disc>", word[None])
+        model.condition([PROMPTS[2]], {"<disc>": word[None]})
 
 
 @pytest.mark.parametrize("placeholder", ["<teapot>", "<my-dog_2.0>"])

@@ -16,6 +16,7 @@ from evoken.errors import WordError
 from evoken.models.bases import encoder_of_width
 from evoken.models.encoders import TextEncoders
 from evoken.models.text import TextEncoder
+from evoken.prompts import without
 from evoken.spec import ModelSpec
 from evoken.words.convert import Converted, convert
 from evoken.words.files import read_embedding
@@ -145,7 +146,9 @@ def as_we_read(base: str, one: Embedding) -> dict[str, Tensor]:
         encoders["clip_g"] = TextEncoder(pipe.text_encoder_2, pipe.tokenizer_2, ModelSpec())
     names = [name for name in one.vectors if name in reads]
     row = torch.cat([one.vectors[name] for name in names], 1)[None] if names else None
-    return TextEncoders(encoders, "", names).encode([PROMPT], TOKEN, row, reads)
+    words = {} if row is None else {TOKEN: row}
+    prompt = PROMPT if names else without(PROMPT, [TOKEN])
+    return TextEncoders(encoders, "", names).encode([prompt], words, reads)
 
 
 def test_without_a_header_a_word_is_for_the_first_base_that_the_program_loads(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoken.cli.options import flags
-from evoken.errors import EvokenError, SettingError
+from evoken.errors import EvokenError, SettingError, shown
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import ModelSpec
 
@@ -21,19 +21,28 @@ if TYPE_CHECKING:
     from evoken.progress import Display
     from evoken.words.word import Word
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        help="The run folder. \\[default: runs/NAME]", rich_help_panel=ABOUT, show_default=False
-    ),
-]
+
+def _output(default: str) -> Any:
+    """The option that names a new run folder."""
+    text = f"The run folder. \\[default: {default}]"
+    return typer.Option(help=text, rich_help_panel=ABOUT, show_default=False)
+
+
+Output = Annotated[Path | None, _output("runs/NAME")]
+InvertOutput = Annotated[Path | None, _output("runs/NAME-invert")]
+EditOutput = Annotated[Path | None, _output("runs/NAME-edit")]
 Resume = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="A run folder to continue.", rich_help_panel=ABOUT),
 ]
-WordPath = Annotated[
-    Path | None,
-    typer.Option("--word", help="A run folder or a word's file.", rich_help_panel=ABOUT),
+WordPaths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--word",
+        metavar="WORD",
+        help="A run folder or a word's file, or FILE#NAME of several in one file (repeatable).",
+        rich_help_panel=ABOUT,
+    ),
 ]
 ClipName = Annotated[
     str,
@@ -129,13 +138,23 @@ def resume_alone(context: typer.Context, path: Path, *beside: str) -> None:
 
 
 def spec_of(
-    word: Word | None, of_word: ModelSpec | None, default: str, given: Mapping[str, Any]
+    words: Sequence[Word], of_words: Sequence[ModelSpec], default: str, given: Mapping[str, Any]
 ) -> ModelSpec:
-    """The model that the options ask for: where they say nothing that of the word's run, and of
-    another model at least the encoders that the word lives in.
+    """The model that the options ask for: where they say nothing that of the words' runs, and of
+    another model at least the encoders that the words live in.
+
+    Raises:
+        SettingError: the words were learned on different models, and no option names one.
     """
     from dataclasses import replace
 
+    names = list(dict.fromkeys(spec.name for spec in of_words))
+    if len(names) > 1 and not given.get("name"):
+        raise SettingError(
+            f"the words were learned on different models ({' and '.join(map(shown, names))}).",
+            "Choose one with `name`.",
+        )
+    word, of_word = next(iter(words), None), next(iter(of_words), None)
     name = given.get("name") or (of_word.name if of_word else default)
     spec = ModelSpec(name)
     if of_word:
@@ -145,12 +164,14 @@ def spec_of(
     return replace(spec, **{key: value for key, value in given.items() if key != "name"})
 
 
-def load_word_and_spec(path: Path | None) -> tuple[Word | None, ModelSpec | None]:
-    """The word at a path, and the model of its run if it is in one."""
+def load_words(paths: Sequence[str] | None) -> tuple[list[Word], list[ModelSpec]]:
+    """The words that are asked for, and the models of their runs, of those that are in one."""
     from evoken.textual_inversion.folder import LearnRun
     from evoken.words.word import load_word
 
-    if path is None:
-        return None, None
-    in_run = (path / "config.json").is_file()
-    return load_word(path), LearnRun.open(path).spec if in_run else None
+    words, specs = [], []
+    for path in paths or ():
+        words.append(load_word(path))
+        if Path(path, "config.json").is_file():
+            specs.append(LearnRun.open(path).spec)
+    return words, specs

@@ -11,12 +11,13 @@ import typer
 from evoken.cli.common import (
     AsJson,
     ClipName,
+    EditOutput,
+    InvertOutput,
     Out,
-    Output,
     Resume,
-    WordPath,
+    WordPaths,
     errors,
-    load_word_and_spec,
+    load_words,
     resume_alone,
     spec_of,
 )
@@ -57,8 +58,8 @@ def invert(
     spec: dict[str, Any],
     pictures: Pictures = None,
     prompt: Prompt = "",
-    word: WordPath = None,
-    output: Output = None,
+    word: WordPaths = None,
+    output: InvertOutput = None,
     resume: Resume = None,
     preset: Preset = "invert",
     as_json: AsJson = False,
@@ -83,8 +84,8 @@ def edit(
     target: Annotated[
         str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
     ] = "",
-    word: WordPath = None,
-    output: Output = None,
+    word: WordPaths = None,
+    output: EditOutput = None,
     resume: Resume = None,
     preset: Preset = "edit",
     clip: ClipName = "",
@@ -98,7 +99,7 @@ def edit(
 def _start(
     context: typer.Context,
     asked: tuple[Path, str, str | None] | None,
-    word: Path | None,
+    word: list[str] | None,
     spec: dict[str, Any],
     preset: str,
     changes: dict[str, Any],
@@ -129,10 +130,12 @@ def _start(
                 f"Type: evoken {context.info_name} PICTURE {more}",
             )
         else:
-            learned, of_word = load_word_and_spec(word)
-            model = spec_of(learned, of_word, "", spec)
-            request = Request(*asked, learned)
-            folder = output or Path("runs") / asked[0].resolve().stem
+            words, of_words = load_words(word)
+            model = spec_of(words, of_words, "", spec)
+            request = Request(*asked, tuple(words))
+            # The name of what is learned from the same pictures is left to "learn".
+            name = f"{asked[0].resolve().stem}-{context.info_name}"
+            folder = output or Path("runs") / name
             job = begun(folder, request, model, preset, changes, clip, out.display)
         started.append(job)
         job.finish(out.display)

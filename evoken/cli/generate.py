@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, WordPath, errors, load_word_and_spec, spec_of
+from evoken.cli.common import AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
 from evoken.cli.options import From, takes
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import ModelSpec
@@ -17,7 +17,7 @@ from evoken.spec import ModelSpec
 def generate(
     spec: dict[str, Any],
     prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
-    word: WordPath = None,
+    word: WordPaths = None,
     count: Annotated[
         int, typer.Option(help="Number of pictures.", min=1, rich_help_panel=ABOUT)
     ] = 4,
@@ -25,22 +25,26 @@ def generate(
         Path, typer.Option(help="Folder for the pictures.", rich_help_panel=ABOUT)
     ] = Path("pictures"),
     seed: Seed = 0,
+    negative: Annotated[
+        str,
+        typer.Option(help="What the pictures should not show.", rich_help_panel=ABOUT),
+    ] = "",
     guidance: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 means none.", rich_help_panel=ABOUT)
     ] = 5.0,
     steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, rich_help_panel=BUDGET)] = 25,
     as_json: AsJson = False,
 ) -> None:
-    """Draw pictures of a prompt, with a learned word if one is given."""
+    """Draw pictures of a prompt, with learned words if some are given."""
     out = Out(as_json)
     with errors():
         from evoken.images import counted
         from evoken.models.load import started
         from evoken.pictures.drawing import draw
 
-        learned, of_word = load_word_and_spec(word)
-        loaded = started(spec_of(learned, of_word, "stickers", spec), out.display)
-        pictures = draw(loaded, prompt, learned, count, seed, steps, guidance)
+        words, of_words = load_words(word)
+        loaded = started(spec_of(words, of_words, "stickers", spec), out.display)
+        pictures = draw(loaded, prompt, words, count, seed, steps, guidance, negative)
         sheet = pictures.save(output, seed)
         files = [str(sheet.with_name(f"{sheet.stem}-{i:02}.png")) for i in range(count)]
         out.say(f"{counted(count)} in {output}; together in {sheet}")

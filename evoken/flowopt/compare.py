@@ -1,6 +1,6 @@
 """How finished pictures compare with their source and their target, and which one to take."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evoken.arrays import Images
 from evoken.models.clip import Clip
+from evoken.prompts import without
 
 KEPT_GAIN = 0.95  # share of the best agreement's gain that a suggested iterate has
 
@@ -16,14 +17,17 @@ KEPT_GAIN = 0.95  # share of the best agreement's gain that a suggested iterate 
 class Agreement:
     """CLIP similarity of N pictures with N target prompts, each with its own."""
 
-    def __init__(self, clip: Clip, targets: Sequence[str], placeholder: str = "") -> None:
+    def __init__(
+        self, clip: Clip, targets: Sequence[str], placeholders: Iterable[str] = ()
+    ) -> None:
         """
         Args:
-            placeholder: of a word that CLIP does not know; it is left out of the texts.
+            placeholders: of words that CLIP does not know; they are left out of the texts.
         """
-        plain = [" ".join(t.replace(placeholder, "").split()) for t in targets]
+        unknown = list(placeholders)
+        plain = [" ".join(without(t, unknown).split()) for t in targets]
         self._clip = clip
-        self._texts = clip.text_features(plain if placeholder else list(targets))
+        self._texts = clip.text_features(plain if unknown else list(targets))
 
     def __call__(self, images: Images) -> Tensor:
         """N numbers, at most 1."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from evoken.arrays import Images, Latents
-from evoken.errors import SettingError, WordError, shown
+from evoken.arrays import Images, Latents, Vectors
+from evoken.errors import SettingError
 from evoken.flowopt.compare import Agreement, last_counted, measures
 from evoken.flowopt.inversion import starting_point, with_fresh_noise
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
@@ -16,7 +16,7 @@ from evoken.flowopt.settings import FlowOptSettings
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.seeds import derive
-from evoken.words.word import Word
+from evoken.words.word import Word, as_words, check_length, words_for
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Task:
     images: Images
     sources: tuple[str, ...]
     targets: tuple[str, ...] = ()
-    word: Word | None = None
+    words: tuple[Word, ...] = ()
 
     def __post_init__(self) -> None:
         for prompts in filter(None, (self.sources, self.targets)):
@@ -72,7 +72,7 @@ def invert(
     model: Model,
     images: Images,
     prompts: Sequence[str],
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Iterate]:
     """Find the noise that ``model`` makes N pictures from; yields the start and every iterate.
@@ -80,7 +80,9 @@ def invert(
     ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
     and ``iterates``.
     """
-    return iterates(Task(images, tuple(prompts), (), word), model, settings, None, earlier)
+    return iterates(
+        Task(images, tuple(prompts), (), as_words(word)), model, settings, None, earlier
+    )
 
 
 def edit(
@@ -90,7 +92,7 @@ def edit(
     sources: Sequence[str],
     targets: Sequence[str],
     clip: Clip | None = None,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     earlier: Sequence[Evaluated] = (),
 ) -> Iterator[Iterate]:
     """Edit N pictures, from the strongest edit back towards the source; yields the start and every
@@ -108,7 +110,7 @@ def edit(
             "Give one target prompt per picture.",
         )
     return iterates(
-        Task(images, tuple(sources), tuple(targets), word), model, settings, clip, earlier
+        Task(images, tuple(sources), tuple(targets), as_words(word)), model, settings, clip, earlier
     )
 
 
@@ -134,16 +136,12 @@ def iterates(
     the target's.
     """
     sampler = ModelSampler(model, settings.steps, settings.last)
-    word = task.word
-    placeholder, vectors = (word.placeholder, word.vectors) if word else ("", None)
-    check_prompts(model, task)
-    source = sampler.condition(task.sources, settings.source_guidance, placeholder, vectors)
-    target = sampler.condition(
-        task.targets or task.sources, settings.guidance, placeholder, vectors
-    )
+    words = check_prompts(model, task)
+    source = sampler.condition(task.sources, settings.source_guidance, words)
+    target = sampler.condition(task.targets or task.sources, settings.guidance, words)
     latents = model.encode(task.images)
     start = None if earlier else _start(sampler, settings, latents, source)
-    agreement = Agreement(clip, task.targets, placeholder) if clip and task.targets else None
+    agreement = Agreement(clip, task.targets, words) if clip and task.targets else None
     before = agreement(task.images) if agreement else None
     rule = RULES[settings.rule](settings.eta)
     history: list[list[float]] = [[] for _ in latents]
@@ -170,22 +168,13 @@ def _start(
     return start
 
 
-def check_prompts(model: Model, task: Task) -> None:
-    """Raise ``WordError`` for a prompt that the text encoder would cut off, and for a word that no
-    prompt contains.
+def check_prompts(model: Model, task: Task) -> dict[str, Vectors]:
+    """What is put where words are in the prompts, see ``words_for``.
+
+    Raises:
+        WordError: the text encoder would cut a prompt off, or a word is of no use.
     """
-    prompts, word, room = (*task.sources, *task.targets), task.word, model.prompt_room
-    for prompt in prompts:
-        pieces = prompt.split(word.placeholder) if word else [prompt]
-        count = sum(model.count_tokens(piece) for piece in pieces)
-        count += (len(pieces) - 1) * len(word.vectors) if word else 0
-        if count > room:
-            raise WordError(
-                f"a prompt may have at most {room} tokens (got {count} in {shown(prompt)}).",
-                "Shorten it.",
-            )
-    if word and not any(word.placeholder in prompt for prompt in prompts):
-        raise WordError(
-            f"no prompt contains the word {shown(word.placeholder)} (got {shown(prompts[-1])}).",
-            "Put the word into a prompt.",
-        )
+    prompts = (*task.sources, *task.targets)
+    words = words_for(model, task.words, *prompts)
+    check_length(model, prompts, {name: vectors.shape[1] for name, vectors in words.items()})
+    return words

@@ -1,7 +1,8 @@
 """The folder of an inversion or an edit: append-only, its own checkpoint.
 
 config.json         command, settings, model, prompts, names and hashes of the pictures
-inputs/             the pictures as the model saw them; word.safetensors if a word is used
+inputs/             the pictures as the model saw them; word.safetensors and word-1.safetensors
+                    if words are used
 records.jsonl       one line per iterate
 states/             z and f(z) of every iterate: what a resumed run starts from
 iterates/           NN-III.png, picture NN after III updates
@@ -12,6 +13,7 @@ picked/, report.html
 import json
 import math
 from dataclasses import asdict
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,11 @@ from evoken.version import __version__
 from evoken.words.word import load_word, save_word
 
 COMMANDS = ("invert", "edit")
-WORD = "word.safetensors"
+
+
+def _word_file(folder: Path, i: int) -> Path:
+    """Where the i-th word of an edit is or will be."""
+    return folder / (f"word-{i}.safetensors" if i else "word.safetensors")
 
 
 class FlowOptRun:
@@ -93,8 +99,8 @@ class FlowOptRun:
             config["note"] = note
         with new_folder(path) as folder:
             write_inputs(folder, task.images)
-            if task.word:
-                save_word(folder / WORD, task.word, {"model": spec.name})
+            for i, word in enumerate(task.words):
+                save_word(_word_file(folder, i), word, {"model": spec.name})
             write_json(folder / "config.json", config)
         return cls(path, config)
 
@@ -116,11 +122,12 @@ class FlowOptRun:
 
     def task(self, size: int) -> Task:
         """Pictures and prompts."""
-        word = load_word(self.path / WORD) if (self.path / WORD).exists() else None
+        files = takewhile(Path.exists, (_word_file(self.path, i) for i in count()))
+        words = tuple(load_word(file) for file in files)
         with as_written(self.path / "config.json"):
             sources, targets = tuple(self.config["sources"]), tuple(self.config["targets"])
-            count = len(self.config["pictures"])
-        return Task(read_inputs(self.path, count, size), sources, targets, word)
+            pictures = len(self.config["pictures"])
+        return Task(read_inputs(self.path, pictures, size), sources, targets, words)
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
@@ -198,8 +205,8 @@ class FlowOptRun:
             SettingError: there is no such iterate, or none can be suggested.
         """
         last = len(self.records()) - 1
-        count = len(self.config["pictures"])
-        numbers = self.suggestions() if iteration is None else [iteration] * count
+        pictures = len(self.config["pictures"])
+        numbers = self.suggestions() if iteration is None else [iteration] * pictures
         if numbers is None:
             raise SettingError(
                 "no iterate can be suggested, since agreement with a target was not measured.",

@@ -1,7 +1,7 @@
 """Inverting and editing into a run folder: from Python, and what the commands do."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report
 from evoken.flowopt.settings import flowopt_preset
 from evoken.flowopt.tasks import Edits, read_yaml
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
@@ -26,7 +26,7 @@ from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
 from evoken.run_folder import check_new, held
 from evoken.spec import ModelSpec
-from evoken.words.word import Word, fitted
+from evoken.words.word import Word, as_words, fitted
 
 DEFAULT_MODEL = "stickers-flow"
 
@@ -45,7 +45,7 @@ class Request:
     pictures: PathLike
     source: str = ""
     target: str | None = None
-    word: Word | None = None
+    words: tuple[Word, ...] = ()
 
     @property
     def command(self) -> str:
@@ -142,7 +142,7 @@ def edit_into(
     target: str = "",
     model: LatentModel | ModelSpec | str = "",
     *,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     preset: str = "edit",
     clip: str = "",
     with_progress: bool = False,
@@ -170,7 +170,13 @@ def edit_into(
         EvokenError: an argument cannot be used; in this case nothing was written.
     """
     return _into(
-        folder, Request(pictures, source, target, word), model, preset, changes, clip, with_progress
+        folder,
+        Request(pictures, source, target, as_words(word)),
+        model,
+        preset,
+        changes,
+        clip,
+        with_progress,
     )
 
 
@@ -180,7 +186,7 @@ def invert_into(
     prompt: str = "",
     model: LatentModel | ModelSpec | str = "",
     *,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     preset: str = "invert",
     with_progress: bool = False,
     **changes: Any,
@@ -193,7 +199,7 @@ def invert_into(
 
     The other arguments and the errors are those of ``edit_into``.
     """
-    asked = Request(pictures, prompt, None, word)
+    asked = Request(pictures, prompt, None, as_words(word))
     return _into(folder, asked, model, preset, changes, "", with_progress)
 
 
@@ -228,13 +234,22 @@ def begun(
     """
     edits = asked.yaml()
     settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
+    wanted = edits or asked
+    wanted.load(CHECKED)  # before the model, which takes long
     check_new(Path(folder))
     if isinstance(model, ModelSpec | str):
         model = started(_named(model, edits), display)
-    task, images = edits.load(model.size) if edits else asked.load(model.size)
-    task = replace(task, word=fitted(asked.word, model) if asked.word else None)
+    task, images = wanted.load(model.size)
+    if images.folder:
+        display.say(f"Taking the pictures from {shown(images.folder)}.")
+    if images.blank:
+        names = listing(dict.fromkeys(images.blank), "and")
+        display.say(f"Note: there is one colour and nothing else in {names}.")
+    for note in images.notes():
+        display.say(note)
+    task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
-    note = sticker_note(model.spec.name, task.images, images.sides)
+    note = sticker_note(model.spec.name, task.images, [min(size) for size in images.sizes])
     display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None

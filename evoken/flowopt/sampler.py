@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from evoken.arrays import Hidden, Latents, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Latents, Words
 from evoken.errors import SettingError
 from evoken.models.base import Model
 from evoken.options import at_least
@@ -95,12 +95,10 @@ class ModelSampler:
         self,
         prompts: Sequence[str],
         guidance: float = 1.0,
-        placeholder: str = "",
-        vectors: Vectors | None = None,
+        words: Words = NO_WORDS,
     ) -> Prompts:
-        """One prompt per picture; the word's vectors stand where ``placeholder`` does."""
-        population = None if vectors is None else vectors[None]
-        return Prompts(self.model.condition(prompts, placeholder, population), guidance)
+        """One prompt per picture, and what is put where words are in them."""
+        return Prompts(self.model.condition(prompts, words), guidance)
 
     def slope(self, x: Latents, level: float, conditioning: Prompts) -> Latents:
         """dx/ds, guided."""

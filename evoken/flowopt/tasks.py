@@ -65,7 +65,7 @@ class Edits:
             torch.cat([s.images for s in sets]),
             tuple(name for s in sets for name in s.names),
             tuple(h for s in sets for h in s.hashes),
-            sides=tuple(side for s in sets for side in s.sides),
+            sizes=tuple(size for s in sets for size in s.sizes),
         )
         return Task(together.images, self.sources, self.targets), together
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vectors, Words
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
 from evoken.spec import ModelSpec
@@ -81,17 +81,16 @@ class Model(Protocol):
     def decode(self, latents: Latents) -> Images:
         """Images of latents."""
 
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """What the denoiser reads of each prompt.
 
         Args:
-            prompts: texts; the word's vectors replace ``placeholder`` in them.
-            vectors: candidate x vector x width.
+            prompts: texts.
+            words: by placeholder, candidate x vector x width: what is put where the placeholder
+                is in a prompt. Every word has as many candidates.
 
         Returns:
-            candidate * prompt x token x width, candidates outermost; without vectors,
+            candidate * prompt x token x width, candidates outermost; without words,
             prompt x token x width.
 
         Raises:
@@ -101,7 +100,14 @@ class Model(Protocol):
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon, v or velocity, see ``process``) for each item."""
 
-    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
+    def guided(
+        self,
+        latents: Latents,
+        t: NoiseLevels,
+        hidden: Hidden,
+        guidance: float,
+        negative: Hidden | None = None,
+    ) -> Latents:
         """The prediction under guidance, in ``guidance_calls`` calls per item; a guidance of 1 is
         the prediction itself, in one.
         """
@@ -117,6 +123,11 @@ class Model(Protocol):
         """One starting noise per seed, the same whatever stands beside it."""
 
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+        self,
+        hidden: Hidden,
+        seeds: Sequence[int],
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        negative: Hidden | None = None,
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""

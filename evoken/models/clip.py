@@ -1,21 +1,49 @@
 """CLIP (Radford et al. 2021): features of images and texts, for initialisation and scores."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
+from transformers.utils import cached_file
 
 from evoken.arrays import Images
 from evoken.errors import ModelError, reason_of, shown
 from evoken.models.batches import in_batches
+from evoken.models.folder import check_clip_folder, check_holds_all, check_index
+from evoken.models.hub import reached
+from evoken.models.provenance import is_hub_id, repository
+from evoken.models.sound import check_finite, check_text
 
 # The normalisation of pixels that all CLIP models share.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 BATCH = 256
+
+
+def _checked(name: str) -> tuple[str, str | None]:
+    """Where a CLIP model is, a folder or a hub id, and its revision there, once its files are
+    known to be whole, and to name safetensors alone.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        kept = reached(name, "config.json") if is_hub_id(name) else None
+        if kept is None:
+            index = cached_file(
+                repository(name)[0],
+                "model.safetensors.index.json",
+                revision=repository(name)[1] or "main",
+                _raise_exceptions_for_missing_entries=False,
+            )
+            if index:
+                check_index(Path(index))
+            return repository(name)
+        folder = kept.parent
+    check_clip_folder(folder)
+    return str(folder), None
 
 
 class Clip:
@@ -28,9 +56,15 @@ class Clip:
     def load(cls, name: str, device: str = "cpu") -> "Clip":
         """From a folder or hub id; raises ``ModelError`` if it cannot be loaded."""
         try:
-            model = CLIPModel.from_pretrained(name, use_safetensors=True)
-            return cls(model.float().to(device), CLIPTokenizer.from_pretrained(name))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            where, revision = _checked(name)
+            model = CLIPModel.from_pretrained(where, revision=revision, use_safetensors=True)
+            if Path(where).is_dir():
+                check_holds_all(Path(where), model)
+            tokenizer = CLIPTokenizer.from_pretrained(where, revision=revision)
+            check_text(model.text_model, tokenizer, f"tokenizer of {shown(name, 200)}")
+            check_finite(model, f"CLIP model {shown(name, 200)}")
+            return cls(model.float().to(device), tokenizer)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(
                 f"could not load a CLIP model from {shown(name, 200)}: {reason_of(error)}.",
                 "Give the folder or hub id of one with `clip`.",

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evoken.arrays import Vectors
+from evoken.arrays import NO_WORDS, Vectors, Words
 from evoken.errors import SettingError, WordError, shown
 from evoken.models.base import Vocabulary
-from evoken.models.text import TextEncoder
+from evoken.models.text import TextEncoder, candidates_of
+from evoken.prompts import without
 
 Reads = Mapping[str, Callable[[Any], Tensor]]  # by encoder: what is taken of its output
 
@@ -96,23 +97,20 @@ class TextEncoders:
         """Length of a prompt in tokens, without start and end."""
         return self._widest.count_tokens(prompt)
 
-    def encode(
-        self, prompts: Sequence[str], placeholder: str, vectors: Vectors | None, reads: Reads
-    ) -> dict[str, Tensor]:
-        """By encoder: what is read of candidate * prompt, candidates outermost; without vectors, of
+    def encode(self, prompts: Sequence[str], words: Words, reads: Reads) -> dict[str, Tensor]:
+        """By encoder: what is read of candidate * prompt, candidates outermost; without words, of
         every prompt.
         """
-        parts: dict[str, Vectors] = {}
-        if vectors is not None:
-            split = vectors.split([text.width for text in self._carrying], -1)
-            parts = dict(zip(self.carriers, split, strict=True))
-        plain = [p.replace(placeholder, "") if placeholder else p for p in prompts]
+        widths = [text.width for text in self._carrying]
+        split = {word: vectors.split(widths, -1) for word, vectors in words.items()}
+        plain = [without(p, words) for p in prompts]
         found = {}
         for name, text in self.encoders.items():
             if name in self.carriers:
-                found[name] = text.encode(prompts, placeholder, parts.get(name), reads[name])
+                part = self.carriers.index(name)
+                own = {word: parts[part] for word, parts in split.items()}
+                found[name] = text.encode(prompts, own, reads[name])
             else:
-                states = text.encode(plain, "", None, reads[name])
-                candidates = 1 if vectors is None else len(vectors)
-                found[name] = states.repeat(candidates, 1, 1)
+                states = text.encode(plain, NO_WORDS, reads[name])
+                found[name] = states.repeat(candidates_of(words), 1, 1)
         return found

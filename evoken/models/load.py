@@ -12,6 +12,7 @@ from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.families.latent import LatentModel
 from evoken.models.judge import Judge
 from evoken.models.pipelines import load_pipeline
+from evoken.models.provenance import is_hub_id
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec
 from evoken.models.shared import shared_parts
@@ -35,9 +36,8 @@ def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
         family = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
         parts = partial(shared_parts, spec.name)
         return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
-    looks_like_path = spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1
     path = Path(spec.name).expanduser()
-    if looks_like_path and not path.exists():
+    if not path.exists() and not is_hub_id(spec.name):
         raise ModelError(
             f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
             f"{shown(spec.name, 200)}).",

@@ -34,9 +34,16 @@ def weights_hash(model: str) -> str:
     return digest.hexdigest() if files else ""
 
 
+def repository(model: str) -> tuple[str, str | None]:
+    """A hub id without the revision that may follow it after "@", and that revision."""
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
 def is_hub_id(model: str) -> bool:
     """Whether a model's name is that of a repository of the hub."""
-    return model.count("/") == 1 and not Path(model).expanduser().exists()
+    plain = repository(model)[0].count("/") == 1 and not model.startswith((".", "/", "~"))
+    return plain and not Path(model).expanduser().exists()
 
 
 def _files(model: str) -> list[Path]:
@@ -44,8 +51,9 @@ def _files(model: str) -> list[Path]:
     path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()
     if path.is_file():
         return [path]
-    if not path.is_dir() and isinstance(
-        index := try_to_load_from_cache(model, "model_index.json"), str
-    ):
-        path = Path(index).parent
+    if is_hub_id(model):
+        repo, revision = repository(model)
+        index = try_to_load_from_cache(repo, "model_index.json", revision=revision)
+        if isinstance(index, str):
+            path = Path(index).parent
     return sorted(f for name in DENOISERS for f in (path / name).glob("*.safetensors"))

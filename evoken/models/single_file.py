@@ -10,6 +10,7 @@ from torch import Tensor
 
 from evoken.errors import ModelError, shown
 from evoken.models.bases import Base
+from evoken.models.contents import check_is_model
 from evoken.spec import ModelSpec
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
@@ -19,13 +20,9 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
     """The folder or hub id of the configuration to read a single-file checkpoint with.
 
     Raises:
-        ModelError: the file is no safetensors, or there are other weights in the folder.
+        ModelError: the file is no model in safetensors, or there are other weights in the folder.
     """
-    if file.suffix != ".safetensors":
-        raise ModelError(
-            f"a single file must be .safetensors (got {shown(file)}).",
-            "Convert it to safetensors: nothing is ever unpickled.",
-        )
+    check_is_model(file)
     if spec.config:
         unsafe = [p for p in Path(spec.config).rglob("*") if p.suffix in UNSAFE]
         if unsafe:

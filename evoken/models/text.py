@@ -1,6 +1,6 @@
 """Text encoders whose input embeddings are arguments: CLIP's and T5."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import get_ident
@@ -10,13 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Vectors
+from evoken.arrays import Hidden, Vectors, Words
 from evoken.errors import WordError, shown
 from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
 from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.prompts import pieces
 from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
+
+Places = list[tuple[int, str]]  # of the first of a word's vectors, and its placeholder
+
+
+def candidates_of(words: Words) -> int:
+    """How many candidates every word has; 1 where there is no word."""
+    return len(next(iter(words.values()))) if words else 1
 
 
 class TextEncoder:
@@ -98,20 +106,23 @@ class TextEncoder:
         ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
         return [int(i) for i in ids]
 
-    def place(self, prompt: str, placeholder: str, count: int) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt, and where in them the word's vectors go.
+    def place(self, prompt: str, lengths: Mapping[str, int]) -> tuple[list[int], Places]:
+        """Token ids of a prompt, and where in them which word's vectors begin.
+
+        Args:
+            lengths: how many vectors each word has, by its placeholder.
 
         The stand-in at those places is the first ordinary token: an id above the end-of-text token
         would move the pooled output of some CLIP text encoders.
         """
         ids = self._start.copy()
-        places: list[int] = []
-        for i, piece in enumerate(prompt.split(placeholder) if count else [prompt]):
-            if i:
-                places += range(len(ids), len(ids) + count)
-                ids += [0] * count
-            ids += self._ids(piece)
-        if places and places[-1] > self.room - 2:
+        places: Places = []
+        for text, placeholder in pieces(prompt, lengths):
+            ids += self._ids(text)
+            if placeholder:
+                places.append((len(ids), placeholder))
+                ids += [0] * lengths[placeholder]
+        if places and places[-1][0] + lengths[places[-1][1]] > self.room - 1:
             raise WordError(
                 f"a prompt may have at most {self.prompt_room} tokens (got "
                 f"{len(ids) - len(self._start)} in {shown(prompt)}).",
@@ -122,25 +133,20 @@ class TextEncoder:
         return ids + [pad] * (self.room - len(ids)), places
 
     @torch.no_grad()
-    def encode(
-        self,
-        prompts: Sequence[str],
-        placeholder: str,
-        vectors: Vectors | None,
-        read: Callable[[Any], Tensor],
-    ) -> Tensor:
+    def encode(self, prompts: Sequence[str], words: Words, read: Callable[[Any], Tensor]) -> Tensor:
         """``read`` of the encoder's output for candidate * prompt, candidates outermost; without
-        vectors, for every prompt.
+        words, for every prompt.
         """
-        count = 0 if vectors is None else vectors.shape[1]
-        rows = [self.place(p, placeholder, count) for p in prompts]
+        lengths = {name: vectors.shape[1] for name, vectors in words.items()}
+        rows = [self.place(p, lengths) for p in prompts]
         ids = torch.tensor([r for r, _ in rows], device=self.table.weight.device)
         embedded = self.table(ids).float()
-        if vectors is not None:
-            ids, embedded = ids.repeat(len(vectors), 1), embedded.repeat(len(vectors), 1, 1, 1)
+        if words:
+            candidates = candidates_of(words)
+            ids, embedded = ids.repeat(candidates, 1), embedded.repeat(candidates, 1, 1, 1)
             for j, (_, places) in enumerate(rows):
-                for k in range(0, len(places), count):
-                    embedded[:, j, places[k] : places[k] + count] = vectors.to(embedded)
+                for k, name in places:
+                    embedded[:, j, k : k + lengths[name]] = words[name].to(embedded)
             embedded = embedded.flatten(0, 1)
 
         def encode(ids: Tensor, embedded: Tensor) -> Tensor:

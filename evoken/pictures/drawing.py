@@ -9,13 +9,13 @@ import torch
 from PIL.Image import Image
 
 from evoken.arrays import Images, PathLike
-from evoken.errors import WordError, shown
+from evoken.errors import ModelError, SettingError
 from evoken.files import write_bytes
 from evoken.images import counted, grid, png, to_pictures
 from evoken.models.base import Model
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.seeds import derive
-from evoken.words.word import Word, fitted
+from evoken.words.word import Word, check_length, words_for
 
 SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
 COLUMNS = 4  # of a sheet
@@ -59,48 +59,54 @@ class Pictures(Sequence[Image]):
 def draw(
     model: Model,
     prompt: str,
-    word: Word | None = None,
+    word: Word | Sequence[Word] | None = None,
     count: int = 4,
     seed: int = 0,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    negative: str = "",
 ) -> Pictures:
-    """Draw pictures of a prompt. Picture i starts from the same noise for every prompt.
+    """Draw pictures of a prompt; picture i has the same noise whatever the prompt is.
 
     Args:
-        word: a learned word in the prompt.
-        count: number of pictures.
+        word: a learned word in the prompt or the negative prompt, or several.
         steps: sampling steps.
         guidance: classifier-free guidance; 1 means none.
+        negative: what the pictures should not show; needs guidance.
 
     Raises:
-        WordError: the word is for another model, or the prompt does not contain it.
+        WordError: a word is of another model, is in neither prompt, or has another's placeholder;
+            or a prompt is longer than the model reads.
+        SettingError: a negative prompt without guidance.
+        ModelError: the model gives values that are not finite.
     """
-    return Pictures(images_of(model, prompt, word, count, seed, steps, guidance), prompt)
+    images = images_of(model, prompt, word, count, seed, steps, guidance, negative)
+    return Pictures(images, prompt)
 
 
 def images_of(
     model: Model,
     prompt: str,
-    word: Word | None,
+    word: Word | Sequence[Word] | None,
     count: int,
     seed: int,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    negative: str = "",
 ) -> Images:
     """The images of ``draw``, count x 3 x S x S."""
     seeds = [derive(seed, i, "picture") for i in range(count)]
-    if word is None:
-        hidden = model.condition([prompt])
-    else:
-        found = fitted(word, model)
-        if word.placeholder not in prompt:
-            raise WordError(
-                f"the prompt {shown(prompt)} does not contain the word {shown(word.placeholder)}.",
-                "Put the word into the prompt.",
-            )
-        hidden = model.condition([prompt], found.placeholder, found.vectors[None])
-    return model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance)
+    words = words_for(model, word, prompt, negative)
+    lengths = {name: vectors.shape[1] for name, vectors in words.items()}
+    check_length(model, (prompt, negative), lengths)
+    if negative and guidance == 1:
+        raise SettingError(
+            "a `negative` prompt needs `guidance` (got 1, which means none).", "Raise `guidance`."
+        )
+    other = model.condition([negative], words) if negative else None
+    hidden = model.condition([prompt], words)
+    images = model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance, other)
+    return _finite(model, images)
 
 
 def images_of_each(
@@ -109,9 +115,22 @@ def images_of_each(
     """The images of ``draw`` for each of several words with one placeholder, drawn together."""
     seeds = [derive(seed, i, "picture") for i in range(count)]
     population = torch.stack([word.vectors for word in words])
-    hidden = model.condition([prompt], words[0].placeholder, population)
+    hidden = model.condition([prompt], {words[0].placeholder: population})
     drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
-    return list(drawn.split(count))
+    return list(_finite(model, drawn).split(count))
+
+
+def _finite(model: Model, images: Images) -> Images:
+    """The images, unless there are no numbers in them: those would be written as black."""
+    if images.isfinite().all():
+        return images
+    precision = model.spec.precision
+    raise ModelError(
+        f"the model gave pictures without finite numbers, computing in {precision}.",
+        "Use another copy of the model, or less `guidance`."
+        if precision == "float32"
+        else "Set `precision` to float32.",
+    )
 
 
 def sheet(pictures: Images, columns: int) -> Image:

@@ -103,4 +103,5 @@ def _sheets(learner: Learner) -> int:
     """Units of rows that previews and the pairs of sheets at the end are drawn in."""
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    return previews + len(KINDS[s.kind].samples)
+    rows = 2 * s.samples * learner.model.guidance_calls  # of one sheet: before and after
+    return previews + len(KINDS[s.kind].samples) * -(-rows // UNIT)

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import shown
+from evoken.errors import ImageError, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.images import ImageSet, counted, load_images
+from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -28,7 +28,14 @@ from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.workflow import finish, preview_if_due
+from evoken.textual_inversion.workflow import (
+    Sheet,
+    calls_of_sheets,
+    finish,
+    preview_if_due,
+)
+
+MOST_CUT = 1 / 3  # of a picture; the crop may take that from one without a note
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class LearnJob:
     run: LearnRun
     learner: Learner
 
-    def steps(self) -> Generator[Progress]:
+    def steps(self) -> Generator[Progress | Sheet]:
         """Learn, or go on learning; yields after every generation, and writes the report at last.
 
         The folder holds every finished generation at any time: an interrupted run loses at most
@@ -102,28 +109,33 @@ class LearnJob:
                 record = learner.step()
                 run.append(record)
                 yield Progress(learner, record, preview_if_due(run, learner))
-            finish(run, learner)
+            yield from finish(run, learner)
 
     def finish(self, display: Display = SILENT) -> None:
         """Do all steps, and show them."""
         settings, records = self.run.settings, self.run.records()
+        sheets = calls_of_sheets(self.learner)
         if display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            display.say(f"{what}: {expected}.")
+            more = f" and {sheets:,} for the report's pictures" if sheets else ""
+            display.say(f"{what}{more}: {expected}.")
         score = ""
-        first = display.bar("the first generation", settings.calls)
+        first = display.bar("the first generation", settings.calls + sheets)
         with closing(self.steps()) as steps, first as bar:
             for step in steps:
+                total = self.learner.total_calls
+                if isinstance(step, Sheet):
+                    done = total + sheets * step.number / step.total
+                    bar.update(str(step), done, total + sheets)
+                    continue
                 finished = self.learner.finished
                 if step.clip_score is not None:
                     score = f"  CLIP {step.clip_score.value:.3f}"
                 text = f"{step}{score}"
                 if step.clip_score is not None or finished:
                     bar.line(text)
-                bar.update(text, step.record.calls, self.learner.total_calls)
-                if finished:
-                    bar.update("drawing the pictures of the report", step.record.calls)
+                bar.update(text, step.record.calls, total + sheets)
 
 
 def learn_into(
@@ -191,14 +203,20 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
+    # Pictures come before the model, which takes long.
+    _check_shown(images if isinstance(images, ImageSet) else load_images(images, CHECKED))
     check_new(path)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
     found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
+    if found.folder:
+        display.say(f"Taking the pictures from {shown(found.folder)}.")
     if found.ignored:
         display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
     if not 3 <= len(found.names) <= 5:
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
-    note = sticker_note(loaded.spec.name, found.images, found.sides)
+    for said in found.notes(MOST_CUT):
+        display.say(said)
+    note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
     recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
@@ -222,6 +240,15 @@ def reopened(
     with workers.started(recipe) as evaluator:
         clip = _clip(run.settings, run.clip, model, display)
         yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
+
+
+def _check_shown(found: ImageSet) -> None:
+    """Raise ``ImageError`` if there is nothing to see in one of the pictures."""
+    if found.blank:
+        raise ImageError(
+            f"there is one colour and nothing else in {listing(found.blank, 'and')}.",
+            "Use other pictures: nothing can be learned from one colour.",
+        )
 
 
 def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:

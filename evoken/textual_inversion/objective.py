@@ -209,7 +209,7 @@ class DenoisingLoss(Objective):
     def residuals(self, vectors: Vectors, draws: Draws) -> Tensor:
         """Candidate x draw x C x h x w: prediction - target, the vector behind the loss."""
         sentences = [s.format(self.placeholder) for s in draws.sentences]
-        hidden = self.model.condition(sentences, self.placeholder, vectors)
+        hidden = self.model.condition(sentences, {self.placeholder: vectors})
         rows = torch.arange(len(vectors))[:, None] * len(sentences) + draws.sentence
         return self._predict(hidden[rows.flatten()], draws, len(vectors))
 
@@ -292,7 +292,7 @@ class ImageSimilarity(Objective):
         rng = numpy_generator(self.seed, generation, purpose)
         sentence = str(rng.choice(list(self.templates))).format(self.placeholder)
         seeds = [derive(self.seed, generation, f"{purpose} picture {i}") for i in range(pictures)]
-        hidden = self.model.condition([sentence], self.placeholder, vectors)
+        hidden = self.model.condition([sentence], {self.placeholder: vectors})
         images = self.model.generate(
             hidden.repeat_interleave(pictures, 0), seeds * len(vectors), self.steps, self.guidance
         )

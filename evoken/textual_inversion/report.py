@@ -8,7 +8,7 @@ from shlex import quote
 from evoken.files import write_text
 from evoken.models.bases import SD1
 from evoken.models.embedded import EMBEDDED
-from evoken.models.provenance import is_hub_id
+from evoken.models.provenance import is_hub_id, repository
 from evoken.page import image, line_chart, page, table
 from evoken.pictures.metrics import Score
 from evoken.prompts import KINDS
@@ -122,9 +122,11 @@ def diffusers_code(run: LearnRun) -> str:
         return ""
     # Words without a base are those of a single CLIP of another width, as the sticker model has it.
     kind, model = (base or SD1).pipeline, run.spec.name
-    source = (
-        f"from_single_file({model!r})" if Path(model).is_file() else f"from_pretrained({model!r})"
-    )
+    source = f"from_pretrained({model!r})"
+    if Path(model).is_file():
+        source = f"from_single_file({model!r})"
+    elif is_hub_id(model) and repository(model)[1]:
+        source = "from_pretrained({!r}, revision={!r})".format(*repository(model))
     imports = f"from diffusers import {kind}"
     if model in EMBEDDED:
         imports = f"import evoken\n{imports}"
@@ -148,7 +150,7 @@ def write_card(run: LearnRun) -> None:
     settings, records = run.settings, run.records()
     model, usage = run.spec.name, diffusers_code(run)
     code = f"\n```python\n{usage}\n```\n" if usage else ""
-    base = f"\nbase_model: {model}" if is_hub_id(model) else ""
+    base = f"\nbase_model: {repository(model)[0]}" if is_hub_id(model) else ""
     article = "An" if settings.kind[0] in "aeiou" else "A"
     count = settings.vectors
     embeddings = "one token embedding" if count == 1 else f"{count} token embeddings"

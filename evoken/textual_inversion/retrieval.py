@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evoken.errors import ImageError, shown
 from evoken.files import write_json
-from evoken.images import SUFFIXES, counted, decode, read, square, to_tensor
+from evoken.images import counted, decode, find, read, square, to_tensor
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder
@@ -41,7 +41,7 @@ def word_feature(clip: Clip, prompt: str, word: Word) -> Tensor:
     """
     encoder = TextEncoder(clip.model.text_model, clip.tokenizer, ModelSpec())
     pooled = encoder.encode(
-        [prompt], word.placeholder, word.vectors[None], lambda out: out.pooler_output
+        [prompt], {word.placeholder: word.vectors[None]}, lambda out: out.pooler_output
     )
     return F.normalize(clip.model.text_projection(pooled), dim=-1)
 
@@ -71,7 +71,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
     """
     if not folder.is_dir():
         raise ImageError(f"{shown(folder)} is not a folder of pictures.", "Check the path.")
-    files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = find(folder).images
     found, ignored = [], []
     for i in range(0, len(files), BATCH):
         names, tensors = [], []
@@ -89,7 +89,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
             found += list(zip(names, cosines.tolist(), strict=True))
     if not found:
         raise ImageError(
-            f"found no image in {shown(folder)} that can be read ({', '.join(SUFFIXES)}).",
+            f"found no image in {shown(folder)} that can be read.",
             "Put some pictures there.",
         )
     return Ranking(tuple(sorted(found, key=lambda x: (-x[1], x[0]))), tuple(ignored))

@@ -124,6 +124,9 @@ class LearnSettings:
     calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1)
     minutes: float = _budget(0.0, "Time to spend", above=0, zero="no limit")
     preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
+    samples: int = _budget(
+        4, "Pictures per sentence in the report, before and after", least=1, zero="none"
+    )
     mistakes: tuple[str, ...] = _expert(
         (),
         "Reintroduce one of the paper's mistakes (repeatable)",

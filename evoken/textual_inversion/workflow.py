@@ -1,12 +1,13 @@
 """Learning a word into a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import png
 from evoken.models.judge import Judge
+from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
 from evoken.pictures.metrics import Score, evaluate, reconstruction
 from evoken.prompts import KINDS
@@ -43,19 +44,43 @@ def preview(run: LearnRun, learner: Learner) -> Score | None:
     return score
 
 
-def finish(run: LearnRun, learner: Learner) -> None:
-    """Word, sample sheets before and after, model card and report."""
+@dataclass(frozen=True)
+class Sheet:
+    """One of the report's sheets as it is drawn."""
+
+    number: int  # from 1
+    total: int
+
+    def __str__(self) -> str:
+        return f"sheet {self.number} of {self.total} for the report"
+
+
+def finish(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
+    """Word, sample sheets before and after, model card and report; yields after every sheet.
+
+    A sheet that is there stays: an interrupted run loses at most the one that it was drawing.
+    """
     model, settings = learner.model, learner.settings
     run.save_word(learner)
     names, words = ("after", "before"), (learner.word, learner.start)
-    prompts = KINDS[settings.kind].samples
+    prompts = KINDS[settings.kind].samples if settings.samples else ()
     for i, template in enumerate(prompts):
-        prompt = template.format(settings.placeholder)
-        drawn = images_of_each(model, prompt, words, PREVIEWS, PICTURE_SEED)
-        for name, pictures in zip(names, drawn, strict=True):
-            write_bytes(run.path / f"samples/{i:02}-{name}.png", png(sheet(pictures, PREVIEWS)))
+        files = [run.path / f"samples/{i:02}-{name}.png" for name in names]
+        if not all(file.exists() for file in files):
+            prompt, calls = template.format(settings.placeholder), model.calls
+            drawn = images_of_each(model, prompt, words, settings.samples, PICTURE_SEED)
+            model.calls = calls  # as with previews
+            for file, pictures in zip(files, drawn, strict=True):
+                write_bytes(file, png(sheet(pictures, PREVIEWS)))
+        yield Sheet(i + 1, len(prompts))
     write_card(run)
     write_report(run)
+
+
+def calls_of_sheets(learner: Learner) -> int:
+    """Calls of all sheets of the report, which come after those of the search."""
+    pictures = 2 * learner.settings.samples * len(KINDS[learner.settings.kind].samples)
+    return pictures * STEPS * learner.model.guidance_calls
 
 
 def evaluate_run(

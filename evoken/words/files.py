@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -11,18 +13,26 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from evoken.arrays import Vectors
+from evoken.arrays import PathLike, Vectors
 from evoken.errors import EvokenError, WordError, reason_of, shown
-from evoken.words.layouts import BUNDLE, Embedding, parse
+from evoken.words.layouts import BUNDLE, Embedding, only, parse
 
 WORD_FILE = "learned_embeds.safetensors"
 FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")
+# The files of diffusers' scripts: as learning goes on with the steps so far, and for XL a second
+# one with the vectors of its second text encoder.
+SCRIPT_FILE = re.compile(
+    r"learned_embeds(_2)?(?P<steps>-steps-(\d+))?(?P<kind>\.safetensors|\.bin)"
+)
 MAX_BYTES = 2**30
 MAX_ENTRIES = 64  # a word has a handful; a checkpoint, hundreds, which need not be read
 
 
-def read_embedding(path: Path) -> Embedding:
+def read_embedding(path: PathLike) -> Embedding:
     """Read a word from any program's embedding file, or from a run folder.
+
+    Args:
+        path: the file or folder; FILE#NAME of one word among several in a file.
 
     Safetensors, and the .pt and .bin files of torch through its weights-only loader, which runs no
     code of the file.
@@ -31,14 +41,17 @@ def read_embedding(path: Path) -> Embedding:
         WordError: no such file, or none of one word's vectors.
     """
     try:
-        file = next((path / n for n in FOLDER_FILES if (path / n).is_file()), path)
+        path, name = _named(path)
+        file = _file_in(path) if path.is_dir() else path
         if not file.is_file():
             raise WordError(
                 f"there is no run folder or embedding file with a word at {shown(path)}.",
                 "Learn a word with: evoken learn FOLDER",
             )
         content, header = _read(file)
-        return parse(content, header, file)
+        found = parse(only(content, name, file) if name else content, header, file)
+        other = _second_of(file)
+        return found.with_encoders(parse(*_read(other), other), other) if other else found
     except EvokenError:
         raise
     except Exception as error:  # of what kind depends on where a file is damaged
@@ -48,6 +61,31 @@ def read_embedding(path: Path) -> Embedding:
             f"with tensors alone): {reason}.",
             "Check that the file is complete, and what it is.",
         ) from error
+
+
+def _file_in(folder: Path) -> Path:
+    """The word's file in a folder: of a script's steps the last; the folder if there is none."""
+    whole = [folder / name for name in FOLDER_FILES if (folder / name).is_file()]
+    steps = [m for p in folder.iterdir() if (m := SCRIPT_FILE.fullmatch(p.name)) and m[3]]
+    last = [folder / max(steps, key=lambda m: (int(m[3]), not m[1])).string] if steps else []
+    return (*whole, *last, folder)[0]
+
+
+def _second_of(file: Path) -> Path | None:
+    """The other one of the two files that diffusers' script for XL writes, if it is there."""
+    match = SCRIPT_FILE.fullmatch(file.name)
+    if match is None:
+        return None
+    part = "" if match[1] else "_2"
+    other = file.with_name(f"learned_embeds{part}{match['steps'] or ''}{match['kind']}")
+    return other if other.is_file() else None
+
+
+def _named(path: PathLike) -> tuple[Path, str]:
+    """File and name of FILE#NAME, unless there is a file of the whole name."""
+    whole = Path(path)
+    file, mark, name = os.fspath(path).rpartition("#")
+    return (whole, "") if whole.exists() or not mark else (Path(file), name)
 
 
 def _read(file: Path) -> tuple[Any, dict[str, str]]:

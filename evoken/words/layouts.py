@@ -9,7 +9,7 @@ OneTrainer and ai-toolkit; docs/formats.md shows what loads where.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,21 @@ class Embedding:
     def _is_whole(self, base: Base) -> bool:
         return set(base.widths) - set(self.vectors) <= {"t5xxl"}
 
+    def with_encoders(self, other: "Embedding", source: Path) -> "Embedding":
+        """The word with the vectors of further text encoders.
+
+        Raises:
+            WordError: both have vectors for one text encoder, or other words.
+        """
+        if set(self.vectors) & set(other.vectors) or self.placeholder != other.placeholder:
+            raise WordError(
+                f"{shown(source)} is not the second file of {shown(self.placeholder)}.",
+                "Put the files of different words into different folders.",
+            )
+        both = {**self.vectors, **other.vectors}
+        vectors = {name: both[name] for name in ENCODERS if name in both}
+        return replace(self, vectors=vectors, layout="encoders")
+
     def side_by_side(self) -> Vectors:
         """The vectors of all text encoders in one row: vector x sum of the widths.
 
@@ -136,6 +151,23 @@ def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding
     vectors, found, key = _by_encoder(entries, source)
     placeholder = token or key or source.stem
     return Embedding(placeholder, vectors, about, layout or found)
+
+
+def only(content: object, name: str, source: Path) -> dict[str, Any]:
+    """Of the words in a file, the one of this name.
+
+    Raises:
+        WordError: there is none.
+    """
+    entries = content if isinstance(content, dict) else {}
+    bundled = {k: v for k, v in entries.items() if str(k).startswith(f"{BUNDLE}{name}.")}
+    if bundled or name in entries:
+        return bundled or {name: entries[name]}
+    names = [str(key).removeprefix(BUNDLE).partition(".")[0] for key in entries]
+    raise WordError(
+        f"there is no word called {shown(name)} in {shown(source)}.",
+        f"Use one of {', '.join(map(shown, dict.fromkeys(names)))}." if names else "",
+    )
 
 
 def _provenance(header: Mapping[str, str]) -> tuple[dict[str, str], str]:

@@ -1,6 +1,6 @@
 """A learned word, and its file in a run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from evoken.arrays import PathLike, Vectors
 from evoken.errors import WordError, shown
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
+from evoken.prompts import holds, pieces
 from evoken.words.files import WORD_FILE as WORD_FILE
 from evoken.words.files import read_embedding, safetensors_bytes
 from evoken.words.header import header
@@ -56,7 +57,7 @@ def load_word(path: PathLike) -> Word:
     Raises:
         WordError: the file is missing, or does not hold the vectors of one word.
     """
-    return word_of(read_embedding(Path(path)))
+    return word_of(read_embedding(path))
 
 
 def word_of(embedding: Embedding) -> Word:
@@ -87,6 +88,55 @@ def fitted(word: Word, model: Model) -> Word:
             "Use the model and the `encoders` that it was learned on.",
         )
     return Word(word.placeholder, torch.cat(chosen, 1), model.encoders)
+
+
+def words_for(
+    model: Model, words: Word | Sequence[Word] | None, *prompts: str
+) -> dict[str, Vectors]:
+    """By placeholder, the vectors that the model's prompts are to hold, 1 x vector x width.
+
+    Raises:
+        WordError: a word is of another model, two have one placeholder, or one is in no prompt.
+    """
+    found: dict[str, Vectors] = {}
+    for word in as_words(words):
+        if word.placeholder in found:
+            raise WordError(
+                f"two words are called {shown(word.placeholder)}.",
+                "Use one of them, or convert one to a file of another name.",
+            )
+        if prompts and not any(holds(prompt, word.placeholder) for prompt in prompts):
+            raise WordError(
+                f"the prompt {shown(prompts[-1])} does not contain the word "
+                f"{shown(word.placeholder)}.",
+                "Put the word into the prompt, as a word of its own.",
+            )
+        found[word.placeholder] = fitted(word, model).vectors[None]
+    return found
+
+
+def check_length(model: Model, prompts: Sequence[str], lengths: Mapping[str, int]) -> None:
+    """Raise ``WordError`` for a prompt of which the model would read only a part.
+
+    Args:
+        lengths: how many vectors each word has, by its placeholder.
+    """
+    for prompt in prompts:
+        cut = pieces(prompt, lengths)
+        count = sum(model.count_tokens(text) + lengths.get(name, 0) for text, name in cut)
+        if count > model.prompt_room:
+            raise WordError(
+                f"a prompt may have at most {model.prompt_room} tokens (got {count} in "
+                f"{shown(prompt)}).",
+                "Shorten it.",
+            )
+
+
+def as_words(words: Word | Sequence[Word] | None) -> tuple[Word, ...]:
+    """Words as a tuple: of one, of several or of none."""
+    if words is None:
+        return ()
+    return (words,) if isinstance(words, Word) else tuple(words)
 
 
 def nearest_words(

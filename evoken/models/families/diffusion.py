@@ -46,7 +46,12 @@ class DiffusionModel(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+        self,
+        hidden: Hidden,
+        seeds: Sequence[int],
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        negative: Hidden | None = None,
     ) -> Images:
         """DPM-Solver++ 2M (Lu et al. 2022) on the model's own schedule."""
         levels = len(self.process.alphas_cumprod)
@@ -61,6 +66,6 @@ class DiffusionModel(LatentModel):
         for timestep in scheduler.timesteps:
             inputs = scheduler.scale_model_input(latents, timestep)
             t = torch.full((len(inputs),), (float(timestep) + 0.5) / levels)
-            predicted = self.guided(inputs, t, hidden, guidance)
+            predicted = self.guided(inputs, t, hidden, guidance, negative)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         return self.decode(latents)

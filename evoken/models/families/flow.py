@@ -63,11 +63,18 @@ class FlowModel(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+        self,
+        hidden: Hidden,
+        seeds: Sequence[int],
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        negative: Hidden | None = None,
     ) -> Images:
         """Euler's method on the scheduler's noise levels."""
         latents = self.noise(seeds)
         for level, lower in pairwise(self.schedule(steps)):
             t = torch.full((len(hidden),), level)
-            latents = latents + (lower - level) * self.guided(latents, t, hidden, guidance)
+            latents = latents + (lower - level) * self.guided(
+                latents, t, hidden, guidance, negative
+            )
         return self.decode(latents)

@@ -7,7 +7,8 @@ import torch
 from diffusers import FluxPipeline
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
+from evoken.errors import SettingError
 from evoken.models.bases import FLUX
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.flow import FlowModel
@@ -75,12 +76,10 @@ class Flux(FlowModel):
         function, side = _Transformer(pipeline.transformer), pipeline.default_sample_size
         super().__init__(pipeline, function, texts, spec, side, PATCH, from_one=True)
 
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """Tokens and pooled prompt, as ``FluxPipeline.encode_prompt`` puts them."""
         reads = {"clip_l": lambda out: out.pooler_output[:, None], "t5xxl": lambda out: out[0]}
-        found = self.texts.encode(prompts, placeholder, vectors, reads)
+        found = self.texts.encode(prompts, words, reads)
         return joined(found["t5xxl"], found["clip_l"])
 
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
@@ -88,8 +87,23 @@ class Flux(FlowModel):
         return self.guided(latents, t, hidden, 1.0)
 
     @torch.no_grad()
-    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
-        """The velocity that the model predicts when it is told this guidance."""
+    def guided(
+        self,
+        latents: Latents,
+        t: NoiseLevels,
+        hidden: Hidden,
+        guidance: float,
+        negative: Hidden | None = None,
+    ) -> Latents:
+        """The velocity that the model predicts when it is told this guidance.
+
+        Raises:
+            SettingError: a negative prompt, which a distilled model has no use for.
+        """
+        if negative is not None:
+            raise SettingError(
+                "this model reads its guidance and no `negative` prompt.", "Leave out `negative`."
+            )
         config = self.denoiser.config
         inputs = [
             latents,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vectors, Words
 from evoken.errors import ModelError, SettingError
 from evoken.images import MIN_SIDE
 from evoken.models.base import Vocabulary
@@ -113,9 +113,7 @@ class LatentModel(ABC):
         return self.texts.count_tokens(prompt)
 
     @abstractmethod
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """What the denoiser reads of each prompt; see ``Model``."""
 
     @abstractmethod
@@ -128,21 +126,35 @@ class LatentModel(ABC):
 
     @abstractmethod
     def generate(
-        self, hidden: Hidden, seeds: Sequence[int], steps: int = STEPS, guidance: float = GUIDANCE
+        self,
+        hidden: Hidden,
+        seeds: Sequence[int],
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        negative: Hidden | None = None,
     ) -> Images:
         """One picture per row of ``hidden`` and seed, guided."""
 
     guidance_calls = 2
 
     @torch.no_grad()
-    def guided(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
-        """The prediction pushed away from what is predicted without a prompt.
+    def guided(
+        self,
+        latents: Latents,
+        t: NoiseLevels,
+        hidden: Hidden,
+        guidance: float,
+        negative: Hidden | None = None,
+    ) -> Latents:
+        """The prediction pushed away from what is predicted for ``negative``, 1 x token x width, or
+        without a prompt.
 
         Source: Ho & Salimans 2022, classifier-free guidance.
         """
         if guidance == 1:
             return self.denoise(latents, t, hidden)
-        both = torch.cat([self._unconditional.expand(len(hidden), -1, -1), hidden])
+        other = self._unconditional if negative is None else negative
+        both = torch.cat([other.expand(len(hidden), -1, -1), hidden])
         predicted = self.denoise(latents.repeat(2, 1, 1, 1), t.repeat(2), both)
         without, with_prompt = predicted.chunk(2)
         return without + guidance * (with_prompt - without)

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
 from evoken.models.bases import SDXL
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
@@ -52,12 +52,10 @@ class StableDiffusionXL(DiffusionModel):
         self._pooled = int(pipeline.text_encoder_2.config.projection_dim)
         self._zeros_for_empty = bool(pipeline.config.force_zeros_for_empty_prompt)
 
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """Tokens and pooled prompt, as ``StableDiffusionXLPipeline.encode_prompt`` puts them."""
         reads = {"clip_l": penultimate, "clip_g": tokens_and_pooled}
-        found = self.texts.encode(prompts, placeholder, vectors, reads)
+        found = self.texts.encode(prompts, words, reads)
         tokens = found["clip_g"][:, :-1, : self._second]
         return joined(torch.cat([found["clip_l"], tokens], 2), found["clip_g"][:, -1:])
 

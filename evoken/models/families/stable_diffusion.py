@@ -6,7 +6,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
 from evoken.models.bases import SD2
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
@@ -35,12 +35,10 @@ class StableDiffusion(DiffusionModel):
         texts = TextEncoders({self._name: self.text}, spec.encoders, (self._name,))
         super().__init__(pipeline, _UNet(pipeline.unet), texts, spec)
 
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """The text encoder's last hidden state."""
         reads = {self._name: lambda out: out.last_hidden_state}
-        return self.texts.encode(prompts, placeholder, vectors, reads)[self._name]
+        return self.texts.encode(prompts, words, reads)[self._name]
 
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon or v, see ``process``) for each item of the batch."""

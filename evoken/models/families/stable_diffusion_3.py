@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from evoken.arrays import Hidden, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
 from evoken.errors import SettingError
 from evoken.models.bases import SD3
 from evoken.models.encoders import Reads, TextEncoders
@@ -68,12 +68,10 @@ class StableDiffusion3(FlowModel):
             most = self.size // self._side * config.pos_embed_max_size * config.patch_size
             raise SettingError(f"`size` must be at most {most} (got {self.size}).")
 
-    def condition(
-        self, prompts: Sequence[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """Tokens and pooled prompt, as ``StableDiffusion3Pipeline.encode_prompt`` puts them."""
         reads: Reads = dict.fromkeys(CLIPS, tokens_and_pooled) | {"t5xxl": lambda out: out[0]}
-        found = self.texts.encode(prompts, placeholder, vectors, reads)
+        found = self.texts.encode(prompts, words, reads)
         both = torch.cat([found[name] for name in CLIPS], 2)
         width = self.denoiser.config.joint_attention_dim
         # Zeros stand for a T5 that is not there.

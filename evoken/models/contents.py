@@ -1,0 +1,126 @@
+"""What a file or a folder is that came as a model and is none, and what to give instead."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from evoken.errors import ModelError, shown
+
+POINTER = b"version https://git-lfs"
+SAFETENSORS = "Give the model as safetensors: a folder or hub id for diffusers, or one file."
+# What the names of a LoRA's weights hold, in the layouts of peft, kohya, LyCORIS and diffusers.
+LORA = (".lora_", "lora_up.", "lora_down.", "lora_unet_", "lora_te", "hada_w", "lokr_w", "oft_")
+WORD_MARK = b"string_to_param"  # in every embedding file of A1111
+TENSORS_OF_A_WORD = 4
+ROWS_OF_A_WORD = 128
+
+
+def check_is_file(file: Path) -> None:
+    """Raise ``ModelError`` for a file that only takes the place of what its name says."""
+    with file.open("rb") as content:
+        start = content.read(512)
+    if start.startswith(POINTER):
+        raise ModelError(
+            f"{shown(file)} is a git-lfs pointer, not the file.", "Fetch it with: git lfs pull"
+        )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<head")):
+        raise ModelError(
+            f"{shown(file)} is a web page, not the file.",
+            "Download the file itself: on its page, not the page.",
+        )
+    if not start:
+        raise ModelError(f"{shown(file)} is empty.", "Copy or download it again.")
+
+
+def check_is_model(file: Path) -> None:
+    """Raise ``ModelError`` for a file that is something else than a model in safetensors, and say
+    what it is where that can be told without running code from it.
+    """
+    check_is_file(file)
+    with file.open("rb") as content:
+        start = content.read(1 << 16)
+    if start.startswith(b"GGUF"):
+        raise ModelError(f"{shown(file)} is a GGUF file, which cannot be read.", SAFETENSORS)
+    if file.suffix.lower() != ".safetensors":
+        if WORD_MARK in start:
+            raise _word(file)
+        raise ModelError(
+            f"a single file must be .safetensors (got {shown(file)}).",
+            "Convert it to safetensors: nothing is ever unpickled.",
+        )
+    shapes = _shapes(file)
+    if any(mark in name for name in shapes for mark in LORA):
+        raise ModelError(
+            f"{shown(file)} is a LoRA, not a model, and LoRAs cannot be used.",
+            "Give the model that it was made for, or one that it was merged into.",
+        )
+    rows = [shape[0] if len(shape) == 2 else 1 for shape in shapes.values()]
+    narrow = all(len(shape) in (1, 2) for shape in shapes.values())
+    if narrow and 0 < len(rows) <= TENSORS_OF_A_WORD and max(rows) <= ROWS_OF_A_WORD:
+        raise _word(file)
+
+
+def _word(file: Path) -> ModelError:
+    return ModelError(
+        f"{shown(file)} is a learned word (textual inversion), not a model.",
+        "Give it with `word`, and with `name` the model that it was learned on.",
+    )
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    """Shapes by name; none of a file that cannot be read, of which the reader will say why."""
+    try:
+        with safe_open(file, "pt") as content:
+            return {n: content.get_slice(n).get_shape() for n in list(content.keys())}
+    except (OSError, SafetensorError):
+        return {}
+
+
+def check_is_pipeline(folder: Path) -> None:
+    """Raise ``ModelError`` for a folder that is no pipeline of diffusers, and say what it is."""
+    index = folder / "model_index.json"
+    if index.is_file():
+        check_is_file(index)
+        read_json(index)
+        return
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".safetensors")
+    for file in files:
+        check_is_model(file)
+    fix = "Give the folder that holds model_index.json, with the folders of all parts beside it."
+    if len(files) == 1 and not (folder / "config.json").exists():
+        fix = f"Give the file itself: {shown(files[0])}"
+    inner = next((p for p in sorted(folder.glob("*/model_index.json"))), None)
+    if inner:
+        fix = f"Give the folder inside it: {shown(inner.parent)}"
+    raise ModelError(f"{shown(folder)} is no pipeline: it has no model_index.json.", fix)
+
+
+def check_is_text_to_image(name: str, kind: object) -> None:
+    """Raise ``ModelError`` for a pipeline that is made for another task, by its class's name."""
+    tasks = {
+        "Img2Img": "for image to image",
+        "Inpaint": "for inpainting",
+        "ControlNet": "with a ControlNet",
+        "InstructPix2Pix": "for instructions",
+        "Upscale": "for upscaling",
+        "Video": "for videos",
+        "Fill": "for inpainting",
+    }
+    task = next((text for mark, text in tasks.items() if mark in str(kind)), None)
+    if task:
+        raise ModelError(
+            f"{shown(name, 200)} is a pipeline {task} ({shown(kind)}), not one for text to image.",
+            "Give the text to image model that it was made from.",
+        )
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """The object in a JSON file; raises ``ModelError`` where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also of the encoding
+        raise ModelError(f"{shown(file)} is not JSON.", "Copy or download it again.") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{shown(file)} is no object of JSON.", "Copy or download it again.")
+    return found
