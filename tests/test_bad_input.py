@@ -349,3 +349,10 @@ def test_ctrl_c_while_a_model_loads_or_draws(
     result = learn("--output", "other")
     assert result.exit_code == 130 and "Nothing was started." in result.stderr
     assert not Path("other").exists()
+
+
+def test_a_word_without_room_is_refused_before_anything_is_written(
+    learn: Callable[..., Result],
+) -> None:
+    refused(learn("--vectors", 100), "tokens")
+    assert not Path("runs").exists()

@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from evoken.arrays import PathLike
@@ -216,6 +217,7 @@ def begun(
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
+    _check_room(settings, loaded)
     note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
@@ -240,6 +242,14 @@ def reopened(
     with workers.started(recipe) as evaluator:
         clip = _clip(run.settings, run.clip, model, display)
         yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
+
+
+def _check_room(settings: LearnSettings, model: LatentModel) -> None:
+    """Raise ``WordError`` if the word has more vectors than its longest sentence has room for."""
+    templates = KINDS[settings.kind].templates
+    longest = max(templates, key=lambda text: model.count_tokens(text.partition("{}")[0]))
+    word = torch.zeros(1, settings.vectors, model.width)
+    model.condition([longest.format(settings.placeholder)], {settings.placeholder: word})
 
 
 def _check_shown(found: ImageSet) -> None:
