@@ -68,7 +68,7 @@ def test_names_in_backticks_become_flags() -> None:
         ),
         ("edit", {"source": "--from", "target": "--to", "source_guidance": "--source-guidance"}),
         ("convert", {"tool": "--to", "path": "WORD", "force": "--force"}),
-        ("pick", {"iteration": "NUMBER"}),
+        ("pick", {"number": "NUMBER"}),
     ],
 )
 def test_settings_go_by_the_flags_of_their_command(command: str, flags: dict[str, str]) -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 
 from evoken.cli.flowopt import app as flowopt
-from evoken.cli.flowopt import edit, invert, pick
+from evoken.cli.flowopt import edit, invert
 from evoken.cli.generate import generate
-from evoken.cli.learn import evaluate, learn
+from evoken.cli.learn import evaluate, finish, learn
+from evoken.cli.pick import pick
 from evoken.cli.words import convert, inspect, retrieve
 from evoken.version import __version__
 
@@ -18,7 +19,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (learn, generate, evaluate, invert, edit, pick, convert, inspect, retrieve):
+for command in (
+    learn,
+    finish,
+    generate,
+    evaluate,
+    invert,
+    edit,
+    pick,
+    convert,
+    inspect,
+    retrieve,
+):
     app.command()(command)
 app.add_typer(flowopt, name="flowopt")
 

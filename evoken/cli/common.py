@@ -169,9 +169,13 @@ def load_words(paths: Sequence[str] | None) -> tuple[list[Word], list[ModelSpec]
     from evoken.textual_inversion.folder import LearnRun
     from evoken.words.word import load_word
 
+    def is_run(folder: Path) -> bool:
+        return (folder / "config.json").is_file() and (folder / "records.jsonl").is_file()
+
     words, specs = [], []
     for path in paths or ():
         words.append(load_word(path))
-        if Path(path, "config.json").is_file():
-            specs.append(LearnRun.open(path).spec)
+        # A run, or a word that was picked from one.
+        if run := next(filter(is_run, (Path(path), *Path(path).parents[:2])), None):
+            specs.append(LearnRun.open(run).spec)
     return words, specs

@@ -157,22 +157,6 @@ def _tell(job: FlowOptJob, out: Out) -> None:
     out.result(**result)
 
 
-@takes()
-def pick(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of edit or invert.")],
-    iteration: Annotated[
-        int | None,
-        typer.Argument(metavar="NUMBER", help="Which iterate; the suggested one by default."),
-    ] = None,
-) -> None:
-    """Take one iterate of an edit as its result: the nearest to the source that still agrees."""
-    with errors():
-        from evoken.flowopt.folder import FlowOptRun
-
-        for file in FlowOptRun.open(path).pick(iteration):
-            typer.echo(f"Picked: {file}")
-
-
 @app.command()
 @takes(
     settings=From(

@@ -62,7 +62,9 @@ def learn(
 ) -> None:
     """Learn a word from three to five images of one object or one style.
 
-    Options that are not given are the preset's; config.json in the run folder has them all.
+    Options that are not given are the preset's; config.json in the run folder has them all. With
+    --resume, --calls, --minutes and --patience give the whole run another budget, also one that has
+    ended.
     """
     started: list[LearnJob] = []
     out = Out(as_json)
@@ -73,12 +75,12 @@ def learn(
         return f"Continue with: evoken learn --resume {quote(str(started[0].run.path))}"
 
     with errors(advice):
-        from evoken.textual_inversion.job import Workers, begun, reopened
+        from evoken.textual_inversion.job import BUDGETS, Workers, begun, reopened
 
         at_work = Workers(workers, ray)
         if resume is not None:
-            resume_alone(context, resume, "workers", "ray")
-            job = reopened(resume, at_work, out.display)
+            resume_alone(context, resume, "workers", "ray", *BUDGETS)
+            job = reopened(resume, at_work, out.display, settings)
         else:
             source, name = _concept(images)
             chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
@@ -119,6 +121,22 @@ def _concept(images: Path | None) -> tuple[Path, str]:
             "Type: evoken learn FOLDER",
         )
     return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
+
+
+@takes()
+def finish(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of learn.")],
+    as_json: AsJson = False,
+) -> None:
+    """End an interrupted run where it is: its best word so far, and a report."""
+    out = Out(as_json)
+    with errors(lambda: f"Go on with: evoken finish {quote(str(path))}"):
+        from evoken.textual_inversion.job import reopened
+
+        with reopened(path, display=out.display) as job:
+            job.finish(out.display, more=False)
+        _tell(job, out)
+        out.say(f"To learn on after all: evoken learn --resume {quote(str(path))}")
 
 
 @takes()

@@ -195,18 +195,18 @@ class FlowOptRun:
         patience = self.settings.patience
         return [suggested(h, s, patience) for h, s in zip(histories, sources, strict=True)]
 
-    def pick(self, iteration: int | None = None) -> list[Path]:
+    def pick(self, number: int | None = None) -> list[Path]:
         """Copy one iterate of every picture to ``picked/``; returns the files.
 
         Args:
-            iteration: which; by default the suggested one of each picture.
+            number: of the iterate; by default the suggested one of each picture.
 
         Raises:
             SettingError: there is no such iterate, or none can be suggested.
         """
         last = len(self.records()) - 1
         pictures = len(self.config["pictures"])
-        numbers = self.suggestions() if iteration is None else [iteration] * pictures
+        numbers = self.suggestions() if number is None else [number] * pictures
         if numbers is None:
             raise SettingError(
                 "no iterate can be suggested, since agreement with a target was not measured.",
@@ -214,7 +214,7 @@ class FlowOptRun:
             )
         if not all(0 <= n <= last for n in numbers):
             raise SettingError(
-                f"`iteration` must be from 0 to {last} (got {iteration}).",
+                f"`number` must be from 0 to {last} (got {number}).",
                 "Choose one in report.html.",
             )
         return [self._pick(i, n) for i, n in enumerate(numbers)]

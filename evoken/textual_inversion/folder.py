@@ -4,6 +4,8 @@
     inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
     records.jsonl           one line per generation
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
+    picked/                 words of other generations that a user took
+    result.json             once the run has ended: which generation gave the word, and the last one
     learned_embeds.safetensors, README.md, report.html, samples/
 
 Reports, drawing and evaluation read only this folder.
@@ -112,6 +114,17 @@ class LearnRun:
         """The model that the run learns on."""
         return read_spec(self.path, self.config)
 
+    @property
+    def planned_calls(self) -> int:
+        """The budget that the run was begun with, which its search is planned for."""
+        with as_written(self.path / "config.json"):
+            return int(self.config.get("planned_calls", self.config["settings"]["calls"]))
+
+    def extend(self, settings: LearnSettings) -> None:
+        """Go on with another budget from now on; the search stays planned for the first one."""
+        self.config |= {"planned_calls": self.planned_calls, "settings": settings.to_dict()}
+        write_json(self.path / "config.json", self.config)
+
     def check_weights(self) -> None:
         """Raise ``RunError`` if the model's weights are not those that the run began with."""
         began, now = self.config.get("weights", ""), weights_hash(self.spec.name)
@@ -166,8 +179,20 @@ class LearnRun:
         for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
             yield int(path.stem), path
 
-    def save_word(self, learner: Learner) -> None:
-        """Write the current word, with how it was learned in its header."""
+    def picked_path(self, generation: int) -> Path:
+        """Where the word of a generation is or will be, if somebody takes it."""
+        return self.path / "picked" / f"{generation:04}.safetensors"
+
+    def sample_path(self, number: int, word: str) -> Path:
+        """Where a sentence's pictures of the word are or will be: of ``word`` "before" learning, or
+        "after" it.
+        """
+        return self.path / "samples" / f"{number:02}-{word}.png"
+
+    def save_word(self, learner: Learner, path: Path | None = None) -> None:
+        """Write the learner's word, with how it was learned in its header; by default as the run's
+        own.
+        """
         settings, model = self.settings, learner.model
         about = {
             "evoken": __version__,
@@ -181,7 +206,33 @@ class LearnRun:
             "calls": str(learner.calls),
             "validation_loss": f"{learner.best_validation:.6g}",
         }
-        save_word(self.path / WORD_FILE, learner.word, {k: v for k, v in about.items() if v})
+        file = path or self.path / WORD_FILE
+        save_word(file, learner.word, {k: v for k, v in about.items() if v})
+
+    def end(self, learner: Learner) -> None:
+        """Write the word that the run ends with, and which it is; pictures of another one go, which
+        a run has that went on after its end.
+        """
+        file = self.path / "result.json"
+        result = {"word_of_generation": learner.best_generation, "ended": learner.generation}
+        with as_written(file):
+            before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else result
+            changed = before["word_of_generation"] != learner.best_generation
+        if changed:
+            for sheet in (self.path / "samples").glob("*-after.png"):
+                sheet.unlink()
+        self.save_word(learner)
+        write_json(file, result)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended, with its report, and not gone on since."""
+        file = self.path / "result.json"
+        if not (file.exists() and (self.path / "report.html").exists()):
+            return False
+        with as_written(file):
+            ended = int(json.loads(file.read_text(encoding="utf-8"))["ended"])
+        return ended == len(self.records()) - 1
 
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""

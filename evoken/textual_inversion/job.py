@@ -1,15 +1,17 @@
 """Learning a word into a run folder: from Python, and what ``evoken learn`` does."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import ImageError, shown
+from evoken.errors import ImageError, RunError, SettingError, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
@@ -18,6 +20,7 @@ from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
+from evoken.options import known_names, make
 from evoken.pictures.metrics import Score
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
@@ -32,10 +35,11 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
     calls_of_sheets,
-    finish,
     preview_if_due,
+    write_result,
 )
 
+BUDGETS = ("calls", "minutes", "patience")  # what a run can go on with
 MOST_CUT = 1 / 3  # of a picture; the crop may take that from one without a note
 
 
@@ -95,35 +99,71 @@ class LearnJob:
     run: LearnRun
     learner: Learner
 
-    def steps(self) -> Generator[Progress | Sheet]:
+    def steps(self, more: bool = True) -> Generator[Progress | Sheet]:
         """Learn, or go on learning; yields after every generation, and writes the report at last.
 
         The folder holds every finished generation at any time: an interrupted run loses at most
         the generation it was in.
+
+        Args:
+            more: whether to learn until a budget is used up; otherwise the run ends here.
+
+        Raises:
+            RunError: the run is to end before its first generation.
         """
         run, learner = self.run, self.learner
         with held(run.path):
-            learner.replay(run.records())
+            self.catch_up()
             if learner.generation >= 0:
                 preview_if_due(run, learner)  # a crash may have come between record and preview
-            while not learner.finished:
+            while more and not learner.finished:
                 record = learner.step()
                 run.append(record)
                 yield Progress(learner, record, preview_if_due(run, learner))
-            yield from finish(run, learner)
+            if learner.generation < 0:
+                raise RunError(
+                    f"{shown(run.path)} has nothing to end with yet: its first generation is not "
+                    "done.",
+                    f"Type: evoken learn --resume {quote(str(run.path))}",
+                )
+            preview_if_due(run, learner, last=True)
+            yield from write_result(run, learner)
 
-    def finish(self, display: Display = SILENT) -> None:
-        """Do all steps, and show them."""
+    def catch_up(self) -> None:
+        """Bring the learner to where the folder's records end."""
+        self.learner.replay(self.run.records()[self.learner.generation + 1 :])
+
+    def pick(self, number: int) -> Path:
+        """Write the word as it was after generation ``number``, which is what that preview shows;
+        returns the file.
+
+        Raises:
+            SettingError: there is no such generation.
+        """
+        run, learner = self.run, self.learner
+        records = run.records()
+        if not 0 <= number < len(records):
+            raise SettingError(
+                f"`number` must be from 0 to {len(records) - 1} (got {number}).",
+                "Choose one in report.html, or among the pictures in previews.",
+            )
+        learner.replay(records[learner.generation + 1 : number + 1])
+        path = run.picked_path(number)
+        run.save_word(learner, path)
+        return path
+
+    def finish(self, display: Display = SILENT, more: bool = True) -> None:
+        """Do all steps, and show them. Arguments are those of ``steps``."""
         settings, records = self.run.settings, self.run.records()
         sheets = calls_of_sheets(self.learner)
-        if display is not SILENT:
+        if more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            more = f" and {sheets:,} for the report's pictures" if sheets else ""
-            display.say(f"{what}{more}: {expected}.")
+            what += f" and {sheets:,} for the report's pictures" if sheets else ""
+            display.say(f"{what}: {expected}.")
         score = ""
         first = display.bar("the first generation", settings.calls + sheets)
-        with closing(self.steps()) as steps, first as bar:
+        with closing(self.steps(more)) as steps, first as bar:
             for step in steps:
                 total = self.learner.total_calls
                 if isinstance(step, Sheet):
@@ -180,14 +220,43 @@ def resume(
     workers: int | None = None,
     ray: str | None = None,
     with_progress: bool = False,
+    **budget: Any,
 ) -> LearnRun:
     """Continue an interrupted run. The result equals that of an uninterrupted run, bit for bit.
     Arguments and errors are those of ``learn_into``.
+
+    Args:
+        budget: ``calls``, ``minutes`` and ``patience`` of the whole run from now on, also of one
+            that has ended.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
-    with reopened(folder, Workers(workers, ray), display) as job:
+    with reopened(folder, Workers(workers, ray), display, budget) as job:
         job.finish(display)
     return job.run
+
+
+def finish(folder: PathLike, *, with_progress: bool = False) -> LearnRun:
+    """End an interrupted run where it is, with its best word so far and a report. It can still be
+    continued.
+
+    Raises:
+        RunError: it is no run folder, or not one generation is done.
+    """
+    display = Display(Console(stderr=True)) if with_progress else SILENT
+    with reopened(folder, display=display) as job:
+        job.finish(display, more=False)
+    return job.run
+
+
+def pick(folder: PathLike, number: int) -> Path:
+    """Write the word as it was after generation ``number`` of a run; returns the file.
+
+    Raises:
+        RunError: it is no run folder.
+        SettingError: there is no such generation.
+    """
+    with reopened(folder) as job:
+        return job.pick(number)
 
 
 @contextmanager
@@ -231,17 +300,56 @@ def begun(
 
 @contextmanager
 def reopened(
-    folder: PathLike, workers: Workers = ALONE, display: Display = SILENT
+    folder: PathLike,
+    workers: Workers = ALONE,
+    display: Display = SILENT,
+    budget: Mapping[str, Any] = {},
 ) -> Iterator[LearnJob]:
-    """A run folder, and a fresh learner made of its settings and images."""
+    """A run folder, and a fresh learner made of its settings and images.
+
+    Args:
+        budget: see ``resume``.
+    """
     run = LearnRun.open(folder)
+    settings = run.settings
+    if budget:
+        known_names(budget, BUDGETS)
+        settings = make(LearnSettings, settings.to_dict() | budget)
     model = started(run.spec, display)
     run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
     found = run.images(model.size)
-    recipe = Recipe(run.settings, model.spec, run.clip, found.numpy())
+    recipe = Recipe(settings, model.spec, run.clip, found.numpy())
     with workers.started(recipe) as evaluator:
-        clip = _clip(run.settings, run.clip, model, display)
-        yield LearnJob(run, Learner(run.settings, model, found, clip, evaluator))
+        clip = _clip(settings, run.clip, model, display)
+        learner = Learner(settings, model, found, clip, evaluator, run.planned_calls)
+        job = LearnJob(run, learner)
+        if budget:
+            _extend(job)
+        yield job
+
+
+def _extend(job: LearnJob) -> None:
+    """Write the learner's budget into the folder.
+
+    Raises:
+        SettingError: it leaves nothing to do.
+    """
+    run, learner = job.run, job.learner
+    with held(run.path):
+        job.catch_up()
+        if learner.finished:
+            s = learner.settings
+            limits = [f"{s.calls:,} calls"]
+            limits += [f"{s.minutes:g} minutes"] if s.minutes else []
+            limits += [f"a patience of {s.patience} generations"] if s.patience else []
+            raise SettingError(
+                f"with {' and '.join(limits)} there is nothing left to do: the run has spent "
+                f"{learner.calls:,} calls in {learner.seconds / 60:.1f} minutes, and generation "
+                f"{learner.best_generation} of {learner.generation} was the best.",
+                "Raise `calls`, `minutes` or `patience`, which count from the run's start (0 "
+                "minutes or patience: no limit).",
+            )
+        run.extend(learner.settings)
 
 
 def _check_room(settings: LearnSettings, model: LatentModel) -> None:

@@ -91,12 +91,16 @@ class Learner:
         images: Images,
         clip: Clip | None,
         evaluator: Evaluator | None = None,
+        planned_calls: int = 0,
     ) -> None:
         """
         Args:
             images: N x 3 x S x S, S the model's size.
             clip: for initialisations and objectives that need one.
             evaluator: where candidates are evaluated; by default here. Changes no result.
+            planned_calls: the budget that the search's step sizes are planned for; 0 for that of
+                the settings. A run that is extended keeps its first plan, or its records would not
+                be those of its search.
 
         Raises:
             WordError: the placeholder cannot be used with this model.
@@ -114,7 +118,7 @@ class Learner:
         kind = row.load()
         candidates = kind.candidates(settings.popsize, dimension)
         self.cost = self.objective.calls(candidates) + self.objective.validation_calls
-        self.generations = max(0, (settings.calls - self._calls_at_start()) // self.cost)
+        self.generations = self._generations(settings.calls)
         if not self.generations:
             least = self.cost + self._calls_at_start()
             raise SettingError(
@@ -122,12 +126,16 @@ class Learner:
                 f"{settings.calls}).",
                 "Raise `calls`, or lower `popsize` or `draws`.",
             )
-        self.search = kind(
-            dimension, settings.seed, settings.popsize, settings.sigma, self.generations
-        )
+        planned = self._generations(planned_calls or settings.calls)
+        self.search = kind(dimension, settings.seed, settings.popsize, settings.sigma, planned)
         self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
+        self._lowest, self._improved = math.inf, 0  # validation loss, and when it was found
         self.best: Coords = self.search.center
+
+    def _generations(self, calls: int) -> int:
+        """How many generations a budget pays for."""
+        return max(0, (calls - self._calls_at_start()) // self.cost)
 
     def _calls_at_start(self) -> int:
         return self._setup_calls + self.objective.validation_calls
@@ -139,10 +147,11 @@ class Learner:
 
     @property
     def finished(self) -> bool:
-        """Whether a budget is used up."""
+        """Whether a budget is used up, or the settings' patience with a loss that stays flat."""
         s = self.settings
         late = bool(s.minutes) and self.seconds >= s.minutes * 60
-        return self.generation >= self.generations or (late and self.generation >= 0)
+        flat = bool(s.patience) and self.generation - self._improved >= s.patience
+        return self.generation >= self.generations or (self.generation >= 0 and (late or flat))
 
     @property
     def vectors(self) -> Vectors:
@@ -214,6 +223,8 @@ class Learner:
             record.calls,
             record.seconds,
         )
+        if record.validation < self._lowest:
+            self._lowest, self._improved = record.validation, record.generation
         always = "last-best" in self.settings.mistakes
         if always or record.validation < self.best_validation:
             self.best_validation, self.best_generation = record.validation, record.generation

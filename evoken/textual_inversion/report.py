@@ -57,7 +57,7 @@ def _samples(run: LearnRun, settings: LearnSettings) -> str:
     prompts = KINDS[settings.kind].samples
     rows = []
     for i, template in enumerate(prompts):
-        before, after = (run.path / "samples" / f"{i:02}-{n}.png" for n in ("before", "after"))
+        before, after = (run.sample_path(i, n) for n in ("before", "after"))
         if before.exists() and after.exists():
             prompt = escape(template.format(settings.placeholder))
             rows.append(

@@ -123,6 +123,9 @@ class LearnSettings:
     validation_draws: int = _expert(64, "Fixed draws on which the result is chosen", least=1)
     calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1)
     minutes: float = _budget(0.0, "Time to spend", above=0, zero="no limit")
+    patience: int = _budget(
+        0, "End after this many generations without a better result", least=1, zero="never"
+    )
     preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
     samples: int = _budget(
         4, "Pictures per sentence in the report, before and after", least=1, zero="none"

@@ -19,10 +19,14 @@ PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
 
 
-def preview_if_due(run: LearnRun, learner: Learner) -> Score | None:
-    """The preview of the generation just done, where one is wanted and not there; its score."""
+def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score | None:
+    """The preview of the generation just done, where one is wanted and not there; its score.
+
+    Args:
+        last: the run ends here, whatever its budget.
+    """
     every = learner.settings.preview_every
-    due = learner.finished or (every and learner.generation % every == 0)
+    due = last or learner.finished or (every and learner.generation % every == 0)
     if not due or run.preview_path(learner.generation).exists():
         return None
     run.save_word(learner)
@@ -55,23 +59,25 @@ class Sheet:
         return f"sheet {self.number} of {self.total} for the report"
 
 
-def finish(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
+def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     """Word, sample sheets before and after, model card and report; yields after every sheet.
 
     A sheet that is there stays: an interrupted run loses at most the one that it was drawing.
     """
     model, settings = learner.model, learner.settings
-    run.save_word(learner)
-    names, words = ("after", "before"), (learner.word, learner.start)
+    run.end(learner)
+    words = {"after": learner.word, "before": learner.start}
     prompts = KINDS[settings.kind].samples if settings.samples else ()
     for i, template in enumerate(prompts):
-        files = [run.path / f"samples/{i:02}-{name}.png" for name in names]
-        if not all(file.exists() for file in files):
+        missing = [name for name in words if not run.sample_path(i, name).exists()]
+        if missing:
             prompt, calls = template.format(settings.placeholder), model.calls
-            drawn = images_of_each(model, prompt, words, settings.samples, PICTURE_SEED)
+            drawn = images_of_each(
+                model, prompt, [words[name] for name in missing], settings.samples, PICTURE_SEED
+            )
             model.calls = calls  # as with previews
-            for file, pictures in zip(files, drawn, strict=True):
-                write_bytes(file, png(sheet(pictures, PREVIEWS)))
+            for name, pictures in zip(missing, drawn, strict=True):
+                write_bytes(run.sample_path(i, name), png(sheet(pictures, PREVIEWS)))
         yield Sheet(i + 1, len(prompts))
     write_card(run)
     write_report(run)

@@ -1,0 +1,177 @@
+"""Runs that end early, go on after their end, or give another generation's word."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from typer.testing import Result
+
+from evoken.cli.common import load_words
+from evoken.errors import SettingError
+from evoken.textual_inversion import workflow
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.job import finish as end
+from evoken.textual_inversion.job import pick, resume
+from evoken.words.word import load_word
+from tests.commands import evoken, files, refused
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+Learn = Callable[..., Result]
+RUN = Path("runs/disc")
+
+
+@pytest.fixture
+def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that Ctrl-C stopped after its fourth generation."""
+    preview = workflow.preview
+
+    def stop(run: LearnRun, learner: object) -> None:
+        preview(run, learner)  # type: ignore[arg-type]
+        if len(run.records()) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "preview", stop)
+        assert learn("--calls", 400, "--preview-every", 1, "--samples", 2).exit_code == 130
+    return RUN
+
+
+def test_an_interrupted_run_can_be_ended_and_still_goes_on(interrupted: Path) -> None:
+    assert not LearnRun.open(RUN).finished
+    result = evoken("finish", RUN)
+    assert result.exit_code == 0, result.output
+    assert "Learned <disc>" in result.output and f"evoken learn --resume {RUN}" in result.output
+    run = LearnRun.open(RUN)
+    assert run.finished and len(run.records()) == 4
+    assert len(list(RUN.glob("samples/*.png"))) == 18
+    ended = files(RUN)
+    assert evoken("learn", "--resume", RUN).exit_code == 0
+    run = LearnRun.open(RUN)
+    assert run.finished and len(run.records()) > 4
+    best = min(run.records(), key=lambda r: r.validation).generation
+    if best > 3:  # another word: its pictures are drawn anew
+        sheet = RUN / "samples/00-after.png"
+        assert sheet.read_bytes() != ended[str(sheet)]
+
+
+def test_what_was_ended_on_the_way_equals_what_never_was(
+    interrupted: Path, learn: Learn, tmp_path: Path
+) -> None:
+    assert evoken("finish", RUN).exit_code == 0
+    assert evoken("learn", "--resume", RUN).exit_code == 0
+    whole = tmp_path / "whole"
+    how = ("--calls", 400, "--preview-every", 1, "--samples", 2, "--output", whole)
+    assert learn(*how).exit_code == 0
+    names = [p.relative_to(whole) for p in whole.glob("samples/*.png")]
+    names += [Path("learned_embeds.safetensors")]
+    for name in names:
+        assert (RUN / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_without_a_generation_has_nothing_to_end_with(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(run: LearnRun, record: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LearnRun, "append", stop)
+    assert learn().exit_code == 130
+    refused(evoken("finish", RUN), "its first generation is not done", "--resume runs/disc")
+
+
+def test_a_finished_run_is_extended(done: Path) -> None:
+    lines = (done / "records.jsonl").read_text()
+    planned = LearnRun.open(done).settings.calls
+    result = evoken("learn", "--resume", done, "--calls", 260)
+    assert result.exit_code == 0, result.output
+    after = LearnRun.open(done)
+    assert (done / "records.jsonl").read_text().startswith(lines)
+    assert len(after.records()) > len(lines.splitlines())
+    assert after.settings.calls == 260 and after.planned_calls == planned
+    assert after.finished
+
+
+def test_an_extended_run_equals_itself_when_interrupted(
+    done: Path, learn: Learn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    evoken("learn", "--resume", done, "--calls", 400)
+    whole = (done / "records.jsonl").read_text().splitlines()
+    assert learn("--output", tmp_path / "again").exit_code == 0
+    append = LearnRun.append
+
+    def once(run: LearnRun, record: object) -> None:
+        append(run, record)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearnRun, "append", once)
+        assert evoken("learn", "--resume", tmp_path / "again", "--calls", 400).exit_code == 130
+    assert evoken("learn", "--resume", tmp_path / "again").exit_code == 0
+
+    def told(lines: list[str]) -> list[object]:
+        return [json.loads(line) | {"seconds": 0} for line in lines]
+
+    assert told((tmp_path / "again/records.jsonl").read_text().splitlines()) == told(whole)
+
+
+def test_a_budget_that_leaves_nothing_to_do_is_refused_and_changes_nothing(done: Path) -> None:
+    before = files(done)
+    result = evoken("learn", "--resume", done, "--calls", 130)
+    refused(result, "130 calls", "nothing left to do", "Raise --calls")
+    refused(evoken("learn", "--resume", done, "--calls", 0), "--calls must be at least 1")
+    refused(evoken("learn", "--resume", done, "--sigma", 1), "--sigma cannot be given")
+    assert files(done) == before
+    with pytest.raises(SettingError, match="no setting called 'sigma'"):
+        resume(done, sigma=1.0)
+
+
+def test_learning_ends_when_the_loss_stays_flat(learn: Learn) -> None:
+    # Steps so small that nothing gets better for long.
+    how = ("--search", "random", "--sigma", 1e-12, "--preview-every", 0, "--samples", 0)
+    result = learn(*how, "--patience", 2, "--calls", 3000)
+    assert result.exit_code == 0, result.output
+    records = LearnRun.open(RUN).records()
+    losses = [r.validation for r in records]
+    assert len(records) < 3000 // 28
+    assert min(losses[-2:]) >= min(losses[:-2]), "the last two are no better"
+    for i in range(2, len(losses) - 1):
+        assert min(losses[i - 1 : i + 1]) < min(losses[: i - 1]), "it would have ended earlier"
+    result = evoken("learn", "--resume", RUN, "--calls", 6000)
+    refused(result, "a patience of 2 generations", "--patience")
+    assert evoken("learn", "--resume", RUN, "--patience", 3).exit_code == 0
+    assert len(LearnRun.open(RUN).records()) > len(records)
+
+
+def test_another_generations_word_is_picked(interrupted: Path) -> None:
+    result = evoken("pick", RUN, 1)
+    assert result.exit_code == 0 and "picked/0001.safetensors" in result.output
+    picked = RUN / "picked/0001.safetensors"
+    with safe_open(picked, "pt") as file:
+        assert json.loads(file.metadata()["evoken"])["generation"] in ("0", "1")
+    # The model of its run goes with it.
+    words, specs = load_words([str(picked)])
+    assert specs == [LearnRun.open(RUN).spec] and words[0].placeholder == "<disc>"
+    result = evoken("generate", "a <disc>", "--word", picked, "--count", 4, "--output", "drawn")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_word_of_each_generation_is_the_one_that_its_preview_shows(learn: Learn) -> None:
+    assert learn("--preview-every", 0, "--samples", 0).exit_code == 0
+    run = LearnRun.open(RUN)
+    losses = [r.validation for r in run.records()]
+    best = losses.index(min(losses))
+    assert torch.equal(load_word(pick(RUN, best)).vectors, run.word().vectors)
+    assert torch.equal(load_word(pick(RUN, len(losses) - 1)).vectors, run.word().vectors)
+    if best:
+        assert not torch.equal(load_word(pick(RUN, 0)).vectors, run.word().vectors)
+    assert end(RUN).finished
+
+
+def test_what_cannot_be_picked_is_said(done: Path) -> None:
+    last = len(LearnRun.open(done).records()) - 1
+    refused(evoken("pick", done), "NUMBER", f"evoken pick {done} 10")
+    refused(evoken("pick", done, last + 1), f"NUMBER must be from 0 to {last} (got {last + 1})")
+    refused(evoken("pick", "nowhere", 1), "nowhere is not a run folder")
