@@ -6,6 +6,7 @@ Their files are imported when they are needed: settings are made of this table, 
 from dataclasses import dataclass
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+AUTO = "auto"  # in place of a device or a precision: what suits this machine and the model
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from evoken.options import MODEL, check, documented, setting
-from evoken.runtimes import PRECISIONS, RUNTIMES
+from evoken.runtimes import AUTO, PRECISIONS, RUNTIMES
 
 _model = partial(setting, panel=MODEL)
 
@@ -18,7 +19,8 @@ class ModelSpec:
         name: "stickers", "stickers-flow", a folder, a hub id or a .safetensors file.
         batch: never changes a result.
         encoders: names of the text encoders that a word has vectors for, separated by commas; ""
-            means the family's default. The spec of a loaded model names them.
+            means the family's default. The spec of a loaded model names them, and its device and
+            precision in place of "auto".
         config: for a single file, a folder or hub id with its configuration and the parts that the
             file lacks; "" means to guess it from the file, which then must be complete.
         runtime: where the denoiser runs. Everything else runs in torch; with "torch-int8" its
@@ -33,11 +35,19 @@ class ModelSpec:
         "'stickers', 'stickers-flow', a folder, a hub id or a .safetensors file.",
         flag="model",
     )
-    precision: str = _model("float32", "Precision of the arithmetic", choices=PRECISIONS)
+    precision: str = _model(
+        "float32",
+        "Precision of the arithmetic; auto is float32 on a CPU, and on a GPU what this kind of "
+        "model was trained in",
+        choices=(*PRECISIONS, AUTO),
+    )
     batch: int = _model(
         0, "Most latents per forward pass, rounded up to 16", least=1, zero="what fits"
     )
-    device: str = _model("cpu", "A torch device: cpu, cuda, mps or another.")
+    device: str = _model(
+        "cpu",
+        "A torch device: cpu, cuda, mps or another; auto is a GPU where there is one.",
+    )
     size: int = _model(0, "Side of the pictures in pixels", least=1, zero="the model's own")
     encoders: str = _model("", "Text encoders that a word lives in, such as 'clip_l,clip_g'.")
     config: str = _model(
@@ -50,3 +60,10 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+def fitting(name: str = "stickers", **given: Any) -> ModelSpec:
+    """A model where it runs best: on a GPU where there is one, in the precision that it was trained
+    in. What is given stays.
+    """
+    return ModelSpec(**{"name": name, "device": AUTO, "precision": AUTO} | given)

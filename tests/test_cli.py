@@ -135,7 +135,7 @@ def test_a_word_s_file_says_what_it_is_for(done: Path) -> None:
 
 def test_resume_takes_nothing_that_it_would_pass_over(done: Path) -> None:
     refused(
-        evoken("learn", "--resume", done, "--calls", 90), "--calls cannot be given with --resume"
+        evoken("learn", "--resume", done, "--draws", 9), "--draws cannot be given with --resume"
     )
     refused(
         evoken("learn", done, "--resume", done, "--device", "cpu"),
@@ -171,9 +171,11 @@ def test_generate_says_how_many_steps_make_sense(tiny_folder: Path) -> None:
 
 def test_a_run_says_how_its_word_is_computed(done: Path) -> None:
     _, (spec,) = load_words([str(done)])
-    odd = replace(spec, precision="bfloat16", runtime="torch-int8", device="meta")
-    assert spec_of([], [odd], "stickers", {}) == odd
-    assert spec_of([], [odd], "stickers", {"device": "cpu"}).device == "cpu"
+    odd = replace(spec, precision="bfloat16", runtime="torch-int8")
+    assert spec_of([], [odd], "stickers", {}) == replace(odd, device="auto")
+    assert spec_of([], [odd], "stickers", {"device": "cpu"}) == odd
+    elsewhere = replace(odd, device="cuda")  # this machine has none
+    assert spec_of([], [elsewhere], "stickers", {}) == replace(odd, device="auto", precision="auto")
 
 
 def test_two_processes_never_work_on_one_run(done: Path) -> None:

@@ -19,10 +19,11 @@ from evoken.flowopt.rules import RULES
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.pipelines import load_pipeline
-from evoken.models.runtimes.requirements import check_spec
-from evoken.spec import ModelSpec
+from evoken.models.runtimes.requirements import check_spec, chosen
+from evoken.spec import ModelSpec, fitting
 from evoken.words.word import Word
 from tests import tiny
+from tests.commands import evoken as run
 from tests.elsewhere import elsewhere
 
 FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
@@ -105,6 +106,40 @@ def test_the_device_is_gone_afterwards() -> None:
         check_spec(ModelSpec(device=name))
     with pytest.raises(SettingError, match=f"got '{name}'"):
         check_spec(ModelSpec(device=name))
+
+
+def test_the_device_is_chosen_with_the_precision_of_the_family(
+    device: str, tiny_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    for family, precision in {"model": "float16", "xl": "float16", "flow": "bfloat16"}.items():
+        name = str(tiny_folder / family)
+        loaded = evoken.load_model(name).spec
+        assert (loaded.device, loaded.precision) == (device, precision)
+        loaded = evoken.load_model(fitting(name, device="cpu")).spec
+        assert (loaded.device, loaded.precision) == ("cpu", "float32")
+        loaded = evoken.load_model(fitting(name, precision="float32")).spec
+        assert (loaded.device, loaded.precision) == (device, "float32")
+        # Who names no wish gets what a spec says.
+        assert evoken.load_model(ModelSpec(name)).spec.device == "cpu"
+    assert chosen(fitting(runtime="torch-int8"), "float16").precision == "bfloat16"
+    assert chosen(fitting(runtime="onnx"), "float16").device == "cpu"
+
+
+def test_the_command_says_which_device_it_chose(
+    device: str, tiny_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    where = ("--model", tiny_folder / "model", "--count", 2, "--steps", 2, "--output", tmp_path)
+    where = (*where, "--precision", "float32")  # this device has no other
+    result = run("generate", "a cat", *where)
+    assert result.exit_code == 0, result.output
+    said = f"On {device} in float32; with --device cpu, the same bits come out on every machine."
+    assert said in result.output.replace("\n", " ")
+    assert "same bits" not in run("generate", "a cat", *where, "--device", "cpu").output
+
+
+def test_without_another_device_the_cpu_is_chosen(tiny_folder: Path) -> None:
+    loaded = evoken.load_model(str(tiny_folder / "flow")).spec
+    assert (loaded.device, loaded.precision) == ("cpu", "float32")
 
 
 def test_the_device_mixes_with_no_other(device: str) -> None:

@@ -15,11 +15,15 @@ import typer
 from evoken.cli.options import flags
 from evoken.errors import EvokenError, SettingError, shown
 from evoken.options import ABOUT, BUDGET
-from evoken.spec import ModelSpec
+from evoken.runtimes import AUTO
+from evoken.spec import ModelSpec, fitting
 
 if TYPE_CHECKING:
     from evoken.progress import Display
     from evoken.words.word import Word
+
+
+FITTING = {"device": AUTO, "precision": AUTO}  # what commands take where nothing is given
 
 
 def _output(default: str) -> Any:
@@ -141,12 +145,15 @@ def spec_of(
     words: Sequence[Word], of_words: Sequence[ModelSpec], default: str, given: Mapping[str, Any]
 ) -> ModelSpec:
     """The model that the options ask for: where they say nothing that of the words' runs, and of
-    another model at least the encoders that the words live in.
+    another model at least the encoders that the words live in. Where the run's device is not the
+    one that would be chosen here, its precision is not taken either.
 
     Raises:
         SettingError: the words were learned on different models, and no option names one.
     """
     from dataclasses import replace
+
+    from evoken.models.runtimes.requirements import chosen
 
     names = list(dict.fromkeys(spec.name for spec in of_words))
     if len(names) > 1 and not given.get("name"):
@@ -156,9 +163,12 @@ def spec_of(
         )
     word, of_word = next(iter(words), None), next(iter(of_words), None)
     name = given.get("name") or (of_word.name if of_word else default)
-    spec = ModelSpec(name)
+    spec = fitting(name)
     if of_word:
-        spec = of_word if of_word.name == name else replace(spec, encoders=of_word.encoders)
+        here = replace(of_word, device=spec.device)
+        if chosen(here).device != of_word.device:
+            here = replace(here, precision=spec.precision)
+        spec = here if of_word.name == name else replace(spec, encoders=of_word.encoders)
     elif word and len(word.encoders) > 1:
         spec = replace(spec, encoders=",".join(word.encoders))
     return replace(spec, **{key: value for key, value in given.items() if key != "name"})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoken.cli.common import (
+    FITTING,
     AsJson,
     ClipName,
     EditOutput,
@@ -25,7 +26,7 @@ from evoken.cli.options import From, takes
 from evoken.errors import SettingError
 from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
 from evoken.options import ABOUT, BUDGET
-from evoken.spec import ModelSpec
+from evoken.spec import ModelSpec, fitting
 
 if TYPE_CHECKING:
     from evoken.flowopt.job import FlowOptJob
@@ -45,7 +46,7 @@ Preset = Annotated[
         rich_help_panel=ABOUT,
     ),
 ]
-DEFAULT_MODEL = {"name": "the word's own, or stickers-flow"}
+DEFAULT_MODEL = FITTING | {"name": "the word's own, or stickers-flow"}
 
 
 @takes(
@@ -162,7 +163,7 @@ def _tell(job: FlowOptJob, out: Out) -> None:
     settings=From(
         FlowOptSettings, tuple(set(FlowOptSettings.__dataclass_fields__) - {"steps", "last"})
     ),
-    spec=From(ModelSpec, ("encoders",), {"name": "stickers-flow"}),
+    spec=From(ModelSpec, ("encoders",), FITTING | {"name": "stickers-flow"}),
 )
 def step_size(
     settings: dict[str, Any],
@@ -182,7 +183,7 @@ def step_size(
         from evoken.models.load import started
 
         chosen = FlowOptSettings(**settings)
-        model = started(ModelSpec(**{"name": "stickers-flow"} | spec), Out(False).display)
+        model = started(fitting(**{"name": "stickers-flow"} | spec), Out(False).display)
         task, images = Request(pictures, prompt).load(model.size)
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)

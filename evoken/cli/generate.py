@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
+from evoken.cli.common import FITTING, AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
 from evoken.cli.options import From, takes
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import ModelSpec
 
 
-@takes(spec=From(ModelSpec, defaults={"name": "the word's own, or stickers"}))
+@takes(spec=From(ModelSpec, defaults=FITTING | {"name": "the word's own, or stickers"}))
 def generate(
     spec: dict[str, Any],
     prompt: Annotated[str, typer.Argument(help="What the pictures show.")],

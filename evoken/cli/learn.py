@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoken.cli.common import (
+    FITTING,
     AsJson,
     ClipName,
     Count,
@@ -25,7 +26,7 @@ from evoken.cli.common import (
 from evoken.cli.options import From, takes
 from evoken.errors import SettingError, shown
 from evoken.options import BUDGET, make
-from evoken.spec import ModelSpec
+from evoken.spec import ModelSpec, fitting
 from evoken.textual_inversion.settings import LearnSettings
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from evoken.textual_inversion.job import LearnJob
 
 
-@takes(settings=From(LearnSettings), spec=From(ModelSpec))
+@takes(settings=From(LearnSettings), spec=From(ModelSpec, defaults=FITTING))
 def learn(
     context: typer.Context,
     settings: dict[str, Any],
@@ -85,7 +86,7 @@ def learn(
             source, name = _concept(images)
             chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
             folder = output or Path("runs") / name
-            job = begun(folder, source, chosen, ModelSpec(**spec), clip, at_work, out.display)
+            job = begun(folder, source, chosen, fitting(**spec), clip, at_work, out.display)
         with job as its:
             started.append(its)
             its.finish(out.display)

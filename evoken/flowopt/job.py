@@ -25,7 +25,7 @@ from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
 from evoken.run_folder import check_new, held
-from evoken.spec import ModelSpec
+from evoken.spec import ModelSpec, fitting
 from evoken.words.word import Word, as_words, fitted
 
 DEFAULT_MODEL = "stickers-flow"
@@ -259,7 +259,7 @@ def begun(
 
 def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:
     """The spec with a name."""
-    spec = ModelSpec(model) if isinstance(model, str) else model
+    spec = fitting(model) if isinstance(model, str) else model
     return spec if spec.name else replace(spec, name=(edits and edits.model) or DEFAULT_MODEL)
 
 

@@ -21,6 +21,7 @@ class Base:
             vectors for all of them but t5xxl is a whole one.
         pipeline: its class in diffusers, as a pipeline's configuration names it.
         family: module in ``evoken.models.families`` and the class there.
+        trained_in: the precision.
         parts: its models, denoiser first, by their names in the pipeline, and what names of their
             weights begin with in a single file.
     """
@@ -30,6 +31,7 @@ class Base:
     widths: Mapping[str, int]
     pipeline: str
     family: tuple[str, str]
+    trained_in: str
     parts: Mapping[str, tuple[str, ...]]
 
 
@@ -44,6 +46,7 @@ SD1 = Base(
     widths={"clip_l": 768},
     pipeline="StableDiffusionPipeline",
     family=("stable_diffusion", "StableDiffusion"),
+    trained_in="float16",
     parts={"unet": UNET, "vae": VAE, "text_encoder": ("cond_stage_model.",)},
 )
 SD2 = replace(
@@ -58,6 +61,7 @@ SDXL = Base(
     widths={"clip_l": 768, "clip_g": 1280},
     pipeline="StableDiffusionXLPipeline",
     family=("sdxl", "StableDiffusionXL"),
+    trained_in="float16",
     parts={
         "unet": UNET,
         "vae": VAE,
@@ -71,6 +75,7 @@ SD3 = Base(
     widths={"clip_l": 768, "clip_g": 1280, "t5xxl": 4096},
     pipeline="StableDiffusion3Pipeline",
     family=("stable_diffusion_3", "StableDiffusion3"),
+    trained_in="bfloat16",
     parts={
         "transformer": ("joint_blocks.", "model.diffusion_model.joint_blocks."),
         "vae": VAE,
@@ -85,6 +90,7 @@ FLUX = Base(
     widths={"clip_l": 768, "t5xxl": 4096},
     pipeline="FluxPipeline",
     family=("flux", "Flux"),
+    trained_in="bfloat16",
     parts={
         "transformer": ("double_blocks.", "model.diffusion_model.double_blocks."),
         "vae": VAE,

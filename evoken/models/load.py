@@ -14,23 +14,25 @@ from evoken.models.judge import Judge
 from evoken.models.pipelines import load_pipeline
 from evoken.models.provenance import is_hub_id
 from evoken.models.runtimes.exports import Check
-from evoken.models.runtimes.requirements import check_spec
+from evoken.models.runtimes.requirements import check_spec, chosen
 from evoken.models.shared import shared_parts
 from evoken.progress import SILENT, Display
-from evoken.spec import ModelSpec
+from evoken.runtimes import AUTO
+from evoken.spec import ModelSpec, fitting
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 
 def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
-    """Load a model by its name or spec; by default the sticker model.
+    """Load a model by its name or spec; by default the sticker model. By its name, it is loaded
+    where it runs best (see ``evoken.spec.fitting``).
 
     Raises:
         ModelError: it cannot be found, or its family is not supported.
         SettingError: precision, batch, device, runtime, size or encoders are not possible here.
     """
-    spec = ModelSpec(spec) if isinstance(spec, str) else spec
-    check_spec(spec)
+    spec = fitting(spec) if isinstance(spec, str) else spec
+    check_spec(chosen(spec))
     if spec.name in EMBEDDED:
         # The flow was trained to do without the zeros in T5's place.
         family = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
@@ -66,8 +68,15 @@ def warm_up(model: LatentModel) -> Check | None:
 
 
 def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModel:
-    """The model of a spec, on its runtime; says how near that is to torch when it is new."""
+    """The model of a spec, on its runtime; says how near that is to torch when it is new, and where
+    it runs if that was chosen.
+    """
     model = load_model(spec)
+    if model.spec.device != "cpu" and (isinstance(spec, str) or spec.device == AUTO):
+        display.note(
+            f"On {model.spec.device} in {model.spec.precision}; with `device` cpu, the same bits "
+            "come out on every machine."
+        )
     if check := warm_up(model):
         display.say(f"Checked once: {check}.")
     return model

@@ -30,6 +30,7 @@ from evoken.models.folder import (
 from evoken.models.hub import INDEX, asked, fetched, files_on_hub, reached
 from evoken.models.memory import out_of_memory
 from evoken.models.provenance import repository
+from evoken.models.runtimes.requirements import chosen
 from evoken.models.single_file import check_complete, held_and_lacking, single_file_config
 from evoken.models.sound import check_sound
 from evoken.runtimes import RUNTIMES
@@ -73,6 +74,7 @@ def load_pipeline(
         name = config.get("_class_name")
         base = next((b for b in BASES if b.pipeline == name), None)
         if base is not None:
+            spec = chosen(spec, base.trained_in)
             if is_file:
                 pipeline = _from_file(base, Path(path), source, config, spec)
             else:

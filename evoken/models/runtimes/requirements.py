@@ -6,8 +6,25 @@ from importlib.util import find_spec
 import torch
 
 from evoken.errors import SettingError, shown
-from evoken.runtimes import RUNTIMES
+from evoken.runtimes import AUTO, RUNTIMES
 from evoken.spec import ModelSpec
+
+
+def chosen(spec: ModelSpec, trained_in: str = "float32") -> ModelSpec:
+    """The spec with a device and a precision in place of "auto".
+
+    Args:
+        trained_in: the precision that this kind of model was trained in.
+    """
+    runtime, device, precision = RUNTIMES[spec.runtime], spec.device, spec.precision
+    if device == AUTO:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        here = found.type if found else "cpu"
+        device = here if here in (runtime.devices or (here,)) else "cpu"
+    if precision == AUTO:
+        wanted = ("float32",) if device == "cpu" else (trained_in, "bfloat16", "float32")
+        precision = next(p for p in wanted if p in runtime.precisions)
+    return replace(spec, device=device, precision=precision)
 
 
 def check_spec(spec: ModelSpec) -> None:
