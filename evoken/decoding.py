@@ -41,6 +41,34 @@ def decode(content: bytes, path: Path) -> Image.Image:
     Raises:
         ImageError: not an image, truncated, under 16 px or over 120 megapixels.
     """
+    return decode_with_alpha(content, path)[0]
+
+
+def decode_with_alpha(content: bytes, path: Path) -> tuple[Image.Image, Image.Image | None]:
+    """As ``decode``; and how visible each pixel is, from 0 to 255, or None of a file without
+    transparency.
+    """
+    image = _upright(content, path)
+    if not _transparent(image):
+        return image.convert("RGB"), None
+    image = image.convert("RGBA")
+    ground = Image.new("RGBA", image.size, (*[_ground(image)] * 3, 255))
+    return Image.alpha_composite(ground, image).convert("RGB"), image.getchannel("A")
+
+
+def decode_mask(content: bytes, path: Path) -> Image.Image:
+    """A mask's file as upright levels of grey; what is transparent is black. Errors as of
+    ``decode``.
+    """
+    image = _upright(content, path)
+    if _transparent(image):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return image.convert("L")
+
+
+def _upright(content: bytes, path: Path) -> Image.Image:
+    """A picture in 8 bits as it is to be seen, in any mode; errors as of ``decode``."""
     try:
         try:
             image, tops = _opened(content, path)
@@ -60,7 +88,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
         ) from None
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image, tops, path)
-    return _rgb(image)
+    return image
 
 
 def _opened(content: bytes, path: Path) -> tuple[Image.Image, tuple[int, ...]]:
@@ -173,13 +201,8 @@ def _eight_bits(image: Image.Image, tops: tuple[int, ...], path: Path) -> Image.
     return Image.fromarray((values.clip(0) / (white or 1) * 255).round().astype(np.uint8))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode of 8 bits to RGB, on a ground that differs from what is visible."""
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*[_ground(image)] * 3, 255))
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
+def _transparent(image: Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 def _ground(image: Image.Image) -> int:

@@ -10,8 +10,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from evoken.arrays import Images, PathLike
-from evoken.decoding import decode, read
+from evoken.annotations import (
+    NONE,
+    Annotations,
+    is_mask,
+    mask_beside,
+    read_caption,
+    read_mask,
+    together,
+)
+from evoken.arrays import Images, Masks, PathLike
+from evoken.decoding import decode_with_alpha, read
 from evoken.errors import ImageError, reason_of, shown
 
 # What a file of a folder ends in to be taken for a picture.
@@ -30,7 +39,9 @@ BLANK = 3 / 127.5  # in [-1, 1]; less between the pixels of a picture is one col
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images of a concept, N x 3 x S x S, with the names and hashes of their files."""
+    """The images of a concept, N x 3 x S x S, with the names and hashes of their files, and what
+    lies beside them.
+    """
 
     images: Images
     names: tuple[str, ...]
@@ -40,6 +51,7 @@ class ImageSet:
         None  # the folder in the one that was named, where the images are; mostly none
     )
     sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels, upright, before the crop
+    annotations: Annotations = NONE
 
     @property
     def blank(self) -> tuple[str, ...]:
@@ -69,7 +81,7 @@ class ImageSet:
         return said
 
 
-def load_images(path: PathLike, size: int) -> ImageSet:
+def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = True) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
     Files without the suffix of an image are skipped and listed in ``ignored``, but for hidden ones
@@ -80,18 +92,23 @@ def load_images(path: PathLike, size: int) -> ImageSet:
 
     Args:
         size: side of the result in pixels.
+        masks: read the mask of each image, cat.mask.png or cat-masklabel.png beside cat.png; of
+            an image without such a file, what is not transparent is its mask.
+        captions: read the caption of each image, cat.txt beside cat.png.
 
     Raises:
-        ImageError: the path does not exist, holds no images, or an image cannot be used.
+        ImageError: the path does not exist, holds no images, or an image, a mask or a caption
+            cannot be used.
     """
     found = find(Path(path))
     chosen = found.images
     contents = [read(p) for p in chosen]
-    sizes, tensors = [], []
+    sizes, tensors, their_masks = [], [], []
     for content, file in zip(contents, chosen, strict=True):
-        picture = decode(content, file)
+        picture, alpha = decode_with_alpha(content, file)
         sizes.append(picture.size)
         tensors.append(to_tensor(square(picture, size)))
+        their_masks.append(_mask(file, picture, alpha, size) if masks else None)
     return ImageSet(
         torch.cat(tensors),
         tuple(p.name for p in chosen),
@@ -99,7 +116,31 @@ def load_images(path: PathLike, size: int) -> ImageSet:
         found.ignored,
         found.folder,
         tuple(sizes),
+        together(their_masks, [read_caption(p) if captions else "" for p in chosen]),
     )
+
+
+def _mask(file: Path, picture: Image.Image, alpha: Image.Image | None, size: int) -> Masks | None:
+    """1 x 1 x S x S: the mask beside a picture, or else its alpha channel; None where all of the
+    picture counts, or nothing of it can be seen.
+    """
+    beside = mask_beside(file)
+    mask = read_mask(beside, file, picture.size) if beside else alpha
+    if mask is None:
+        return None
+    levels = mask_levels(square(mask, size, Image.Resampling.BOX))  # without overshoots at edges
+    if beside and not levels.any():
+        raise ImageError(
+            f"nothing of the mask {shown(beside)} is left when the picture is cut to its middle "
+            "square.",
+            "Cut the picture yourself, or learn without masks (`masks`).",
+        )
+    return levels if levels.any() and levels.min() < 1 else None
+
+
+def mask_levels(mask: Image.Image) -> Masks:
+    """Levels of grey, 0 to 255, to 1 x 1 x H x W in [0, 1]."""
+    return torch.from_numpy(np.asarray(mask).copy())[None, None].float() / 255
 
 
 @dataclass(frozen=True)
@@ -122,7 +163,8 @@ def find(path: Path) -> Found:
             return Found([path])
         files, folders = _contents(path)
         if here := _images(files):
-            beside = (p for p in files if p not in here and p.suffix.lower() not in BESIDE)
+            known = {*here, *(mask_beside(p) for p in here)}
+            beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             return Found(here, tuple(p.name for p in beside))
         within = [folder for folder in folders if _images(_contents(folder)[0])]
     except OSError as error:
@@ -156,12 +198,16 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _images(files: list[Path]) -> list[Path]:
-    return [p for p in files if p.suffix.lower() in SUFFIXES]
+    found = [p for p in files if p.suffix.lower() in SUFFIXES]
+    stems = {p.stem for p in found}
+    return [p for p in found if not is_mask(p, stems)]
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def square(
+    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
     """The middle square, resized to size x size."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, (size, size), resampling)
 
 
 def listing(names: Iterable[str], last: str) -> str:
@@ -192,6 +238,11 @@ def to_pictures(images: Images) -> list[Image.Image]:
     """N x 3 x H x W in [-1, 1] to RGB pictures."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
+
+
+def to_mask(mask: Masks) -> Image.Image:
+    """1 x H x W in [0, 1] to levels of grey."""
+    return Image.fromarray((mask[0] * 255).round().to(torch.uint8).numpy())
 
 
 def png(picture: Image.Image) -> bytes:

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 LAYERS = (
     ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
     ("files", "decoding", "options", "process", "runtimes"),
-    ("images", "spec"),
+    ("annotations", "spec"),
+    ("images",),
     ("models", "evaluation"),
     ("words", "search", "run_folder"),
     ("pictures",),

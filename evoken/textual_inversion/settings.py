@@ -66,6 +66,8 @@ _OF_DRAWS = (
     "t_high",
     "weighting",
     "validation_draws",
+    "masks",
+    "captions",
 )
 
 _about = partial(open_setting, panel=ABOUT)
@@ -129,6 +131,16 @@ class LearnSettings:
     preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
     samples: int = _budget(
         4, "Pictures per sentence in the report, before and after", least=1, zero="none"
+    )
+    masks: bool = _about(
+        True,
+        "Count only what masks show: those beside the pictures, or their alpha channels.",
+        off="Ignore the masks beside the pictures, and that parts of them are transparent.",
+    )
+    captions: bool = _about(
+        True,
+        "Learn from pictures in the sentences of the captions beside them.",
+        off="Ignore the captions beside the pictures.",
     )
     mistakes: tuple[str, ...] = _expert(
         (),
