@@ -36,16 +36,19 @@ def check_shown(found: ImageSet) -> None:
 
 
 def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:
-    """Raise if a sentence that the word is learned in is too long with its vectors.
+    """Raise if a sentence that the word is learned or previewed in is too long with its vectors.
 
     Raises:
-        WordError: one of the kind is, because the word has so many vectors.
+        WordError: one of the kind is, because the word has so many vectors, or one to preview.
         ImageError: a caption is.
     """
     kind, placeholder = KINDS[settings.kind], settings.placeholder
     longest = max(kind.templates, key=lambda text: model.count_tokens(text.partition("{}")[0]))
     word = {placeholder: torch.zeros(1, settings.vectors, model.width)}
     model.condition([longest.format(placeholder)], word)
+    check_length(
+        model, settings.preview_prompts and settings.shown_prompts, {placeholder: settings.vectors}
+    )
     for name, caption in zip(found.names, found.annotations.captions, strict=False):
         if not caption:
             continue
