@@ -17,7 +17,8 @@ from benchmarks.learn import WORD, concept_images, learner_of
 from evoken.models.load import load_clip, load_model
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.objective import DenoisingLoss, draw
+from evoken.textual_inversion.draws import draw
+from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.subspace import Subspace
 
 DRAWS, BLOCK = 32, 32

@@ -17,7 +17,7 @@ from evoken.models.runtimes.requirements import imitates
 from evoken.models.text import substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.objective import draw
+from evoken.textual_inversion.draws import draw
 
 SAMPLES, BATCH = 5_000, 4
 # Shares of the typical size of an embedding's component, so that they fit any model.

@@ -82,7 +82,7 @@ def _section(name: str, command: Any) -> str:
         rows = [p for p in options if _panel(p) == panel]
         if rows:
             parts.append(f"\n**{panel or 'Output'}**\n\n")
-            parts += [f"- `{'`, `'.join(p.opts)}`: {_help(p)}\n" for p in rows]
+            parts += [f"- `{'`, `'.join(p.opts or p.secondary_opts)}`: {_help(p)}\n" for p in rows]
     return "".join(parts)
 
 

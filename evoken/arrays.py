@@ -10,6 +10,7 @@ from torch import Tensor
 
 # Hidden states are on the model's device, everything else is on the processor.
 Images = Tensor  # float32, N x 3 x H x W, in [-1, 1]
+Masks = Tensor  # float32, N x 1 x H x W, in [0, 1]: 1 where the thing is
 Latents = Tensor  # float32, N x C x h x w, scaled for the denoiser
 NoiseLevels = Tensor  # float32, N, in [0, 1]: 0 = data, 1 = noise
 Vectors = Tensor  # float32, vector x width: one word; candidate x vector x width: a population

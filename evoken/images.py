@@ -1,49 +1,47 @@
-"""Reading a folder of images: every common kind of file, checked, upright, square, in [-1, 1]."""
+"""Reading a folder of images as the model sees them: square, in [-1, 1]."""
 
 import hashlib
 import io
-import struct
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image, ImageOps
 
-from evoken.arrays import Images, PathLike
+from evoken.annotations import (
+    NONE,
+    Annotations,
+    is_mask,
+    mask_beside,
+    read_caption,
+    read_mask,
+    together,
+)
+from evoken.arrays import Images, Masks, PathLike
+from evoken.decoding import decode_with_alpha, read
 from evoken.errors import ImageError, reason_of, shown
 
-# What a file of a folder ends in to be taken for a picture, and what a picture may be by its
-# content. Others that Pillow knows need programs of their own (EPS) or hold no photographs.
+# What a file of a folder ends in to be taken for a picture.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs"),
     *(".heic", ".heif", ".hif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".tga", ".ico"),
     *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".pcx", ".qoi"),
 )
-FORMATS = (
-    *("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "ICO"),
-    *("JPEG2000", "PPM", "PCX", "QOI", "TGA"),  # TGA last: it has no mark to know it by
-)
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 BESIDE = (  # what lies beside pictures, and is no picture that somebody may miss
     *(".txt", ".caption", ".json", ".jsonl", ".csv", ".toml", ".yaml", ".yml", ".md"),
     *(".npz", ".safetensors", ".xmp", ".aae", ".db", ".ini"),  # caches, edits, Thumbs.db
 )
-MIN_SIDE = 16
-MAX_PIXELS = 120_000_000  # about 11,000 x 11,000; decoded once, at most 0.5 GB
 CHECKED = 64  # px; where pictures are read only to see whether they can be
-GROUNDS = (255, 128, 0)  # white, grey and black, for what is transparent
-APART = 64  # levels of 255, in the root mean square of the channels: colours that differ plainly
 BLANK = 3 / 127.5  # in [-1, 1]; less between the pixels of a picture is one colour
-DARK = 16  # of a picture that is darker than a 16th of white, the brightest value becomes white
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images of a concept, N x 3 x S x S, with the names and hashes of their files."""
+    """The images of a concept, N x 3 x S x S, with the names and hashes of their files, and what
+    lies beside them.
+    """
 
     images: Images
     names: tuple[str, ...]
@@ -53,6 +51,7 @@ class ImageSet:
         None  # the folder in the one that was named, where the images are; mostly none
     )
     sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels, upright, before the crop
+    annotations: Annotations = NONE
 
     @property
     def blank(self) -> tuple[str, ...]:
@@ -82,7 +81,7 @@ class ImageSet:
         return said
 
 
-def load_images(path: PathLike, size: int) -> ImageSet:
+def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = True) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
     Files without the suffix of an image are skipped and listed in ``ignored``, but for hidden ones
@@ -93,18 +92,23 @@ def load_images(path: PathLike, size: int) -> ImageSet:
 
     Args:
         size: side of the result in pixels.
+        masks: read the mask of each image, cat.mask.png or cat-masklabel.png beside cat.png; of
+            an image without such a file, what is not transparent is its mask.
+        captions: read the caption of each image, cat.txt beside cat.png.
 
     Raises:
-        ImageError: the path does not exist, holds no images, or an image cannot be used.
+        ImageError: the path does not exist, holds no images, or an image, a mask or a caption
+            cannot be used.
     """
     found = find(Path(path))
     chosen = found.images
     contents = [read(p) for p in chosen]
-    sizes, tensors = [], []
+    sizes, tensors, their_masks = [], [], []
     for content, file in zip(contents, chosen, strict=True):
-        picture = decode(content, file)
+        picture, alpha = decode_with_alpha(content, file)
         sizes.append(picture.size)
         tensors.append(to_tensor(square(picture, size)))
+        their_masks.append(_mask(file, picture, alpha, size) if masks else None)
     return ImageSet(
         torch.cat(tensors),
         tuple(p.name for p in chosen),
@@ -112,7 +116,31 @@ def load_images(path: PathLike, size: int) -> ImageSet:
         found.ignored,
         found.folder,
         tuple(sizes),
+        together(their_masks, [read_caption(p) if captions else "" for p in chosen]),
     )
+
+
+def _mask(file: Path, picture: Image.Image, alpha: Image.Image | None, size: int) -> Masks | None:
+    """1 x 1 x S x S: the mask beside a picture, or else its alpha channel; None where all of the
+    picture counts, or nothing of it can be seen.
+    """
+    beside = mask_beside(file)
+    mask = read_mask(beside, file, picture.size) if beside else alpha
+    if mask is None:
+        return None
+    levels = mask_levels(square(mask, size, Image.Resampling.BOX))  # without overshoots at edges
+    if beside and not levels.any():
+        raise ImageError(
+            f"nothing of the mask {shown(beside)} is left when the picture is cut to its middle "
+            "square.",
+            "Cut the picture yourself, or learn without masks (`masks`).",
+        )
+    return levels if levels.any() and levels.min() < 1 else None
+
+
+def mask_levels(mask: Image.Image) -> Masks:
+    """Levels of grey, 0 to 255, to 1 x 1 x H x W in [0, 1]."""
+    return torch.from_numpy(np.asarray(mask).copy())[None, None].float() / 255
 
 
 @dataclass(frozen=True)
@@ -135,7 +163,8 @@ def find(path: Path) -> Found:
             return Found([path])
         files, folders = _contents(path)
         if here := _images(files):
-            beside = (p for p in files if p not in here and p.suffix.lower() not in BESIDE)
+            known = {*here, *(mask_beside(p) for p in here)}
+            beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             return Found(here, tuple(p.name for p in beside))
         within = [folder for folder in folders if _images(_contents(folder)[0])]
     except OSError as error:
@@ -169,186 +198,16 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _images(files: list[Path]) -> list[Path]:
-    return [p for p in files if p.suffix.lower() in SUFFIXES]
+    found = [p for p in files if p.suffix.lower() in SUFFIXES]
+    stems = {p.stem for p in found}
+    return [p for p in found if not is_mask(p, stems)]
 
 
-def read(path: Path) -> bytes:
-    """A file's content; raises ``ImageError`` if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"could not read {shown(path)}: {reason_of(error)}.", "Check its permissions."
-        ) from error
-
-
-def decode(content: bytes, path: Path) -> Image.Image:
-    """One image file as upright RGB; of an animation, its first picture.
-
-    Raises:
-        ImageError: not an image, truncated, under 16 px or over 120 megapixels.
-    """
-    try:
-        try:
-            image, tops = _opened(content, path)
-        except ValueError:  # a limit of Pillow's: programs write their workflows into PNGs
-            image, tops = _opened(_without_texts(content), path)
-        image = ImageOps.exif_transpose(image)
-    except Image.DecompressionBombError:
-        raise ImageError(
-            f"{shown(path)} has far more than {MAX_PIXELS // 10**6} megapixels, the most allowed.",
-            "Make it smaller first.",
-        ) from None
-    except UnidentifiedImageError:
-        raise _not_read(content, path) from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ImageError(
-            f"{shown(path)} is damaged ({reason_of(error)}).", "Copy the file again, or remove it."
-        ) from None
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image, tops, path)
-    return _rgb(image)
-
-
-def _opened(content: bytes, path: Path) -> tuple[Image.Image, tuple[int, ...]]:
-    """A picture with its pixels, and the numbers that may be white in it (see ``_tops``)."""
-    formats: tuple[str, ...] = FORMATS
-    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
-        formats = (*FORMATS, *_heic())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
-    _check_size(image, path)
-    tops = _tops(image)
-    image.load()
-    return image, tops
-
-
-def _heic() -> tuple[str, ...]:
-    """The format that reads HEIC, where its package is installed."""
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return ()
-    register_heif_opener()
-    return ("HEIF",)
-
-
-def _not_read(content: bytes, path: Path) -> ImageError:
-    """The error for a file that no reader takes."""
-    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
-        if _heic():
-            return ImageError(f"{shown(path)} is damaged.", "Copy the file again, or remove it.")
-        return ImageError(
-            f"{shown(path)} is a HEIC picture, which this installation cannot read.",
-            "Save it again as JPEG, or type: pip install 'evoken[heic]'",
-        )
-    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return ImageError(
-            f"{shown(path)} is a TIFF of a kind that cannot be read.", "Save it again as PNG."
-        )
-    return ImageError(f"{shown(path)} is not an image.", "Remove it, or save it again as PNG.")
-
-
-def _without_texts(content: bytes) -> bytes:
-    """A PNG without its texts and colour profile; anything else, and what is cut off, as it is."""
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return content
-    kept, at = [content[:8]], 8
-    while at + 8 <= len(content):
-        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        if content[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
-            kept.append(content[at:end])
-        at = end
-    return b"".join([*kept, content[at:]])
-
-
-def _check_size(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(
-            f"{shown(path)} must have at least {MIN_SIDE} x {MIN_SIDE} pixels (got {width} x "
-            f"{height}).",
-            "Use a larger picture.",
-        )
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{shown(path)} must have at most {MAX_PIXELS // 10**6} megapixels (got {width} x "
-            f"{height} pixels).",
-            "Make it smaller first.",
-        )
-
-
-def _tops(image: Image.Image) -> tuple[int, ...]:
-    """The numbers that may be white in a picture of one channel, by how it was written, from the
-    least: what 8, 16 and 32 bits hold, with or without a sign; for floats 1, too.
-    """
-    if image.mode == "F":
-        return (1, 2**8 - 1, 2**16 - 1)
-    bits, signed = 32, True
-    if isinstance(image, TiffImageFile):
-        bits, signed = image.tag_v2.get(258, (1,))[0], image.tag_v2.get(339, (1,))[0] == 2
-    most = 2 ** (bits - signed) - 1
-    return tuple(sorted({most, *(top for top in (2**8 - 1, 2**16 - 1) if top < most)}))
-
-
-def _eight_bits(image: Image.Image, tops: tuple[int, ...], path: Path) -> Image.Image:
-    """One channel of whole numbers or floats to levels up to 255.
-
-    White is the first of ``tops`` that is not exceeded, or the brightest value of a picture that
-    exceeds all or would be all but black.
-
-    Raises:
-        ImageError: there are values that are no brightness.
-    """
-    raw = np.asarray(image)
-    if tops[-1] == 2**32 - 1 and raw.dtype == np.int32:  # Pillow reads them as if they had a sign
-        raw = raw.view(np.uint32)
-    values = raw.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all():
-        raise ImageError(
-            f"{shown(path)} has pixels that are no number.", "Save it again as PNG, or remove it."
-        )
-    if low < -0.1 * max(high, 0):  # a little less than nothing comes from resizing
-        raise ImageError(
-            f"{shown(path)} must have no negative brightness (got {low:g} to {high:g}).",
-            "Save it again as PNG, or remove it.",
-        )
-    top = next((float(t) for t in tops if high <= t), high)
-    white = high if high * DARK < top else top
-    return Image.fromarray((values.clip(0) / (white or 1) * 255).round().astype(np.uint8))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode of 8 bits to RGB, on a ground that differs from what is visible."""
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*[_ground(image)] * 3, 255))
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
-
-
-def _ground(image: Image.Image) -> int:
-    """The level of grey that most of what is visible in an RGBA picture differs from; white where
-    that is no worse.
-    """
-    small = image.reduce(max(1, max(image.size) // 512))
-    pixels = np.asarray(small).reshape(-1, 4).astype(np.float64)
-    colours, weights = pixels[:, :3], pixels[:, 3]
-    if not weights.any():
-        return GROUNDS[0]
-
-    def apart(ground: int) -> float:
-        distances = np.sqrt(((colours - ground) ** 2).mean(1)).clip(max=APART)
-        return round(float(distances @ weights / weights.sum() / APART), 2)
-
-    return max(GROUNDS, key=apart)  # the first of equals
-
-
-def square(image: Image.Image, size: int) -> Image.Image:
+def square(
+    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
     """The middle square, resized to size x size."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, (size, size), resampling)
 
 
 def listing(names: Iterable[str], last: str) -> str:
@@ -379,6 +238,11 @@ def to_pictures(images: Images) -> list[Image.Image]:
     """N x 3 x H x W in [-1, 1] to RGB pictures."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
+
+
+def to_mask(mask: Masks) -> Image.Image:
+    """1 x H x W in [0, 1] to levels of grey."""
+    return Image.fromarray((mask[0] * 255).round().to(torch.uint8).numpy())
 
 
 def png(picture: Image.Image) -> bytes:

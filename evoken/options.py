@@ -36,6 +36,7 @@ class Setting:
         panel: one of PANELS.
         flag: the option's name on the command line without dashes, where it is not the field's.
         suited: what the default depends on, in words, where a preset or another setting decides.
+        off: the help of the option that turns it off, where it is on by default.
     """
 
     default: Any
@@ -48,6 +49,7 @@ class Setting:
     panel: str = EXPERT
     flag: str = ""
     suited: str = ""
+    off: str = ""
 
 
 class Unset:

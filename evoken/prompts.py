@@ -83,6 +83,13 @@ class Kind:
         """The sentences that a learned word is shown and measured in."""
         return self.plain, *self.edits
 
+    def template(self, caption: str, placeholder: str) -> str:
+        """A picture's caption as a template: as it is if the placeholder is in it, or else after
+        the plain sentence; "" for none.
+        """
+        text = caption.replace("{", "{{").replace("}", "}}")
+        return text if not text or holds(caption, placeholder) else f"{self.plain}, {text}"
+
     def sentences(self, words: Sequence[str]) -> list[str]:
         """What CLIP reads of each word."""
         return [self.plain.format(word) for word in words]

@@ -2,17 +2,19 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from evoken.arrays import Images
+from evoken.annotations import Annotations, together
+from evoken.arrays import Images, Masks
+from evoken.decoding import decode_mask
 from evoken.errors import RunError, one_line, shown
 from evoken.files import cannot_write, write_bytes
-from evoken.images import load_images, png, to_pictures
+from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
 from evoken.options import make
 from evoken.spec import ModelSpec
 from evoken.version import __version__
@@ -103,7 +105,37 @@ def write_inputs(path: Path, images: Images) -> None:
 
 def read_inputs(path: Path, count: int, size: int) -> Images:
     """The pictures of a run folder in their own order."""
-    return torch.cat([load_images(input_path(path, i), size).images for i in range(count)])
+    files = (input_path(path, i) for i in range(count))
+    return torch.cat([load_images(f, size, masks=False, captions=False).images for f in files])
+
+
+def write_masks(path: Path, annotations: Annotations) -> None:
+    """Keep the masks of pictures in a run folder beside them."""
+    for i, masked in enumerate(annotations.masked):
+        if masked and annotations.masks is not None:
+            write_bytes(mask_path(path, i), png(to_mask(annotations.masks[i])))
+
+
+def read_masks(path: Path, masked: Sequence[bool]) -> Masks | None:
+    """The masks of a run folder, N x 1 x S x S.
+
+    Args:
+        masked: which pictures have one.
+
+    Raises:
+        RunError: one is not as it was written.
+    """
+    found: list[Masks | None] = []
+    for i, has_one in enumerate(masked):
+        file = mask_path(path, i)
+        with as_written(file):
+            found.append(mask_levels(decode_mask(file.read_bytes(), file)) if has_one else None)
+    return together(found, []).masks
+
+
+def mask_path(path: Path, number: int) -> Path:
+    """Where the mask of a picture that a run was given is kept, if it has one."""
+    return path / "inputs" / f"{number:02}-mask.png"
 
 
 def input_path(path: Path, number: int) -> Path:

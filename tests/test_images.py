@@ -14,8 +14,9 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.TiffTags import RATIONAL
 
+from evoken.decoding import decode
 from evoken.errors import ImageError
-from evoken.images import decode, grid, load_images, to_pictures, to_tensor
+from evoken.images import grid, load_images, to_pictures, to_tensor
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 

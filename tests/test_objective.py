@@ -8,7 +8,8 @@ from evoken.evaluation.chunks import Objective, ranges
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
-from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity, draw
+from evoken.textual_inversion.draws import draw
+from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from tests import tiny
 
 

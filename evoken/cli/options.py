@@ -88,7 +88,7 @@ def flags_of(context: typer.Context) -> dict[str, str]:
     """By parameter of a command: its longest option, or the argument's name in capitals."""
     found = {}
     for parameter in context.command.params:
-        name, option = str(parameter.name), max(parameter.opts, key=len)
+        name, option = str(parameter.name), max(parameter.opts or parameter.secondary_opts, key=len)
         argument = parameter.metavar or name.upper()
         found[name] = option if option.startswith("-") else argument
     return found
@@ -99,7 +99,7 @@ def _parameter(field: Field, default: Any) -> inspect.Parameter:
     about = field.about
     flag = about.flag or field.name.replace("_", "-")
     option = typer.Option(
-        f"--{flag}",
+        f" /--no-{flag}" if about.off else f"--{flag}",
         help=help_of(field, default),
         rich_help_panel=about.panel,
         show_default=False,
@@ -116,6 +116,8 @@ def _parameter(field: Field, default: Any) -> inspect.Parameter:
 
 def help_of(field: Field, default: Any) -> str:
     """The help of a setting's option: what it is, what is allowed, the default."""
+    if field.about.off:
+        return field.about.off
     if default in ("", ()):
         return f"{field.sentence}."
     value = f"{default:,}" if isinstance(default, int) else default

@@ -72,7 +72,7 @@ class Request:
 
     def load(self, size: int) -> tuple[Task, ImageSet]:
         """Read the pictures; one prompt serves all of them."""
-        images = load_images(self.pictures, size)
+        images = load_images(self.pictures, size, masks=False, captions=False)
         count = len(images.names)
         targets = (self.target,) * count if self.target else ()
         return Task(images.images, (self.source,) * count, targets), images

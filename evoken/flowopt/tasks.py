@@ -59,7 +59,10 @@ class Edits:
 
     def load(self, size: int) -> tuple[Task, ImageSet]:
         """Read the pictures."""
-        read = {path: load_images(path, size) for path in dict.fromkeys(self.images)}
+        read = {
+            path: load_images(path, size, masks=False, captions=False)
+            for path in dict.fromkeys(self.images)
+        }
         sets = [read[path] for path in self.images]
         together = ImageSet(
             torch.cat([s.images for s in sets]),

@@ -1,7 +1,8 @@
 """The run folder: everything a run did and made. It is append-only and its own checkpoint.
 
     config.json             settings, model, hash of its weights, versions
-    inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
+    inputs.json, inputs/    names, hashes and captions of the images, and the images and their masks
+                            as the model saw them
     records.jsonl           one line per generation
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
     picked/                 words of other generations that a user took
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
 from evoken.errors import RunError, shown
 from evoken.files import new_folder, write_json
@@ -31,9 +33,11 @@ from evoken.run_folder import (
     input_path,
     read_config,
     read_inputs,
+    read_masks,
     read_spec,
     whole_lines,
     write_inputs,
+    write_masks,
 )
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
@@ -85,12 +89,12 @@ class LearnRun:
             "model": asdict(spec),
             "clip": clip,
         }
-        files = zip(images.names, images.hashes, strict=True)
         if note:
             config["note"] = note
         with new_folder(path) as folder:
             write_inputs(folder, images.images)
-            write_json(folder / "inputs.json", [{"name": n, "sha256": h} for n, h in files])
+            write_masks(folder, images.annotations)
+            write_json(folder / "inputs.json", _inputs(images))
             write_json(folder / "config.json", config)
         return cls(path, config)
 
@@ -145,13 +149,23 @@ class LearnRun:
         """The images as the model saw them."""
         return read_inputs(self.path, len(self.inputs), size)
 
+    def annotations(self) -> Annotations:
+        """The masks and captions of the images."""
+        inputs = self._inputs()
+        with as_written(self.path / "inputs.json"):
+            captions = tuple(str(file.get("caption", "")) for file in inputs)
+            masked = [bool(file.get("mask", False)) for file in inputs]
+        return Annotations(read_masks(self.path, masked), captions if any(captions) else ())
+
+    def _inputs(self) -> list[dict[str, Any]]:
+        file = self.path / "inputs.json"
+        with as_written(file):
+            return list(json.loads(file.read_text(encoding="utf-8")))
+
     @property
     def inputs(self) -> list[Path]:
         """The files of the images."""
-        file = self.path / "inputs.json"
-        with as_written(file):
-            names = json.loads(file.read_text(encoding="utf-8"))
-            return [input_path(self.path, i) for i in range(len(names))]
+        return [input_path(self.path, i) for i in range(len(self._inputs()))]
 
     def records(self) -> list[Record]:
         """All whole records; raises ``RunError`` if they are not those of one run in order."""
@@ -237,3 +251,17 @@ class LearnRun:
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""
         return load_word(self.path)
+
+
+def _inputs(images: ImageSet) -> list[dict[str, Any]]:
+    """What ``inputs.json`` says of each image."""
+    files: list[dict[str, Any]] = [
+        {"name": name, "sha256": sha256}
+        for name, sha256 in zip(images.names, images.hashes, strict=True)
+    ]
+    annotations = images.annotations
+    for file, masked in zip(files, annotations.masked, strict=False):
+        file |= {"mask": True} if masked else {}
+    for file, caption in zip(files, annotations.captions, strict=False):
+        file |= {"caption": caption} if caption else {}
+    return files

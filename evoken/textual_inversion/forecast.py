@@ -9,7 +9,6 @@ from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
 from evoken.models.sampling import STEPS
-from evoken.prompts import KINDS
 from evoken.runtimes import RUNTIMES
 from evoken.textual_inversion.learn import Learner
 
@@ -104,4 +103,4 @@ def _sheets(learner: Learner) -> int:
     s = learner.settings
     previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
     rows = 2 * s.samples * learner.model.guidance_calls  # of one sheet: before and after
-    return previews + len(KINDS[s.kind].samples) * -(-rows // UNIT)
+    return previews * len(s.previewed_prompts) + len(s.shown_prompts) * -(-rows // UNIT)

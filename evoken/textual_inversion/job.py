@@ -7,15 +7,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import ImageError, RunError, SettingError, shown
+from evoken.errors import RunError, SettingError, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.images import CHECKED, ImageSet, counted, listing, load_images
+from evoken.images import CHECKED, ImageSet, counted
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -26,6 +25,12 @@ from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held
 from evoken.spec import ModelSpec
+from evoken.textual_inversion.checks import (
+    check_room,
+    check_shown,
+    pictures_of,
+    said_of_annotations,
+)
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner, Record
@@ -274,10 +279,10 @@ def begun(
     """
     path = Path(folder)
     # Pictures come before the model, which takes long.
-    _check_shown(images if isinstance(images, ImageSet) else load_images(images, CHECKED))
+    check_shown(pictures_of(images, CHECKED, settings))
     check_new(path)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
-    found = images if isinstance(images, ImageSet) else load_images(images, loaded.size)
+    found = pictures_of(images, loaded.size, settings)
     if found.folder:
         display.say(f"Taking the pictures from {shown(found.folder)}.")
     if found.ignored:
@@ -286,14 +291,17 @@ def begun(
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
-    _check_room(settings, loaded)
+    for said in said_of_annotations(found):
+        display.note(said)
+    check_room(settings, loaded, found)
     note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)
-    recipe = Recipe(settings, loaded.spec, clip_name, found.images.numpy())
+    annotations = found.annotations
+    recipe = Recipe.of(settings, loaded.spec, clip_name, found.images, annotations)
     with workers.started(recipe) as evaluator:
         its_clip = _clip(settings, clip_name, loaded, display)
-        learner = Learner(settings, loaded, found.images, its_clip, evaluator)
+        learner = Learner(settings, loaded, found.images, its_clip, evaluator, 0, annotations)
         run = LearnRun.create(path, settings, loaded.spec, clip_name, found, note)
         yield LearnJob(run, learner)
 
@@ -317,11 +325,11 @@ def reopened(
         settings = make(LearnSettings, settings.to_dict() | budget)
     model = started(run.spec, display)
     run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
-    found = run.images(model.size)
-    recipe = Recipe(settings, model.spec, run.clip, found.numpy())
+    found, annotations = run.images(model.size), run.annotations()
+    recipe = Recipe.of(settings, model.spec, run.clip, found, annotations)
     with workers.started(recipe) as evaluator:
         clip = _clip(settings, run.clip, model, display)
-        learner = Learner(settings, model, found, clip, evaluator, run.planned_calls)
+        learner = Learner(settings, model, found, clip, evaluator, run.planned_calls, annotations)
         job = LearnJob(run, learner)
         if budget:
             _extend(job)
@@ -350,23 +358,6 @@ def _extend(job: LearnJob) -> None:
                 "minutes or patience: no limit).",
             )
         run.extend(learner.settings)
-
-
-def _check_room(settings: LearnSettings, model: LatentModel) -> None:
-    """Raise ``WordError`` if the word has more vectors than its longest sentence has room for."""
-    templates = KINDS[settings.kind].templates
-    longest = max(templates, key=lambda text: model.count_tokens(text.partition("{}")[0]))
-    word = torch.zeros(1, settings.vectors, model.width)
-    model.condition([longest.format(settings.placeholder)], {settings.placeholder: word})
-
-
-def _check_shown(found: ImageSet) -> None:
-    """Raise ``ImageError`` if there is nothing to see in one of the pictures."""
-    if found.blank:
-        raise ImageError(
-            f"there is one colour and nothing else in {listing(found.blank, 'and')}.",
-            "Use other pictures: nothing can be learned from one colour.",
-        )
 
 
 def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evoken.annotations import NONE, Annotations
 from evoken.arrays import Coords, Images, Vectors
 from evoken.errors import SearchError, SettingError, WordError, shown
 from evoken.evaluation.chunks import Evaluation
@@ -92,6 +93,7 @@ class Learner:
         clip: Clip | None,
         evaluator: Evaluator | None = None,
         planned_calls: int = 0,
+        annotations: Annotations = NONE,
     ) -> None:
         """
         Args:
@@ -101,6 +103,7 @@ class Learner:
             planned_calls: the budget that the search's step sizes are planned for; 0 for that of
                 the settings. A run that is extended keeps its first plan, or its records would not
                 be those of its search.
+            annotations: of the images.
 
         Raises:
             WordError: the placeholder cannot be used with this model.
@@ -109,7 +112,7 @@ class Learner:
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
         before, started = model.calls, time.monotonic()
-        self.objective = build_objective(settings, model, images, clip)
+        self.objective = build_objective(settings, model, images, clip, annotations)
         self.evaluator = evaluator or Serial(self.objective)
         self.calls = self._setup_calls = model.calls - before
         with one_thread_each():
@@ -238,6 +241,7 @@ def learn(
     clip: Clip | None = None,
     records: Sequence[Record] = (),
     evaluator: Evaluator | None = None,
+    annotations: Annotations = NONE,
 ) -> Iterator[tuple[Learner, Record]]:
     """Learn a word; yields the learner and a record after every generation. ``learner.word`` is the
     best word so far.
@@ -249,10 +253,11 @@ def learn(
         clip: for settings that need a CLIP model, such as the default start.
         records: of an interrupted run with the same settings and images, to continue it.
         evaluator: where candidates are evaluated, such as ``Processes``; changes no result.
+        annotations: of the images, as ``load_images(...).annotations`` has them.
 
     Source: Fei et al. 2023, section 3.
     """
-    learner = Learner(settings, model, images, clip, evaluator)
+    learner = Learner(settings, model, images, clip, evaluator, 0, annotations)
     learner.replay(records)
     while not learner.finished:
         record = learner.step()

@@ -5,73 +5,22 @@ sentences, noise levels and noise. Without that, differences of losses are mostl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.arrays import Hidden, Images, Latents, Masks, NoiseLevels, Vectors
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
 from evoken.models.clip import Clip
 from evoken.models.sampling import GUIDANCE
-from evoken.seeds import derive, numpy_generator, torch_generator
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers shared by all candidates of a generation; n draws, ordered by sentence.
-
-    Attributes:
-        image: n indices of images.
-        sentence: n indices into ``sentences``.
-        sentences: templates with {} where the word goes.
-        t: n noise levels.
-        noise: n x C x h x w.
-    """
-
-    image: Tensor
-    sentence: Tensor
-    sentences: tuple[str, ...]
-    t: NoiseLevels
-    noise: Latents
-
-    def some(self, start: int, stop: int) -> "Draws":
-        """Draws ``start`` to ``stop``, and only the sentences that occur in them."""
-        used, sentence = self.sentence[start:stop].unique(return_inverse=True)
-        sentences = tuple(self.sentences[i] for i in used.tolist())
-        part = slice(start, stop)
-        return Draws(self.image[part], sentence, sentences, self.t[part], self.noise[part])
-
-
-def draw(
-    seed: int,
-    generation: int,
-    purpose: str,
-    count: int,
-    latents: Latents,
-    templates: Sequence[str],
-    t_range: tuple[float, float],
-    sentences: int,
-) -> Draws:
-    """Draw n = ``count``: noise levels stratified over the range, images in equal shares, a few
-    sentences (each costs a pass of the text encoder per candidate; a chunk should need few).
-    """
-    rng = numpy_generator(seed, generation, purpose)
-    low, high = t_range
-    strata = (np.arange(count) + rng.random(count)) / count
-    t = torch.from_numpy(low + (high - low) * rng.permutation(strata)).float()
-    image = torch.from_numpy(rng.permutation(np.arange(count) % len(latents)))
-    few = min(sentences, count, len(templates))
-    chosen = rng.choice(len(templates), few, replace=False)
-    sentence, order = torch.from_numpy(rng.permutation(np.arange(count) % few)).sort(stable=True)
-    shape = (count, *latents.shape[1:])
-    noise = torch.randn(shape, generator=torch_generator(seed, generation, f"{purpose} noise"))
-    sentences_drawn = tuple(templates[i] for i in chosen)
-    return Draws(image[order], sentence, sentences_drawn, t[order], noise[order])
+from evoken.seeds import derive, numpy_generator
+from evoken.textual_inversion.draws import Draws, captioned, draw
 
 
 class DenoisingLoss(Objective):
@@ -81,7 +30,8 @@ class DenoisingLoss(Objective):
     matter most; random numbers shared by candidates (the paper shares t alone); each draw's error
     taken in shares of what is common at its t ("relative"). Where the noise is low the error is ten
     times as large as where a picture's shape is decided, and no word can help it: weights of one
-    over the variance are those of generalised least squares (Aitken 1936).
+    over the variance are those of generalised least squares (Aitken 1936). With masks, only what
+    they show counts.
     """
 
     @one_thread_each()
@@ -99,6 +49,8 @@ class DenoisingLoss(Objective):
         shared_draws: bool = True,
         weighting: str = "uniform",
         chunk: int = 2,
+        masks: Masks | None = None,
+        captions: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -111,9 +63,13 @@ class DenoisingLoss(Objective):
             weighting: "uniform" (Eq. 1), or "relative": each draw's error is divided by what the
                 model errs at its noise level without a prompt.
             chunk: draws of a generation per chunk.
+            masks: weights of the images' parts, N x 1 x S x S; by default all count alike.
+            captions: a template for each image that it is explained by instead, or "".
         """
         self.model, self.placeholder, self.templates = model, placeholder, templates
         self.latents = model.encode(images)
+        self._masks = None if masks is None else _mean_one(masks, self.latents)
+        self._captions = tuple(captions)
         self.seed, self.draws, self.sentences, self.t_range = seed, draws, sentences, t_range
         self.shared_draws, self.weighting, self.chunk = shared_draws, weighting, chunk
         self._validation = self._draw(0, "validation", validation_draws)
@@ -126,7 +82,8 @@ class DenoisingLoss(Objective):
         """
         draws = self._validation
         residuals = self._predict(self.model.condition([""]), draws, 1)[0]
-        log = residuals.double().square().mean((1, 2, 3)).log().numpy()
+        weighted = residuals.double() * self._mask_scales(draws)
+        log = weighted.square().mean((1, 2, 3)).log().numpy()
         known = np.isfinite(log)  # a draw may overflow in half precision
         degree = min(3, int(known.sum()) - 1)
         if degree < 0:
@@ -137,7 +94,7 @@ class DenoisingLoss(Objective):
         return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
 
     def _draw(self, generation: int, purpose: str, count: int) -> Draws:
-        return draw(
+        drawn = draw(
             self.seed,
             generation,
             purpose,
@@ -147,6 +104,7 @@ class DenoisingLoss(Objective):
             self.t_range,
             self.sentences,
         )
+        return captioned(drawn, self._captions) if any(self._captions) else drawn
 
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
         shared = self.shared_draws
@@ -195,16 +153,23 @@ class DenoisingLoss(Objective):
     def _compare(self, vectors: Vectors, draws: Draws, gram: bool = False) -> Evaluation:
         """Mean losses and inner products over these draws."""
         residuals = self.residuals(vectors, draws)
-        flat = (residuals.double() * self._scales(draws.t)).flatten(1)
+        flat = (residuals.double() * self._scales(draws)).flatten(1)
         losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
         relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
         return Evaluation(losses.numpy(), (relative @ relative.T / flat.shape[1]).numpy())
 
-    def _scales(self, t: NoiseLevels) -> Tensor:
-        """Draw x 1 x 1 x 1: the roots of the draws' weights."""
-        return self._weights(t).sqrt()[:, None, None, None]
+    def _scales(self, draws: Draws) -> Tensor:
+        """Draw x 1 x h x w, or x 1 x 1 without masks: the roots of the residuals' weights."""
+        scales = self._weights(draws.t).sqrt()[:, None, None, None]
+        return scales if self._masks is None else scales * self._mask_scales(draws)
+
+    def _mask_scales(self, draws: Draws) -> Tensor:
+        """Those of the masks alone."""
+        if self._masks is None:
+            return torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        return self._masks[draws.image].sqrt()
 
     def residuals(self, vectors: Vectors, draws: Draws) -> Tensor:
         """Candidate x draw x C x h x w: prediction - target, the vector behind the loss."""
@@ -225,6 +190,15 @@ class DenoisingLoss(Objective):
             hidden.expand(candidates * count, -1, -1),
         )
         return predicted.unflatten(0, (candidates, count)) - target
+
+
+def _mean_one(masks: Masks, latents: Latents) -> Tensor:
+    """N x 1 x h x w, float64: the masks at the size of the latents, each with a mean of 1, so that
+    the scale of a loss does not depend on the size of the thing.
+    """
+    height, width = latents.shape[-2:]
+    small = F.adaptive_avg_pool2d(masks.double(), (height, width))
+    return small / small.mean((1, 2, 3), keepdim=True)
 
 
 def _share(found: Evaluation, count: int, all_draws: int) -> Evaluation:

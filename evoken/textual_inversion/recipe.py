@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evoken.annotations import NONE, Annotations
 from evoken.arrays import Images
 from evoken.errors import SettingError
 from evoken.evaluation.chunks import Objective
@@ -18,19 +19,26 @@ from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
 
 
-def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Objective:
+def build_objective(
+    s: LearnSettings,
+    model: Model,
+    images: Images,
+    clip: Clip | None,
+    annotations: Annotations = NONE,
+) -> Objective:
     """The objective of these settings; raises ``SettingError`` if it needs a CLIP and has none."""
+    kind = KINDS[s.kind]
     if s.objective == "similarity":
         if clip is None:
             raise SettingError(
                 "the objective similarity needs a CLIP model.", "Give one with `clip`."
             )
-        return ImageSimilarity(model, images, s.placeholder, KINDS[s.kind].templates, s.seed, clip)
+        return ImageSimilarity(model, images, s.placeholder, kind.templates, s.seed, clip)
     return DenoisingLoss(
         model,
         images,
         s.placeholder,
-        KINDS[s.kind].templates,
+        kind.templates,
         s.seed,
         s.draws,
         s.sentences,
@@ -39,6 +47,8 @@ def build_objective(s: LearnSettings, model: Model, images: Images, clip: Clip |
         "independent-draws" not in s.mistakes,
         s.weighting,
         s.chunk,
+        annotations.masks,
+        [kind.template(caption, s.placeholder) for caption in annotations.captions],
     )
 
 
@@ -50,16 +60,37 @@ class Recipe:
     Attributes:
         clip: the name of the CLIP model.
         images: N x 3 x S x S in [-1, 1], float32.
+        masks, captions: see ``Annotations``.
     """
 
     settings: LearnSettings
     spec: ModelSpec
     clip: str
     images: NDArray[np.float32]
+    masks: NDArray[np.float32] | None = None
+    captions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        settings: LearnSettings,
+        spec: ModelSpec,
+        clip: str,
+        images: Images,
+        annotations: Annotations = NONE,
+    ) -> "Recipe":
+        """From tensors."""
+        masks = None if annotations.masks is None else annotations.masks.numpy()
+        return cls(settings, spec, clip, images.numpy(), masks, annotations.captions)
 
     def __call__(self, device: str) -> Objective:
         """The objective, its model on ``device``."""
         model = load_model(replace(self.spec, device=device))
         similarity = self.settings.objective == "similarity"
         clip = load_clip(self.clip, device) if similarity else None
-        return build_objective(self.settings, model, torch.from_numpy(self.images.copy()), clip)
+        masks = None if self.masks is None else torch.from_numpy(self.masks.copy())
+        images, annotations = (
+            torch.from_numpy(self.images.copy()),
+            Annotations(masks, self.captions),
+        )
+        return build_objective(self.settings, model, images, clip, annotations)

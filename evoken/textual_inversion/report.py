@@ -54,14 +54,12 @@ def _note(run: LearnRun) -> str:
 
 
 def _samples(run: LearnRun, settings: LearnSettings) -> str:
-    prompts = KINDS[settings.kind].samples
     rows = []
-    for i, template in enumerate(prompts):
+    for i, prompt in enumerate(settings.shown_prompts):
         before, after = (run.sample_path(i, n) for n in ("before", "after"))
         if before.exists() and after.exists():
-            prompt = escape(template.format(settings.placeholder))
             rows.append(
-                f'<div class="pair"><p class="wide">{prompt}</p>{image(before, "before")}'
+                f'<div class="pair"><p class="wide">{escape(prompt)}</p>{image(before, "before")}'
                 f"{image(after, 'after')}</div>"
             )
     return "".join(rows)

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evoken.decoding import decode, read
 from evoken.errors import ImageError, shown
 from evoken.files import write_json
-from evoken.images import counted, decode, find, read, square, to_tensor
+from evoken.images import counted, find, square, to_tensor
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
 from evoken.models.text import TextEncoder

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from evoken.errors import SettingError
+from evoken.errors import SettingError, shown
 from evoken.options import (
     ABOUT,
     BUDGET,
@@ -18,7 +18,7 @@ from evoken.options import (
     preset_values,
     to_dict,
 )
-from evoken.prompts import KINDS
+from evoken.prompts import KINDS, holds, pieces
 from evoken.search.table import SEARCHES, search_of
 
 INITIALIZATIONS = ("attention", "nearest", "word", "random")
@@ -66,6 +66,8 @@ _OF_DRAWS = (
     "t_high",
     "weighting",
     "validation_draws",
+    "masks",
+    "captions",
 )
 
 _about = partial(open_setting, panel=ABOUT)
@@ -127,8 +129,24 @@ class LearnSettings:
         0, "End after this many generations without a better result", least=1, zero="never"
     )
     preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
+    preview_prompts: tuple[str, ...] = _about(
+        (),
+        "A sentence for previews and the report in place of the usual ones, such as 'a {} in the "
+        "rain' (repeatable)",
+        flag="preview-prompt",
+    )
     samples: int = _budget(
         4, "Pictures per sentence in the report, before and after", least=1, zero="none"
+    )
+    masks: bool = _about(
+        True,
+        "Count only what masks show: those beside the pictures, or their alpha channels.",
+        off="Ignore the masks beside the pictures, and that parts of them are transparent.",
+    )
+    captions: bool = _about(
+        True,
+        "Learn from pictures in the sentences of the captions beside them.",
+        off="Ignore the captions beside the pictures.",
     )
     mistakes: tuple[str, ...] = _expert(
         (),
@@ -147,6 +165,7 @@ class LearnSettings:
                 f"`t_low` must be below `t_high` (got {self.t_low} and {self.t_high})."
             )
         self._check_together()
+        self._check_prompts()
 
     def _fill(self) -> None:
         """What is not given: of the preset, of what suits search and kind, or the default."""
@@ -217,6 +236,37 @@ class LearnSettings:
         ):
             if wrong:
                 raise SettingError(problem, fix)
+
+    def _check_prompts(self) -> None:
+        """Raise for a sentence to preview that the word is not in."""
+        word = self.placeholder
+        for text in self.preview_prompts:
+            if "{}" in text or holds(text, word):
+                continue
+            name = word.strip("<>")
+            if name and word not in text and holds(text, name):
+                better = "".join(
+                    part + (word if found else "") for part, found in pieces(text, [name])
+                )
+            else:
+                better = ", ".join(filter(None, (KINDS[self.kind].plain.format(word), text)))
+            raise SettingError(
+                f"`preview_prompts` must have {word} or {{}} in them (got {shown(text)}).",
+                f"Write {shown(better, 200)}.",
+            )
+
+    @property
+    def shown_prompts(self) -> tuple[str, ...]:
+        """The sentences of the report, with the placeholder in them; previews show the same, or of
+        the usual ones the first.
+        """
+        texts = self.preview_prompts or KINDS[self.kind].samples
+        return tuple(text.replace("{}", self.placeholder) for text in texts)
+
+    @property
+    def previewed_prompts(self) -> tuple[str, ...]:
+        """The sentences of previews."""
+        return self.shown_prompts if self.preview_prompts else self.shown_prompts[:1]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

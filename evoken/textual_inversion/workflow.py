@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+import torch
+
 from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import png
@@ -10,7 +12,6 @@ from evoken.models.judge import Judge
 from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
 from evoken.pictures.metrics import Score, evaluate, reconstruction
-from evoken.prompts import KINDS
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.report import write_card, write_report
@@ -36,9 +37,12 @@ def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score
 def preview(run: LearnRun, learner: Learner) -> Score | None:
     """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
     model, settings = learner.model, learner.settings
-    prompt = KINDS[settings.kind].plain.format(settings.placeholder)
     calls = model.calls
-    pictures = images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED)
+    drawn = [
+        images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED)
+        for prompt in settings.previewed_prompts  # a row each
+    ]
+    pictures = torch.cat(drawn)
     model.calls = calls  # previews are looking, not learning: no budget pays for them
     score = None
     if learner.clip is not None:
@@ -67,11 +71,11 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     model, settings = learner.model, learner.settings
     run.end(learner)
     words = {"after": learner.word, "before": learner.start}
-    prompts = KINDS[settings.kind].samples if settings.samples else ()
-    for i, template in enumerate(prompts):
+    prompts = settings.shown_prompts if settings.samples else ()
+    for i, prompt in enumerate(prompts):
         missing = [name for name in words if not run.sample_path(i, name).exists()]
         if missing:
-            prompt, calls = template.format(settings.placeholder), model.calls
+            calls = model.calls
             drawn = images_of_each(
                 model, prompt, [words[name] for name in missing], settings.samples, PICTURE_SEED
             )
@@ -85,7 +89,7 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
 
 def calls_of_sheets(learner: Learner) -> int:
     """Calls of all sheets of the report, which come after those of the search."""
-    pictures = 2 * learner.settings.samples * len(KINDS[learner.settings.kind].samples)
+    pictures = 2 * learner.settings.samples * len(learner.settings.shown_prompts)
     return pictures * STEPS * learner.model.guidance_calls
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vectors, Words
+from evoken.decoding import MIN_SIDE
 from evoken.errors import ModelError, SettingError
-from evoken.images import MIN_SIDE
 from evoken.models.base import Vocabulary
 from evoken.models.batches import UNIT, in_batches, padded
 from evoken.models.encoders import TextEncoders

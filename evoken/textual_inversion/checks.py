@@ -1,0 +1,76 @@
+"""What is checked and said of a run's pictures before anything is written."""
+
+from dataclasses import replace
+
+import torch
+
+from evoken.arrays import PathLike
+from evoken.errors import ImageError, WordError, one_line, shown
+from evoken.images import ImageSet, counted, listing, load_images
+from evoken.models.base import Model
+from evoken.prompts import KINDS
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.words.word import check_length
+
+
+def pictures_of(images: PathLike | ImageSet, size: int, settings: LearnSettings) -> ImageSet:
+    """The images, with those masks and captions that the settings make use of.
+
+    Raises:
+        ImageError: they cannot be used.
+    """
+    used = settings.objective == "denoising"
+    masks, captions = used and settings.masks, used and settings.captions
+    if isinstance(images, ImageSet):
+        return replace(images, annotations=images.annotations.chosen(masks, captions))
+    return load_images(images, size, masks, captions)
+
+
+def check_shown(found: ImageSet) -> None:
+    """Raise ``ImageError`` if there is nothing to see in one of the pictures."""
+    if found.blank:
+        raise ImageError(
+            f"there is one colour and nothing else in {listing(found.blank, 'and')}.",
+            "Use other pictures: nothing can be learned from one colour.",
+        )
+
+
+def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:
+    """Raise if a sentence that the word is learned or previewed in is too long with its vectors.
+
+    Raises:
+        WordError: one of the kind is, because the word has so many vectors, or one to preview.
+        ImageError: a caption is.
+    """
+    kind, placeholder = KINDS[settings.kind], settings.placeholder
+    longest = max(kind.templates, key=lambda text: model.count_tokens(text.partition("{}")[0]))
+    word = {placeholder: torch.zeros(1, settings.vectors, model.width)}
+    model.condition([longest.format(placeholder)], word)
+    check_length(
+        model, settings.preview_prompts and settings.shown_prompts, {placeholder: settings.vectors}
+    )
+    for name, caption in zip(found.names, found.annotations.captions, strict=False):
+        if not caption:
+            continue
+        sentence = kind.template(caption, placeholder).format(placeholder)
+        try:
+            check_length(model, [sentence], {placeholder: settings.vectors})
+            model.condition([sentence], word)
+        except WordError as error:
+            raise ImageError(
+                f"the caption of {shown(name)} is too long ({one_line(error.problem)}).",
+                "Shorten it, or learn without captions (`captions`).",
+            ) from None
+
+
+def said_of_annotations(found: ImageSet) -> list[str]:
+    """What people should know of the masks and captions that are used; settings in backticks."""
+    masks, captions = sum(found.annotations.masked), found.annotations.captions
+    said = []
+    if masks:
+        what = f"{masks} of {counted(len(found.names))}"
+        said.append(f"Masks: of {what}, only what the mask shows is learned (see `masks`).")
+    if captions:
+        what = f"{sum(map(bool, captions))} of {counted(len(found.names))}"
+        said.append(f"Captions: {what} are learned in theirs (see `captions`).")
+    return said
