@@ -2,8 +2,9 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,42 @@ def held(path: Path) -> Iterator[None]:
         except OSError:
             pass  # some network file systems have no locks
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process writes to this run folder; False too where there are no locks."""
+    with (path / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def now() -> str:
+    """The date and the time of day in UTC, as a ``config.json`` holds them."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def date_of(config: Mapping[str, Any]) -> str:
+    """The day on which a run began, such as "2026-05-31"; "" if an older folder does not say."""
+    return str(config.get("began", ""))[:10]
+
+
+def made(config: Mapping[str, Any]) -> str:
+    """When and with what a run was made, as the end of a sentence; "" if it does not say."""
+    said, date = config.get("versions", {}), date_of(config)
+    known = [f"{name} {said[name]}" for name in ("evoken", "torch", "diffusers") if name in said]
+    *most, last = known or [""]
+    parts = (f"on {date}" if date else "", f"with {', '.join(most)} and {last}" if most else "")
+    return " ".join(filter(None, parts))
+
+
+def name_of(path: Path) -> str:
+    """A run folder's own name, which may be published where its path may not."""
+    return path.resolve().name
 
 
 def check_new(path: Path) -> None:

@@ -4,7 +4,7 @@
     inputs.json, inputs/    names and hashes of the images, and the images as the model saw them
     records.jsonl           one line per generation
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
-    learned_embeds.safetensors, README.md, report.html, samples/
+    learned_embeds.safetensors, README.md, report.html, curves.csv, samples/
 
 Reports, drawing and evaluation read only this folder.
 """
@@ -20,6 +20,7 @@ from evoken.errors import RunError, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
+from evoken.pictures.metrics import Score
 from evoken.run_folder import (
     FORMAT,
     append_line,
@@ -27,6 +28,7 @@ from evoken.run_folder import (
     check_new,
     damaged,
     input_path,
+    now,
     read_config,
     read_inputs,
     read_spec,
@@ -39,6 +41,8 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.version import __version__
 from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
+
+PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 
 
 class LearnRun:
@@ -77,6 +81,7 @@ class LearnRun:
             "format": FORMAT,
             "command": "learn",
             "evoken": __version__,
+            "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
             "settings": settings.to_dict(),
@@ -165,6 +170,19 @@ class LearnRun:
         """Generation and file of each preview, in order."""
         for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
             yield int(path.stem), path
+
+    def sample_path(self, number: int, which: str) -> Path:
+        """Where the report's sheet of a sentence is or will be, "before" or "after" learning."""
+        return self.path / "samples" / f"{number:02}-{which}.png"
+
+    def scores(self) -> dict[int, Score]:
+        """The CLIP scores of previews by generation, of those that have one."""
+        found = {}
+        for generation, _ in self.previews():
+            if (file := self.score_path(generation)).exists():
+                with as_written(file):
+                    found[generation] = Score.from_dict(json.loads(file.read_text("utf-8")))
+        return found
 
     def save_word(self, learner: Learner) -> None:
         """Write the current word, with how it was learned in its header."""

@@ -11,11 +11,11 @@ from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
 from evoken.pictures.metrics import Score, evaluate, reconstruction
 from evoken.prompts import KINDS
-from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.card import write_card
+from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.report import write_card, write_report
+from evoken.textual_inversion.report import write_report
 
-PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
 
 
@@ -65,7 +65,7 @@ def finish(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     names, words = ("after", "before"), (learner.word, learner.start)
     prompts = KINDS[settings.kind].samples if settings.samples else ()
     for i, template in enumerate(prompts):
-        files = [run.path / f"samples/{i:02}-{name}.png" for name in names]
+        files = [run.sample_path(i, name) for name in names]
         if not all(file.exists() for file in files):
             prompt, calls = template.format(settings.placeholder), model.calls
             drawn = images_of_each(model, prompt, words, settings.samples, PICTURE_SEED)
