@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,36 @@ from evoken.spec import ModelSpec
 from evoken.version import __version__
 
 FORMAT = 1  # of the folder; raised when an older program could misread it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a line.
+
+    Attributes:
+        command: "learn", "invert" or "edit".
+        about: the word, or the prompts.
+        model: its name, without a path.
+        state: "finished", "interrupted" or "running".
+        done, total: how far the run is, and how far it may go, counted in ``unit``.
+        calls: of the denoiser so far.
+        loss: the result's validation loss, or of an inversion or an edit the lowest residual, mean
+            over pictures; None before the first record.
+        clip: the last CLIP score; None where none was measured.
+        date: when it began; "" if an older folder does not say.
+    """
+
+    command: str
+    about: str
+    model: str
+    state: str
+    done: int
+    total: int
+    unit: str
+    calls: int
+    loss: float | None
+    clip: float | None
+    date: str
 
 
 @contextmanager
@@ -70,6 +102,40 @@ def is_held(path: Path) -> bool:
         except OSError:
             pass
     return False
+
+
+def state_of(path: Path) -> str:
+    """Whether a run is "finished", "interrupted" or "running"; its report is written last."""
+    if is_held(path):
+        return "running"
+    return "finished" if (path / "report.html").is_file() else "interrupted"
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run folders at and below a folder, by name, whole or damaged.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise RunError(
+            f"there is no folder {shown(path)}.", "Give the folder that your runs are in."
+        )
+    found = []
+    for place, folders, files in os.walk(path):
+        is_run = "inputs" in folders and {"config.json", "records.jsonl"} & {*files}
+        if is_run:
+            found.append(Path(place))
+        # What is still being made has a name with a dot.
+        folders[:] = [] if is_run else [name for name in folders if not name.startswith(".")]
+    return sorted(found)
+
+
+def command_of(path: Path) -> str:
+    """The command that made a run folder; raises ``RunError`` if that cannot be read."""
+    with as_written(path / "config.json"):
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return str(config.get("command", "learn"))
 
 
 def now() -> str:
