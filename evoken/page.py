@@ -1,98 +1,173 @@
-"""What every report is made of: one page of HTML with pictures and curves in it."""
+"""What every page is made of: templates, pictures within the page, and curves.
+
+Templates are in ``evoken/templates``; what is put into them is text, whatever it holds.
+"""
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
-from html import escape
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
-CSS = """
-:root { color-scheme: light dark; --line: #8884; --accent: #d9480f; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line) }
-img { max-width: 100%; border-radius: 4px; image-rendering: pixelated }
-.inputs img { width: 128px; margin: 0 4px 4px 0 }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem 1rem; margin: 1rem 0 }
-.pair p, figcaption { margin: 0; font-size: .9rem } .wide { grid-column: 1 / -1; font-weight: 600 }
-.previews { display: flex; flex-wrap: wrap; gap: 1rem } .previews figure { margin: 0; width: 17rem }
-.strip { display: flex; flex-wrap: wrap; gap: .75rem } .strip figure { margin: 0; width: 9rem }
-.strip img { width: 9rem } .strip figcaption { font-size: .8rem }
-.charts { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; margin-top: 1rem }
-table { border-collapse: collapse; font-size: .9rem }
-td, th { border: 1px solid var(--line); padding: .2rem .6rem; text-align: left }
-pre { background: #8882; padding: .75rem; overflow-x: auto; border-radius: 4px }
-svg { width: 100%; height: auto } .note { opacity: .75 }
-@media (max-width: 40rem) { .pair, .charts { grid-template-columns: 1fr } }
-"""
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from evoken.decoding import decode, read
+
+MOST_WIDE = 512  # px of a picture within a page; the file beside it has them all
+SMALL = 96  # px; of pictures up to this side, single pixels are to be seen
+MOST_DOTS = 40  # of a curve
 
 
-def page(title: str, body: str) -> str:
-    """A whole page; ``title`` is text, ``body`` HTML."""
-    name = escape(title)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{name}</title><style>{CSS}</style></head><body>
-<h1>{name}</h1>
-{body}
-</body></html>
-"""
+@dataclass(frozen=True)
+class Picture:
+    """A picture within a page.
 
-
-def image(path: Path, alt: str) -> str:
-    """A PNG file within the page."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{content}">'
-
-
-def table(values: Mapping[str, Any]) -> str:
-    """Names and values."""
-    rows = "".join(
-        f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in values.items()
-    )
-    return f"<table>{rows}</table>"
-
-
-def line_chart(
-    calls: Sequence[float],
-    values: Sequence[float],
-    label: str,
-    mark: tuple[float, float] | None = None,
-    floor: tuple[float, str] | None = None,
-    width: int = 800,
-) -> str:
-    """Values over calls, as SVG, with a marked point or a level to compare with; ``width`` is about
-    that on the page, so that letters keep their size.
+    Attributes:
+        source: the picture as WebP, in a data URI.
+        alt: what it shows, in words.
+        link: its file, relative to the page; "" for none.
+        small: whether its pixels are to be seen.
     """
-    height, left, bottom = 260, 70, 40
-    shown = [*values, floor[0]] if floor else list(values)
+
+    source: str
+    alt: str
+    link: str
+    width: int
+    height: int
+    small: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over calls of the model, at least one; ``mark`` is the index of the result."""
+
+    name: str
+    calls: Sequence[float]
+    values: Sequence[float]
+    mark: int | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve as a chart draws it; points are "x,y" in a square of 1000."""
+
+    name: str
+    points: tuple[str, ...]
+    dots: tuple[str, ...]
+    mark: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves with one scale, as the templates draw them: ``level`` is a height from 0 to 1000."""
+
+    label: str
+    alt: str
+    low: str
+    high: str
+    calls: str
+    lines: tuple[Line, ...]
+    level: float | None
+    level_name: str
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("evoken"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """A whole page of HTML; ``values`` are what the template shows."""
+    return _templates().get_template(template).render(**values)
+
+
+def template_text(name: str) -> str:
+    """A template that is no HTML, as it is written."""
+    environment = _templates()
+    assert environment.loader is not None  # noqa: S101
+    return environment.loader.get_source(environment, name)[0]
+
+
+def picture(path: Path, alt: str, home: Path, side: int) -> Picture:
+    """A picture's file as a picture within a page: no wider than ``MOST_WIDE``.
+
+    Args:
+        home: the folder of the page, for the link; there is none to files elsewhere.
+        side: of the picture, or of those on a sheet, in pixels as a model drew them.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image, small = decode(read(path), path), side <= SMALL
+    if small and image.width > MOST_WIDE:  # a sheet, enlarged by whole pixels: none is lost
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+    if image.width > MOST_WIDE:
+        size = (MOST_WIDE, max(1, round(image.height * MOST_WIDE / image.width)))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "WEBP", lossless=small, quality=85)
+    source = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+    link = path.relative_to(home).as_posix() if path.is_relative_to(home) else ""
+    return Picture(source, alt, link, *image.size, small)
+
+
+def chart(
+    label: str, curves: Sequence[Curve], level: float | None = None, level_name: str = ""
+) -> Chart:
+    """Curves in one chart.
+
+    Args:
+        level: a value to compare with, as a dashed line with a name.
+    """
+    shown = [v for curve in curves for v in curve.values] + ([] if level is None else [level])
     low, high = min(shown), max(shown)
-    room = (high - low) or 1.0
+    if low == high:  # a flat line, in the middle
+        low, high = low - (abs(low) / 20 or 1), high + (abs(high) / 20 or 1)
+    last = max(curve.calls[-1] for curve in curves)
 
-    def point(call: float, value: float) -> tuple[float, float]:
-        x = left + (width - left - 10) * call / max(calls[-1], 1)
-        return x, 10 + (height - bottom - 10) * (high - value) / room
+    def height(value: float) -> float:
+        return round(1000 * (high - value) / (high - low), 1)
 
-    line = " ".join(
-        "{:.1f},{:.1f}".format(*point(c, v)) for c, v in zip(calls, values, strict=True)
-    )
-    marks = "".join(
-        f'<text x="{left - 6}" y="{point(0, v)[1] + 4:.1f}" text-anchor="end">{v:.4g}</text>'
-        for v in (low, high)
-    )
-    if mark:
-        x, y = point(*mark)
-        marks += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--accent)"/>'
-    if floor:
-        y = point(0, floor[0])[1]
-        marks += (
-            f'<path d="M{left} {y:.1f}H{width - 10}" stroke="currentColor" stroke-dasharray="6 4"'
-            f' opacity=".6"/><text x="{width - 10}" y="{y - 5 if y > 20 else y + 15:.1f}"'
-            f' text-anchor="end" opacity=".8">{escape(floor[1])}</text>'
+    lines = []
+    for curve in curves:
+        points = tuple(
+            f"{1000 * calls / max(last, 1):.1f},{height(value)}"
+            for calls, value in zip(curve.calls, curve.values, strict=True)
         )
-    return f"""<svg viewBox="0 0 {width} {height}" role="img"
- aria-label="{escape(label)} over calls"
- font-size="12" fill="currentColor">
-<path d="M{left} 10V{height - bottom}H{width - 10}" fill="none" stroke="currentColor" opacity=".4"/>
-<polyline points="{line}" fill="none" stroke="var(--accent)" stroke-width="2"/>{marks}
-<text x="{width - 10}" y="{height - 12}" text-anchor="end">{calls[-1]:,.0f} calls</text>
-<text x="{left}" y="{height - 12}">{escape(label)} over calls</text></svg>"""
+        dots = points if len(points) <= MOST_DOTS else ()
+        mark = "" if curve.mark is None else points[curve.mark]
+        lines.append(Line(curve.name, points, dots, mark))
+    told = [f"{c.name} from {c.values[0]:.4g} to {c.values[-1]:.4g}" for c in curves]
+    return Chart(
+        label,
+        f"{label} over {last:,.0f} calls: {', '.join(told)}",
+        f"{low:.4g}",
+        f"{high:.4g}",
+        f"{last:,.0f}",
+        tuple(lines),
+        None if level is None else height(level),
+        level_name,
+    )
+
+
+def without_paths(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as a page shows them: of a path, its last part."""
+    return {name: _shown(value) for name, value in values.items()}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    text = str(value)
+    is_path = isinstance(value, PurePath) or text.startswith(("/", "~", "./", "../"))
+    return PurePath(text).name if is_path else text

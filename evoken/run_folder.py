@@ -2,8 +2,11 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,36 @@ from evoken.spec import ModelSpec
 from evoken.version import __version__
 
 FORMAT = 1  # of the folder; raised when an older program could misread it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a line.
+
+    Attributes:
+        command: "learn", "invert" or "edit".
+        about: the word, or the prompts.
+        model: its name, without a path.
+        state: "finished", "interrupted" or "running".
+        done, total: how far the run is, and how far it may go, counted in ``unit``.
+        calls: of the denoiser so far.
+        loss: the result's validation loss, or of an inversion or an edit the lowest residual, mean
+            over pictures; None before the first record.
+        clip: the last CLIP score; None where none was measured.
+        date: when it began; "" if an older folder does not say.
+    """
+
+    command: str
+    about: str
+    model: str
+    state: str
+    done: int
+    total: int
+    unit: str
+    calls: int
+    loss: float | None
+    clip: float | None
+    date: str
 
 
 @contextmanager
@@ -59,6 +92,76 @@ def held(path: Path) -> Iterator[None]:
         except OSError:
             pass  # some network file systems have no locks
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process writes to this run folder; False too where there are no locks."""
+    with (path / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def state_of(path: Path) -> str:
+    """Whether a run is "finished", "interrupted" or "running"; its report is written last."""
+    if is_held(path):
+        return "running"
+    return "finished" if (path / "report.html").is_file() else "interrupted"
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run folders at and below a folder, by name, whole or damaged.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise RunError(
+            f"there is no folder {shown(path)}.", "Give the folder that your runs are in."
+        )
+    found = []
+    for place, folders, files in os.walk(path):
+        is_run = "inputs" in folders and {"config.json", "records.jsonl"} & {*files}
+        if is_run:
+            found.append(Path(place))
+        # What is still being made has a name with a dot.
+        folders[:] = [] if is_run else [name for name in folders if not name.startswith(".")]
+    return sorted(found)
+
+
+def command_of(path: Path) -> str:
+    """The command that made a run folder; raises ``RunError`` if that cannot be read."""
+    with as_written(path / "config.json"):
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return str(config.get("command", "learn"))
+
+
+def now() -> str:
+    """The date and the time of day in UTC, as a ``config.json`` holds them."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def date_of(config: Mapping[str, Any]) -> str:
+    """The day on which a run began, such as "2026-05-31"; "" if an older folder does not say."""
+    return str(config.get("began", ""))[:10]
+
+
+def made(config: Mapping[str, Any]) -> str:
+    """When and with what a run was made, as the end of a sentence; "" if it does not say."""
+    said, date = config.get("versions", {}), date_of(config)
+    known = [f"{name} {said[name]}" for name in ("evoken", "torch", "diffusers") if name in said]
+    *most, last = known or [""]
+    parts = (f"on {date}" if date else "", f"with {', '.join(most)} and {last}" if most else "")
+    return " ".join(filter(None, parts))
+
+
+def name_of(path: Path) -> str:
+    """A run folder's own name, which may be published where its path may not."""
+    return path.resolve().name
 
 
 def check_new(path: Path) -> None:

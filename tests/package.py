@@ -46,7 +46,8 @@ def check_metadata(wheel: Path) -> None:
         names = archive.namelist()
         (name,) = (n for n in names if n.endswith(".dist-info/METADATA"))
         metadata = Metadata.from_email(archive.read(name), validate=True)
-    assert "evoken/py.typed" in names
+    templates = {f"evoken/templates/{path.name}" for path in (ROOT / "evoken/templates").iterdir()}
+    assert {"evoken/py.typed", *templates} <= set(names)
     assert metadata.description_content_type == "text/markdown"
     links = re.findall(r"\]\(([^)]*)\)", metadata.description or "")
     relative = [link for link in links if not link.startswith(("https://", "#"))]

@@ -36,7 +36,7 @@ def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
     } <= names
     report = (done / "report.html").read_text()
     assert "&lt;disc&gt;" in report and "on the beach" in report
-    assert report.count("data:image/png;base64,") >= 4 + 2 * 9 + 2
+    assert report.count("data:image/webp;base64,") >= 4 + 2 * 9 + 2
     assert "http://" not in report and "https://" not in report
     assert json.loads((done / "config.json").read_text())["settings"]["placeholder"] == "<disc>"
 

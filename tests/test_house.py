@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
+    ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "progress"),
     ("files", "decoding", "options", "process", "runtimes"),
-    ("annotations", "spec"),
+    ("annotations", "spec", "page"),
     ("images",),
     ("models", "evaluation"),
     ("words", "search", "run_folder"),

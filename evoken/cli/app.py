@@ -9,6 +9,7 @@ from evoken.cli.flowopt import edit, invert
 from evoken.cli.generate import generate
 from evoken.cli.learn import evaluate, finish, learn
 from evoken.cli.pick import pick
+from evoken.cli.runs import compare, runs
 from evoken.cli.words import convert, inspect, retrieve
 from evoken.version import __version__
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
+COMMANDS = (
     learn,
     finish,
     generate,
@@ -27,10 +28,13 @@ for command in (
     invert,
     edit,
     pick,
+    runs,
+    compare,
     convert,
     inspect,
     retrieve,
-):
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(flowopt, name="flowopt")
 

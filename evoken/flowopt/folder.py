@@ -7,7 +7,7 @@ records.jsonl       one line per iterate
 states/             z and f(z) of every iterate: what a resumed run starts from
 iterates/           NN-III.png, picture NN after III updates
 noise.safetensors   the best z of every picture
-picked/, report.html
+picked/, report.html, curves.csv
 """
 
 import json
@@ -29,12 +29,14 @@ from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
+from evoken.models.provenance import versions
 from evoken.run_folder import (
     FORMAT,
     append_line,
     as_written,
     check_new,
     damaged,
+    now,
     read_config,
     read_inputs,
     read_spec,
@@ -86,6 +88,8 @@ class FlowOptRun:
             "format": FORMAT,
             "command": "edit" if task.targets else "invert",
             "evoken": __version__,
+            "began": now(),
+            "versions": versions(),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,

@@ -1,15 +1,18 @@
 """The report of an inversion or an edit: the strip of iterates, and curves against calls."""
 
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from evoken.files import write_text
+from PIL import Image
+
+from evoken.files import write_csv, write_text
 from evoken.flowopt.folder import FlowOptRun
 from evoken.images import counted
-from evoken.page import image, line_chart, page, table
-from evoken.run_folder import input_path
+from evoken.models.provenance import public_name
+from evoken.page import Chart, Curve, Picture, chart, page, picture, without_paths
+from evoken.run_folder import input_path, made, name_of
 
 UNITS = {
     "rmse": "RMSE to the source (pixels from 0 to 255)",
@@ -18,88 +21,104 @@ UNITS = {
     "residual": "residual in latents, RMS of f(z) - y",
     "agreement": "CLIP agreement with the target",
 }
+Records = list[dict[str, Any]]
 
 
 def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
-    """Write ``report.html``: one file with everything in it; returns its path.
+    """Write ``report.html``, one file with everything in it, and ``curves.csv``; returns the
+    report's path.
 
     Args:
         floor: rmse, psnr and ssim of every picture after only the autoencoder.
     """
     records, editing = run.records(), run.config["command"] == "edit"
-    doing = "An edit" if editing else "An inversion"
-    calls = records[-1]["calls"] / len(run.config["pictures"])
-    parts = [
-        f'<p class="note">{doing} with forward passes only: {calls:,.0f} calls of '
-        f"{escape(run.spec.name)} per picture. Every iterate is a finished picture"
-        + (
-            f": <code>evoken pick {escape(quote(str(run.path)))}</code> copies the suggested one; "
-            "add a number to copy another."
-            if editing
-            else ". The noise that leads back to the picture is in noise.safetensors."
-        )
-        + "</p>"
-    ]
-    if note := escape(str(run.config.get("note", ""))):
-        parts.append(f'<p class="note">{note.replace("`name`", "<code>--model</code>")}</p>')
-    suggestions = run.suggestions()
-    for i, picture in enumerate(run.config["pictures"]):
-        best = suggestions[i] if suggestions else None
-        parts.append(_picture(run, records, floor, i, picture["name"], best))
-    parts.append(f"<h2>Settings</h2>{table(run.settings.to_dict())}")
-    path = run.path / "report.html"
-    write_text(path, page(f"{doing} of {counted(len(run.config['pictures']))}", "".join(parts)))
+    doing, folder = "An edit" if editing else "An inversion", name_of(run.path)
+    path, count = run.path / "report.html", len(run.config["pictures"])
+    write_csv(run.path / "curves.csv", curves(run))
+    suggestions: Sequence[int | None] = run.suggestions() or [None] * count
+    text = page(
+        "flowopt.html",
+        title=f"{doing} of {counted(count)}",
+        doing=doing,
+        calls=f"{records[-1]['calls'] / count:,.0f}",
+        model=public_name(run.spec.name),
+        made=made(run.config),
+        pick=f"evoken pick {quote(folder)}" if editing else "",
+        folder=folder,
+        note_parts=str(run.config.get("note", "")).split("`name`"),
+        edits=[_edit(run, records, floor, i, best) for i, best in enumerate(suggestions)],
+        settings=without_paths(run.settings.to_dict()),
+    )
+    write_text(path, text)
     return path
 
 
-def _picture(
-    run: FlowOptRun,
-    records: list[dict[str, Any]],
-    floor: dict[str, list[float]],
-    i: int,
-    name: str,
-    best: int | None,
-) -> str:
-    source, targets = run.config["sources"][i], run.config["targets"]
-    asked = f"{escape(source)} → {escape(targets[i])}" if targets else escape(source)
-    strip = [
-        f"<figure>{image(input_path(run.path, i), 'the picture')}"
-        "<figcaption>the picture</figcaption></figure>"
-    ]
+def _edit(
+    run: FlowOptRun, records: Records, floor: dict[str, list[float]], i: int, best: int | None
+) -> dict[str, Any]:
+    """What is shown of one picture."""
+    config = run.config
+    return {
+        "name": config["pictures"][i]["name"],
+        "source": config["sources"][i],
+        "target": config["targets"][i] if config["targets"] else "",
+        "strip": _strip(run, records, i, best),
+        "charts": _charts(records, floor, i),
+    }
+
+
+def _strip(
+    run: FlowOptRun, records: Records, i: int, best: int | None
+) -> list[tuple[str, Picture, bool]]:
+    """Captions, pictures, and which is suggested: the source and every iterate."""
+    name, given = run.config["pictures"][i]["name"], input_path(run.path, i)
+    targets = run.config["targets"]
+    shown = f"on the way to “{targets[i]}”" if targets else "drawn from the noise found so far"
+    with Image.open(given) as image:
+        side = image.width
+    strip = [("the picture", picture(given, f"{name} as it was given", run.path, side), False)]
     for record in records:
         number = record["iteration"]
-        caption = f"{number}: RMSE {_shown(record['rmse'][i], 1)}"
+        caption = f"{number}: RMSE {_number(record['rmse'][i], 1)}"
         if record["agreement"]:
-            caption += f", CLIP {_shown(record['agreement'][i], 3)}"
+            caption += f", CLIP {_number(record['agreement'][i], 3)}"
         if record["diverged"][i]:
             caption += ", diverged: back to the best"
         if number == best:
-            caption = f"<b>{caption}, suggested</b>"
-        strip.append(
-            f"<figure>{image(run.picture(i, number), f'iterate {number}')}"
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+            caption += ", suggested"
+        alt = f"{name} after {number} updates, {shown}"
+        iterate = picture(run.picture(i, number), alt, run.path, side)
+        strip.append((caption, iterate, number == best))
+    return strip
+
+
+def _charts(records: Records, floor: dict[str, list[float]], i: int) -> list[Chart]:
     charts = []
     for key, label in UNITS.items():
         rows = [r for r in records if r[key] and r[key][i] is not None]
         if rows:
-            calls = [r["calls"] / len(run.config["pictures"]) for r in rows]
-            level = floor.get(key, [])
-            charts.append(
-                line_chart(
-                    calls,
-                    [r[key][i] for r in rows],
-                    label,
-                    width=480,
-                    floor=(level[i], "autoencoder only") if level else None,
-                )
-            )
-    return (
-        f"<h2>{escape(name)}</h2><p>{asked}</p><div class='strip'>{''.join(strip)}</div>"
-        f"<div class='charts'>{''.join(charts)}</div>"
-    )
+            calls = [r["calls"] / len(r["residual"]) for r in rows]
+            level = floor[key][i] if key in floor else None
+            curve = Curve("iterates", calls, [r[key][i] for r in rows])
+            charts.append(chart(label, [curve], level, "autoencoder only"))
+    return charts
 
 
-def _shown(value: float | None, digits: int) -> str:
+def curves(run: FlowOptRun) -> list[dict[str, Any]]:
+    """The run in numbers, one row for each picture and iterate; calls are those for one picture."""
+    pictures = run.config["pictures"]
+    return [
+        {
+            "picture": picture["name"],
+            "iterate": record["iteration"],
+            "calls": round(record["calls"] / len(pictures), 3),
+            **{key: record[key][i] if record[key] else None for key in UNITS},
+        }
+        for i, picture in enumerate(pictures)
+        for record in run.records()
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
     """A number, or that there is none."""
     return "not finite" if value is None else f"{value:.{digits}f}"

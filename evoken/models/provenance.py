@@ -46,6 +46,11 @@ def is_hub_id(model: str) -> bool:
     return plain and not Path(model).expanduser().exists()
 
 
+def public_name(model: str) -> str:
+    """A model's name where others read it: of a path, its last part."""
+    return model if model in EMBEDDED or is_hub_id(model) else Path(model).name
+
+
 def _files(model: str) -> list[Path]:
     """A single file, or the safetensors of the denoiser of a pipeline's folder or hub id."""
     path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()

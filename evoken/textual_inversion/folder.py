@@ -7,7 +7,7 @@
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
     picked/                 words of other generations that a user took
     result.json             once the run has ended: which generation gave the word, and the last one
-    learned_embeds.safetensors, README.md, report.html, samples/
+    learned_embeds.safetensors, README.md, report.html, curves.csv, samples/
 
 Reports, drawing and evaluation read only this folder.
 """
@@ -24,6 +24,7 @@ from evoken.errors import RunError, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
+from evoken.pictures.metrics import Score
 from evoken.run_folder import (
     FORMAT,
     append_line,
@@ -31,6 +32,7 @@ from evoken.run_folder import (
     check_new,
     damaged,
     input_path,
+    now,
     read_config,
     read_inputs,
     read_masks,
@@ -45,6 +47,8 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.version import __version__
 from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
+
+PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 
 
 class LearnRun:
@@ -83,6 +87,7 @@ class LearnRun:
             "format": FORMAT,
             "command": "learn",
             "evoken": __version__,
+            "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
             "settings": settings.to_dict(),
@@ -193,15 +198,22 @@ class LearnRun:
         for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
             yield int(path.stem), path
 
+    def sample_path(self, number: int, which: str) -> Path:
+        """Where the report's sheet of a sentence is or will be, "before" or "after" learning."""
+        return self.path / "samples" / f"{number:02}-{which}.png"
+
+    def scores(self) -> dict[int, Score]:
+        """The CLIP scores of previews by generation, of those that have one."""
+        found = {}
+        for generation, _ in self.previews():
+            if (file := self.score_path(generation)).exists():
+                with as_written(file):
+                    found[generation] = Score.from_dict(json.loads(file.read_text("utf-8")))
+        return found
+
     def picked_path(self, generation: int) -> Path:
         """Where the word of a generation is or will be, if somebody takes it."""
         return self.path / "picked" / f"{generation:04}.safetensors"
-
-    def sample_path(self, number: int, word: str) -> Path:
-        """Where a sentence's pictures of the word are or will be: of ``word`` "before" learning, or
-        "after" it.
-        """
-        return self.path / "samples" / f"{number:02}-{word}.png"
 
     def save_word(self, learner: Learner, path: Path | None = None) -> None:
         """Write the learner's word, with how it was learned in its header; by default as the run's

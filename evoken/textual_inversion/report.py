@@ -1,173 +1,154 @@
-"""The report and the model card of a run: made from its folder alone."""
+"""The report of a run and its curves as a table: made from its folder alone."""
 
-import json
-from html import escape
 from pathlib import Path
-from shlex import quote
+from typing import Any
 
-from evoken.files import write_text
-from evoken.models.bases import SD1
-from evoken.models.embedded import EMBEDDED
-from evoken.models.provenance import is_hub_id, repository
-from evoken.page import image, line_chart, page, table
-from evoken.pictures.metrics import Score
-from evoken.prompts import KINDS
-from evoken.textual_inversion.folder import LearnRun
+from PIL import Image
+
+from evoken.files import write_csv, write_text
+from evoken.images import counted
+from evoken.models.provenance import public_name
+from evoken.page import Chart, Curve, Picture, chart, page, picture, without_paths
+from evoken.run_folder import as_written, made, name_of
+from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.words.convert import diffusers_usage, taken
-from evoken.words.files import WORD_FILE, read_embedding
+from evoken.textual_inversion.usage import cli_usage, conversions, diffusers_code, is_local
 
 
 def write_report(run: LearnRun) -> Path:
-    """Write ``report.html``: one file with everything in it; returns its path."""
-    path = run.path / "report.html"
-    settings, records = run.settings, run.records()
-    best = _result(settings, records)
-    body = f"""<p class="note">A word learned with forward passes only: {records[-1].calls:,}
-calls of {escape(run.spec.name)} in {_duration(records[-1].seconds)}. The validation loss was
-{records[0].validation:.4f} at the start and {best.validation:.4f} at generation
-{best.generation}, whose word is the result.</p>
-<h2>The images</h2><div class="inputs">{_inputs(run)}</div>{_note(run)}
-<h2>Before and after</h2>
-<p>Each pair has the same sentence and the same noise: first with the word as it was at the start,
-then with the learned word.</p>
-{_samples(run, settings)}
-<h2>How it was learned</h2>
-{_curve(settings, records)}
-<div class="previews">{_previews(run)}</div>
-<h2>Use it</h2>
-{_usage(run)}
-<h2>Settings</h2>
-{table(settings.to_dict())}"""
-    write_text(path, page(settings.placeholder, body))
+    """Write ``report.html``, one file with everything in it, and ``curves.csv``; returns the
+    report's path.
+    """
+    path, settings, records = run.path / "report.html", run.settings, run.records()
+    best = result_of(settings, records)
+    write_csv(run.path / "curves.csv", curves(run))
+    text = page(
+        "learn.html",
+        title=settings.placeholder,
+        calls=f"{records[-1].calls:,}",
+        model=public_name(run.spec.name),
+        local_model=is_local(run.spec.name),
+        duration=_duration(records[-1].seconds),
+        start_loss=f"{records[0].validation:.4f}",
+        best_loss=f"{best.validation:.4f}",
+        generation=best.generation,
+        made=made(run.config),
+        note_parts=str(run.config.get("note", "")).split("`name`"),
+        inputs=inputs(run, run.path),
+        samples=_samples(run),
+        charts=_charts(run),
+        previews=_previews(run),
+        folder=name_of(run.path),
+        command=cli_usage(run),
+        code=diffusers_code(run),
+        conversions=conversions(run),
+        settings=without_paths(settings.to_dict()),
+    )
+    write_text(path, text)
     return path
 
 
-def _inputs(run: LearnRun) -> str:
-    return "".join(image(p, p.stem) for p in run.inputs)
+def inputs(run: LearnRun, home: Path) -> list[Picture]:
+    """The images that the word was learned from, for a page in the folder ``home``."""
+    side, total = side_of(run), len(run.inputs)
+    return [
+        picture(file, f"image {i} of {total} that the word was learned from", home, side)
+        for i, file in enumerate(run.inputs, 1)
+    ]
 
 
-def _note(run: LearnRun) -> str:
-    note = escape(str(run.config.get("note", ""))).replace("`name`", "<code>--model</code>")
-    return f'<p class="note">{note}</p>' if note else ""
+def side_of(run: LearnRun) -> int:
+    """The side of the model's pictures in pixels."""
+    with as_written(run.inputs[0]), Image.open(run.inputs[0]) as image:
+        return image.width
 
 
-def _samples(run: LearnRun, settings: LearnSettings) -> str:
+def sample(run: LearnRun, number: int, which: str, home: Path) -> Picture | None:
+    """The sheet of a sentence, if it was drawn.
+
+    Args:
+        number: of the sentence among those that the run shows.
+        which: "before" or "after" learning.
+    """
+    file = run.sample_path(number, which)
+    if not file.exists():
+        return None
+    sentence = run.settings.shown_prompts[number]
+    word = "the learned word" if which == "after" else "the word at the start"
+    alt = f"{counted(run.settings.samples)} of “{sentence}”, drawn with {word}"
+    return picture(file, alt, home, side_of(run))
+
+
+def _samples(run: LearnRun) -> list[tuple[str, Picture, Picture]]:
     rows = []
-    for i, prompt in enumerate(settings.shown_prompts):
-        before, after = (run.sample_path(i, n) for n in ("before", "after"))
-        if before.exists() and after.exists():
-            rows.append(
-                f'<div class="pair"><p class="wide">{escape(prompt)}</p>{image(before, "before")}'
-                f"{image(after, 'after')}</div>"
-            )
-    return "".join(rows)
+    for i, sentence in enumerate(run.settings.shown_prompts):
+        start, learned = (sample(run, i, which, run.path) for which in ("before", "after"))
+        if start and learned:
+            rows.append((sentence, start, learned))
+    return rows
 
 
-def _previews(run: LearnRun) -> str:
-    figures = []
-    for generation, path in run.previews():
-        about, score = f"generation {generation}", run.score_path(generation)
-        if score.exists():
-            about += f", CLIP {Score.from_dict(json.loads(score.read_text(encoding='utf-8')))}"
-        figures.append(f"<figure>{image(path, about)}<figcaption>{about}</figcaption></figure>")
-    return "".join(figures)
+def _previews(run: LearnRun) -> list[tuple[str, Picture]]:
+    scores, side, found = run.scores(), side_of(run), []
+    sentences = "” and “".join(run.settings.previewed_prompts)
+    for generation, file in run.previews():
+        caption = f"generation {generation}"
+        if generation in scores:
+            caption += f", CLIP {scores[generation]}"
+        alt = f"{counted(PREVIEWS)} of “{sentences}” after generation {generation}"
+        found.append((caption, picture(file, alt, run.path, side)))
+    return found
 
 
-def _result(settings: LearnSettings, records: list[Record]) -> Record:
+def result_of(settings: LearnSettings, records: list[Record]) -> Record:
     """The record of the generation that gave the word."""
     last = "last-best" in settings.mistakes
     return records[-1] if last else min(records, key=lambda r: r.validation)
 
 
-def _curve(settings: LearnSettings, records: list[Record]) -> str:
+def loss_curve(run: LearnRun, name: str) -> Curve:
     """Validation loss over calls, the result marked."""
-    best = _result(settings, records)
-    return line_chart(
-        [r.calls for r in records],
-        [r.validation for r in records],
-        "validation loss",
-        mark=(best.calls, best.validation),
+    records = run.records()
+    best = result_of(run.settings, records)
+    return Curve(
+        name, [r.calls for r in records], [r.validation for r in records], records.index(best)
     )
 
 
-def _usage(run: LearnRun) -> str:
-    text = f"<pre>{escape(cli_usage(run))}</pre>"
-    if usage := diffusers_code(run):
-        text += f"<p>With diffusers:</p><pre>{escape(usage)}</pre>"
-    other = f"evoken convert {quote(str(run.path))} --to comfyui"
-    return f"{text}<p>To make a file for another program:</p><pre>{escape(other)}</pre>"
+def clip_curve(run: LearnRun, name: str) -> Curve | None:
+    """CLIP scores of the previews over calls; None where there are none."""
+    calls = {r.generation: r.calls for r in run.records()}
+    scores = {g: score.value for g, score in run.scores().items() if g in calls}
+    return Curve(name, [calls[g] for g in scores], list(scores.values())) if scores else None
 
 
-def cli_usage(run: LearnRun) -> str:
-    """How to use the word with this program."""
-    return f'evoken generate "{_example(run.settings)}" --word {quote(str(run.path))}'
+def _charts(run: LearnRun) -> list[Chart]:
+    charts = [chart("validation loss", [loss_curve(run, "loss")])]
+    if clip := clip_curve(run, "similarity"):
+        charts.append(chart("CLIP similarity of the previews to the images", [clip]))
+    return charts
 
 
-def _example(settings: LearnSettings) -> str:
-    """A sentence with the word in it."""
-    return KINDS[settings.kind].edits[0].format(settings.placeholder)
-
-
-def diffusers_code(run: LearnRun) -> str:
-    """How to use the word with diffusers; "" for words that it does not load, such as those for
-    Stable Diffusion 3.
+def curves(run: LearnRun) -> list[dict[str, Any]]:
+    """The run in numbers, one row for each generation: ``loss`` is that of its best candidate,
+    ``clip`` the score of its preview, if there is one.
     """
-    embedding, path = read_embedding(run.path), run.path / WORD_FILE
-    base, names = taken(embedding, "diffusers")
-    if not names:
-        return ""
-    # Words without a base are those of a single CLIP of another width, as the sticker model has it.
-    kind, model = (base or SD1).pipeline, run.spec.name
-    source = f"from_pretrained({model!r})"
-    if Path(model).is_file():
-        source = f"from_single_file({model!r})"
-    elif is_hub_id(model) and repository(model)[1]:
-        source = "from_pretrained({!r}, revision={!r})".format(*repository(model))
-    imports = f"from diffusers import {kind}"
-    if model in EMBEDDED:
-        imports = f"import evoken\n{imports}"
-        source = f"from_pretrained(evoken.export_embedded({model!r}, {model!r}))"
-    alone = embedding.layout == "token"
-    keys = {name: embedding.placeholder if alone else name for name in names}
-    return (
-        f"{imports}\n\npipe = {kind}.{source}\n"
-        f"{diffusers_usage(path, embedding.placeholder, base, keys)}\n"
-        f'pipe("{_example(run.settings)}").images[0].save("picture.png")'
-    )
+    scores = run.scores()
+    return [
+        {
+            "generation": r.generation,
+            "calls": r.calls,
+            "seconds": round(r.seconds, 3),
+            "loss": min((x for x in r.losses if x is not None), default=None),
+            "validation_loss": r.validation,
+            "sigma": r.sigma,
+            "clip": scores[r.generation].value if r.generation in scores else None,
+        }
+        for r in run.records()
+    ]
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def write_card(run: LearnRun) -> None:
-    """Write ``README.md``, the model card."""
-    settings, records = run.settings, run.records()
-    model, usage = run.spec.name, diffusers_code(run)
-    code = f"\n```python\n{usage}\n```\n" if usage else ""
-    base = f"\nbase_model: {repository(model)[0]}" if is_hub_id(model) else ""
-    article = "An" if settings.kind[0] in "aeiou" else "A"
-    count = settings.vectors
-    embeddings = "one token embedding" if count == 1 else f"{count} token embeddings"
-    text = f"""---
-tags:
-- text-to-image
-- textual-inversion
-- diffusers{base}
----
-# {settings.placeholder}
-
-{article} {settings.kind} learned as {embeddings} for `{model}`, with {records[-1].calls:,} forward
-passes and no gradients (evoken, preset `{settings.preset}`, seed {settings.seed}).
-
-```
-{cli_usage(run)}
-```
-{code}
-The licence of the base model and the rights to the training images also apply to pictures made with
-this word.
-"""
-    write_text(run.path / "README.md", text)

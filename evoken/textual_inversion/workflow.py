@@ -12,11 +12,11 @@ from evoken.models.judge import Judge
 from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
 from evoken.pictures.metrics import Score, evaluate, reconstruction
-from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.card import write_card
+from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.report import write_card, write_report
+from evoken.textual_inversion.report import write_report
 
-PREVIEWS = 4  # pictures per preview, and per row of a sample sheet
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
 
 

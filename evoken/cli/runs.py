@@ -1,0 +1,126 @@
+"""The commands on many runs: runs and compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evoken.cli.common import AsJson, Out, errors, with_flags
+from evoken.cli.options import flags, takes
+from evoken.errors import EvokenError, one_line
+
+if TYPE_CHECKING:
+    from evoken.run_folder import Summary
+
+HEADS = ("run", "made by", "word or prompts", "model", "state", "calls", "loss", "CLIP", "date")
+WIDEST = 44  # letters of a cell
+
+
+@takes()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="The folder that the runs are in.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List all runs in a folder: what they are about, how far they are, how good.
+
+    The loss is the validation loss of the word; of inversions and edits, the lowest residual.
+    """
+    out = Out(as_json)
+    with errors():
+        from evoken.run_folder import name_of, run_folders
+
+        rows: list[tuple[str, ...]] = [HEADS]
+        listed, damaged = [], []
+        for path in run_folders(folder):
+            name = name_of(path) if path == folder else path.relative_to(folder).as_posix()
+            try:
+                found = _summary(path)
+            except EvokenError as error:
+                reason = with_flags(one_line(str(error)), flags())
+                damaged.append(f"{one_line(name)}: {reason}.")
+                rows.append((name, "", "", "", "damaged", "", "", "", ""))
+                listed.append({"run": path, "state": "damaged", "reason": reason})
+            else:
+                rows.append((name, *_cells(found)))
+                listed.append({"run": path} | {k: _number(v) for k, v in asdict(found).items()})
+        if len(rows) == 1:
+            out.say(f"There are no runs in {folder}.")
+        else:
+            for line in _aligned(rows):
+                out.say(line)
+        for line in damaged:
+            out.say(line)
+        out.result(runs=listed)
+
+
+def _summary(path: Path) -> Summary:
+    """A run of any command in a line; raises ``EvokenError`` if its folder is damaged."""
+    from evoken.flowopt import folder as flowopt
+    from evoken.flowopt.summary import summary as of_flowopt
+    from evoken.run_folder import command_of
+    from evoken.textual_inversion.folder import LearnRun
+    from evoken.textual_inversion.summary import summary
+
+    if command_of(path) in flowopt.COMMANDS:
+        return of_flowopt(flowopt.FlowOptRun.open(path))
+    return summary(LearnRun.open(path))
+
+
+def _cells(found: Summary) -> tuple[str, ...]:
+    state = found.state
+    if state != "finished":
+        state += f" at {found.done:,} of {found.total:,} {found.unit}"
+    loss = "" if found.loss is None else f"{found.loss:.4f}"
+    clip = "" if found.clip is None else f"{found.clip:.3f}"
+    return (
+        found.command,
+        found.about,
+        found.model,
+        state,
+        f"{found.calls:,}",
+        loss,
+        clip,
+        found.date,
+    )
+
+
+def _number(value: Any) -> Any:
+    """As JSON can hold it: a number of a damaged file may be none."""
+    return value if not isinstance(value, float) or isfinite(value) else None
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, every cell on one line and all of a column of one width."""
+    cells = [[_cut(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+
+
+def _cut(text: str) -> str:
+    plain = one_line(text)
+    return plain if len(plain) <= WIDEST else f"{plain[: WIDEST - 3]}..."
+
+
+@takes()
+def compare(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders of learn.")
+    ],
+    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("compare.html"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show learned words side by side: pictures, curves, scores, settings that differ."""
+    out = Out(as_json)
+    with errors():
+        from evoken.textual_inversion.compare import write_comparison
+
+        write_comparison(paths, output, force)
+        out.say(f"Look at {output}")
+        out.result(page=output, runs=paths)

@@ -1,0 +1,171 @@
+"""Runs of ``evoken learn`` side by side, as one page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evoken.errors import RunError, shown
+from evoken.files import write_text
+from evoken.models.provenance import public_name
+from evoken.page import Chart, Picture, chart, page, without_paths
+from evoken.pictures.metrics import Score
+from evoken.run_folder import as_written, name_of, state_of
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.report import (
+    clip_curve,
+    inputs,
+    loss_curve,
+    result_of,
+    sample,
+    side_of,
+)
+
+
+def write_comparison(paths: Sequence[Path], output: Path, force: bool = False) -> None:
+    """Write a page of two or more finished runs.
+
+    Args:
+        output: the page's file; pictures below its folder are linked.
+        force: overwrite a file that is there.
+
+    Raises:
+        RunError: fewer than two runs or one twice, one that is not a finished run of ``learn``, a
+            damaged one, or a file at ``output``.
+    """
+    if len({path.resolve() for path in paths}) < max(2, len(paths)):
+        raise RunError(
+            "a comparison needs two or more different runs.",
+            "Type: evoken compare runs/ONE runs/OTHER",
+        )
+    runs = [LearnRun.open(path) for path in paths]
+    for run in runs:
+        if (state := state_of(run.path)) != "finished":
+            raise RunError(
+                f"{shown(run.path)} is not finished: it is {state}.",
+                "Wait for it, or continue it with: evoken learn --resume RUN",
+            )
+    if output.exists() and not force:
+        raise RunError(
+            f"{shown(output)} already exists.",
+            "Choose another file with `output`, or overwrite it with `force`.",
+        )
+    write_text(output, _page(runs, output.parent))
+
+
+def _page(runs: list[LearnRun], home: Path) -> str:
+    names = _names(runs)
+    return page(
+        "compare.html",
+        title=f"{len(runs)} words side by side",
+        names=names,
+        notes=_notes(runs),
+        scores=_scores(runs),
+        settings=_different(runs),
+        inputs=[(name, inputs(run, home)) for name, run in zip(names, runs, strict=True)],
+        samples=_samples(runs, names, home),
+        charts=_charts(runs, names),
+    )
+
+
+def _names(runs: list[LearnRun]) -> list[str]:
+    """What the page calls the runs: their folders, with the folders above where those are equal."""
+    for depth in range(1, 4):
+        names = ["/".join(run.path.resolve().parts[-depth:]) for run in runs]
+        if len({*names}) == len(names):
+            return names
+    return [f"{name_of(run.path)} ({i})" for i, run in enumerate(runs, 1)]
+
+
+def _notes(runs: list[LearnRun]) -> list[str]:
+    """What must be known to read the page."""
+    models = {(public_name(r.spec.name), r.config.get("weights", ""), side_of(r)) for r in runs}
+    pictures = {tuple(entry["sha256"] for entry in _given(run)) for run in runs}
+    notes = [
+        "Each sentence is drawn from the same noise for every word."
+        if len(models) == 1
+        else "The words were learned on different models: their pictures start from different "
+        "noise, and their losses cannot be compared."
+    ]
+    if len(pictures) > 1:
+        notes.append(
+            "The words were learned from different images, which losses and CLIP scores depend on."
+        )
+    return notes
+
+
+def _given(run: LearnRun) -> list[dict[str, Any]]:
+    file = run.path / "inputs.json"
+    with as_written(file):
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return [{"sha256": entry["sha256"]} for entry in found]
+
+
+def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
+    """What was measured, a value for each run; "" where it was not."""
+    rows: dict[str, list[str]] = {}
+    for i, run in enumerate(runs):
+        records, scores = run.records(), run.scores()
+        best = result_of(run.settings, records)
+        found = {
+            "word": run.settings.placeholder,
+            "model": public_name(run.spec.name),
+            "calls": f"{records[-1].calls:,}",
+            "time": f"{records[-1].seconds / 60:.1f} min",
+            "validation loss at the start": f"{records[0].validation:.4f}",
+            "validation loss of the word": f"{best.validation:.4f}",
+            "CLIP score of the last preview": str(scores[max(scores)]) if scores else "",
+            **_evaluated(run),
+        }
+        for name, value in found.items():
+            rows.setdefault(name, [""] * len(runs))[i] = value
+    return rows
+
+
+def _evaluated(run: LearnRun) -> dict[str, str]:
+    """What ``evoken evaluate`` found of the learned word, if it was asked."""
+    file = run.path / "scores.json"
+    if not file.exists():
+        return {}
+    with as_written(file):
+        pairs = json.loads(file.read_text(encoding="utf-8"))["start_and_learned"]
+        return {f"{name} (evaluate)": str(Score.from_dict(pairs[name][1])) for name in pairs}
+
+
+def _different(runs: list[LearnRun]) -> dict[str, list[str]]:
+    """Settings, model and versions that are not the same in all runs."""
+    said: list[dict[str, str]] = []
+    for run in runs:
+        with as_written(run.path / "config.json"):
+            model = dict(run.config["model"]) | {"name": public_name(run.spec.name)}
+            values = run.settings.to_dict() | {f"model: {k}": v for k, v in model.items()}
+            values |= {f"version of {k}": v for k, v in run.config.get("versions", {}).items()}
+            values |= {"CLIP": public_name(run.clip), "weights": run.config.get("weights", "")[:12]}
+        said.append(without_paths(values))
+    names = dict.fromkeys(name for values in said for name in values)
+    rows = {name: [values.get(name, "") for values in said] for name in names}
+    return {name: values for name, values in rows.items() if len({*values}) > 1}
+
+
+def _samples(
+    runs: list[LearnRun], names: list[str], home: Path
+) -> list[tuple[str, list[tuple[str, Picture]]]]:
+    """By sentence, the sheets of the runs that drew it."""
+    words = {run.settings.placeholder for run in runs}
+    word = words.pop() if len(words) == 1 else "<word>"
+    rows: dict[str, list[tuple[str, Picture]]] = {}
+    for name, run in zip(names, runs, strict=True):
+        for i, sentence in enumerate(run.settings.shown_prompts):
+            if found := sample(run, i, "after", home):
+                same = sentence.replace(run.settings.placeholder, word)
+                rows.setdefault(same, []).append((name, found))
+    return list(rows.items())
+
+
+def _charts(runs: list[LearnRun], names: list[str]) -> list[Chart]:
+    named = list(zip(runs, names, strict=True))
+    charts = [chart("validation loss", [loss_curve(run, name) for run, name in named])]
+    similar = [curve for run, name in named if (curve := clip_curve(run, name))]
+    if len(similar) == len(runs):  # else the colours would not be those of the other chart
+        charts.append(chart("CLIP similarity of the previews to the images", similar))
+    return charts

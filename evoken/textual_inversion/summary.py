@@ -1,0 +1,26 @@
+"""A run of ``evoken learn`` in a line."""
+
+from evoken.models.provenance import public_name
+from evoken.run_folder import Summary, as_written, date_of, state_of
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.report import result_of
+
+
+def summary(run: LearnRun) -> Summary:
+    """What a table of runs says of this one; ``RunError`` if its folder is damaged."""
+    settings, records, scores = run.settings, run.records(), run.scores()
+    with as_written(run.path / "records.jsonl"):
+        calls = records[-1].calls if records else 0
+        return Summary(
+            command="learn",
+            about=settings.placeholder,
+            model=public_name(run.spec.name),
+            state=state_of(run.path),
+            done=calls,
+            total=settings.calls,
+            unit="calls",
+            calls=calls,
+            loss=result_of(settings, records).validation if records else None,
+            clip=scores[max(scores)].value if scores else None,
+            date=date_of(run.config),
+        )

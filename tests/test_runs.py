@@ -1,0 +1,156 @@
+"""Many runs: what ``evoken runs`` lists, and ``evoken compare`` puts side by side."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evoken.run_folder import held
+from evoken.textual_inversion.folder import LearnRun
+from tests.commands import evoken, refused
+from tests.test_pages import NASTY, Page, change, changed
+from tests.test_pages import edit as edit
+from tests.test_pages import edited as edited
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def listed(*arguments: object) -> dict[str, dict[str, object]]:
+    """What ``evoken runs --json`` says, by run."""
+    result = evoken("runs", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return {found["run"]: found for found in json.loads(result.stdout)["runs"]}
+
+
+def test_runs_are_listed_with_what_they_are_and_how_far(done: Path, edit: object) -> None:
+    run, cut = LearnRun.open(done), Path(shutil.copytree(done, "runs/more/cut"))
+    (cut / "report.html").unlink()
+    lines = (cut / "records.jsonl").read_text().splitlines(keepends=True)
+    (cut / "records.jsonl").write_text("".join(lines[:2]))
+    found = listed()
+    assert [*found] == ["runs/disc", "runs/house-edit", "runs/more/cut"]
+    whole, part, changed_one = found["runs/disc"], found["runs/more/cut"], found["runs/house-edit"]
+    assert (whole["command"], whole["about"], whole["model"]) == ("learn", "<disc>", "model")
+    assert whole["state"] == "finished" and whole["calls"] == run.records()[-1].calls
+    assert whole["loss"] == min(r.validation for r in run.records())
+    assert whole["clip"] == run.scores()[max(run.scores())].value
+    assert whole["date"] == run.config["began"][:10]
+    assert part["state"] == "interrupted" and part["total"] == 128
+    assert changed_one["about"] == "a cat -> a dog" and changed_one["command"] == "edit"
+    table = evoken("runs").stdout.splitlines()
+    assert table[0].split()[:3] == ["run", "made", "by"]
+    assert len({line.find("learn") for line in table if "learn" in line}) == 1
+    assert f"interrupted at {part['calls']} of 128 calls" in table[3]
+    assert listed("runs/disc")["runs/disc"] == whole
+
+
+def test_a_run_that_is_worked_on_is_running(done: Path) -> None:
+    with held(done):
+        assert listed()["runs/disc"]["state"] == "running"
+    assert listed()["runs/disc"]["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"format": 1}'),
+        ("config.json", '{"format": 99}'),
+        ("config.json", '{"format": 1, "settings": {"colour": 1}, "model": {}}'),
+        ("config.json", None),
+        ("records.jsonl", "{}\n"),
+        ("previews/0000.json", "[1]"),
+    ],
+)
+def test_damaged_runs_are_listed_with_their_reason(
+    done: Path, file: str, content: str | None
+) -> None:
+    shutil.copytree(done, "runs/whole")
+    (done / file).unlink() if content is None else (done / file).write_text(content)
+    found = listed()
+    assert found["runs/disc"]["state"] == "damaged" and found["runs/disc"]["reason"]
+    assert found["runs/whole"]["state"] == "finished"
+    result = evoken("runs")
+    assert result.exit_code == 0 and "Traceback" not in result.output and "`" not in result.output
+
+
+def test_an_edit_that_is_damaged_is_listed(edit: object) -> None:
+    path = Path("runs/house-edit")
+    change(path, sources=7)
+    assert listed()["runs/house-edit"]["state"] == "damaged"
+    (path / "records.jsonl").write_text('{"iteration": 0}\n')
+    assert listed()["runs/house-edit"]["state"] == "damaged"
+
+
+def test_foreign_text_stays_on_its_line(done: Path) -> None:
+    changed(done, "settings", placeholder="<a>\n\x1b[31mred" + 80 * "x")
+    (done / "records.jsonl").write_text("")
+    table = evoken("runs").stdout
+    assert len(table.splitlines()) == 2 and "\x1b" not in table and max(map(len, table)) < 400
+
+
+def test_folders_without_runs(tiny_folder: Path) -> None:
+    assert listed(tiny_folder) == {}  # a model's folders have a config.json too
+    assert "There are no runs" in evoken("runs", tiny_folder).stdout
+    refused(evoken("runs", "nowhere"), "nowhere", "Give the folder")
+
+
+@pytest.fixture
+def two(done: Path) -> tuple[Path, Path]:
+    """Two runs that differ in their seed."""
+    other = Path(shutil.copytree(done, "runs/other"))
+    changed(other, "settings", seed=7)
+    return done, other
+
+
+def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
+    (two[1] / "scores.json").write_text(
+        json.dumps({"start_and_learned": {"judge": [{}, {"value": 0.5, "low": 0.4, "high": 0.6}]}})
+    )
+    result = evoken("compare", *two)
+    assert result.exit_code == 0 and "compare.html" in result.stdout, result.output
+    page = Page(Path("compare.html"))
+    assert "same noise for every word" in page.text
+    assert "0.500 [0.400, 0.600]" in page.text
+    settings = page.text.partition("Settings that differ")[2].partition("Curves")[0]
+    assert settings.split() == ["discother", "seed07"]
+    alt = "4 pictures of “a photo of a <disc> on the beach”, drawn with the learned word"
+    assert page.all("img", "alt").count(alt) == 2
+    assert [tag for tag, _ in page.tags].count("polyline") == 4
+    links = page.all("a", "href")
+    assert "runs/other/samples/00-after.png" in links and all(Path(x).is_file() for x in links)
+    assert str(Path.cwd()) not in Path("compare.html").read_text()
+
+
+def test_runs_of_different_models_and_images_are_said_to_be(two: tuple[Path, Path]) -> None:
+    changed(two[1], "model", name=f"/home/x/{NASTY.replace('/', '')}")
+    changed(two[1], "settings", placeholder=NASTY)
+    given = json.loads((two[1] / "inputs.json").read_text())
+    given[0]["sha256"] = "0"
+    (two[1] / "inputs.json").write_text(json.dumps(given))
+    Path("pages").mkdir()
+    result = evoken("compare", *two, "--output", "pages/page.html", "--json")
+    assert json.loads(result.stdout)["page"] == "pages/page.html"
+    page = Page(Path("pages/page.html"))
+    assert "learned on different models" in page.text and "different images" in page.text
+    assert "a photo of a <word> on the beach" in page.text and NASTY in page.text
+    assert not [tag for tag, _ in page.tags if tag == "script"] and "/home" not in page.text
+    assert not page.all("a", "href")  # the runs are not below the page's folder
+
+
+def test_what_cannot_be_compared_is_refused(two: tuple[Path, Path], edit: object) -> None:
+    refused(evoken("compare", two[0]), "two or more different runs")
+    refused(evoken("compare", two[0], "runs/../runs/disc"), "two or more different runs")
+    refused(evoken("compare", two[0], "runs/house-edit"), "made by 'evoken edit'")
+    refused(evoken("compare", two[0], "nowhere"), "nowhere", "not a run folder")
+    Path("compare.html").write_text("mine")
+    refused(evoken("compare", *two), "compare.html already exists", "--output", "--force")
+    assert Path("compare.html").read_text() == "mine"
+    assert evoken("compare", *two, "--force").exit_code == 0
+    (two[1] / "report.html").unlink()
+    refused(evoken("compare", *two, "--force"), "runs/other is not finished", "--resume")
+    (two[1] / "report.html").touch()
+    (two[1] / "records.jsonl").write_text("{}\n")
+    refused(evoken("compare", *two, "--force"), "records.jsonl is damaged")
