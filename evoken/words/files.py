@@ -14,8 +14,11 @@ import torch
 from safetensors import safe_open
 
 from evoken.arrays import PathLike, Vectors
-from evoken.errors import EvokenError, WordError, reason_of, shown
+from evoken.errors import EvokenError, ModelError, WordError, reason_of, shown
+from evoken.models.contents import check_is_file
 from evoken.words.layouts import BUNDLE, Embedding, only, parse
+from evoken.words.picture import is_picture, read_picture
+from evoken.words.torch_file import read_torch, unpacked_size
 
 WORD_FILE = "learned_embeds.safetensors"
 FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")
@@ -34,8 +37,8 @@ def read_embedding(path: PathLike) -> Embedding:
     Args:
         path: the file or folder; FILE#NAME of one word among several in a file.
 
-    Safetensors, and the .pt and .bin files of torch through its weights-only loader, which runs no
-    code of the file.
+    Safetensors, the .pt and .bin files of torch through its weights-only loader, which runs no
+    code of the file, and A1111's pictures; each is told by its content, whatever its name.
 
     Raises:
         WordError: no such file, or none of one word's vectors.
@@ -89,17 +92,23 @@ def _named(path: PathLike) -> tuple[Path, str]:
 
 
 def _read(file: Path) -> tuple[Any, dict[str, str]]:
-    size = file.stat().st_size
+    try:
+        check_is_file(file)
+    except ModelError as error:
+        raise WordError(*error.args) from error
+    size = max(file.stat().st_size, unpacked_size(file))
     if size > MAX_BYTES:
         raise WordError(
-            f"{shown(file)} has {size // 2**20} MB, but an embedding file at most "
-            f"{MAX_BYTES // 2**20} MB.",
+            f"{shown(file)} has {size // 2**20:,} MB, but an embedding file at most "
+            f"{MAX_BYTES // 2**20:,} MB.",
             "Give the word's own file.",
         )
     with file.open("rb") as stream:
-        start = stream.read(9)
+        start = stream.read(12)
+    if is_picture(start):
+        return read_picture(file), {}
     if start[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
-        return torch.load(file, map_location="cpu", weights_only=True), {}
+        return read_torch(file), {}
     with safe_open(file, "pt") as content:
         names = list(content.keys())
         names = [n for n in names if n.startswith(BUNDLE)] or names
