@@ -20,7 +20,8 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from evoken.errors import WordError
-from evoken.words.files import MAX_BYTES, read_embedding
+from evoken.words.files import read_embedding
+from evoken.words.places import MAX_BYTES
 from evoken.words.torch_file import unpacked_size
 from evoken.words.word import load_word
 from tests.commands import evoken, refused

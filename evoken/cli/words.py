@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evoken.words.layouts import Embedding
 
 AnyWord = Annotated[
-    Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
+    str, typer.Argument(metavar="WORD", help="A run folder, any embedding file, or a hub id.")
 ]
 ONLY_NAME = tuple(set(ModelSpec.__dataclass_fields__) - {"name", "config"})
 
