@@ -15,8 +15,19 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("errors", "arrays", "seeds", "version", "page", "cache", "prompts", "quiet", "progress"),
-    ("files", "images", "options", "process", "runtimes"),
+    (
+        "errors",
+        "arrays",
+        "seeds",
+        "version",
+        "page",
+        "cache",
+        "prompts",
+        "dialects",
+        "quiet",
+        "progress",
+    ),
+    ("dialects", "files", "images", "options", "process", "runtimes"),
     ("spec",),
     ("models", "evaluation"),
     ("words", "search", "run_folder"),
