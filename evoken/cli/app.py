@@ -8,7 +8,7 @@ from evoken.cli.flowopt import app as flowopt
 from evoken.cli.flowopt import edit, invert, pick
 from evoken.cli.generate import generate
 from evoken.cli.learn import evaluate, learn
-from evoken.cli.words import convert, inspect, retrieve
+from evoken.cli.words import convert, inspect, merge, retrieve
 from evoken.version import __version__
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (learn, generate, evaluate, invert, edit, pick, convert, inspect, retrieve):
+for command in (learn, generate, evaluate, invert, edit, pick, convert, merge, inspect, retrieve):
     app.command()(command)
 app.add_typer(flowopt, name="flowopt")
 
