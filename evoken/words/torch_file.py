@@ -96,8 +96,8 @@ def read_torch(file: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", said)
         what = f"it calls for {shown(named[1])}" if named else "it is damaged or holds more"
         raise WordError(
-            f"only tensors, numbers and texts are read from {shown(file)}, and nothing is ever run "
-            f"({what}).",
+            f"{shown(file)} is no embedding file of tensors, numbers and texts alone ({what}); "
+            "nothing is ever run.",
             "Use another copy, best a .safetensors file.",
         ) from error
     if not isinstance(content, dict):
