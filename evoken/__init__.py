@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
     from evoken.textual_inversion.settings import preset as preset
+    from evoken.words.merge import merge as merge
     from evoken.words.word import Word as Word
     from evoken.words.word import load_word as load_word
     from evoken.words.word import save_word as save_word
@@ -56,6 +57,7 @@ _HOMES = {
     "load_images": "evoken.images",
     "load_model": "evoken.models.load",
     "load_word": "evoken.words.word",
+    "merge": "evoken.words.merge",
     "preset": "evoken.textual_inversion.settings",
     "resume": "evoken.textual_inversion.job",
     "save_word": "evoken.words.word",

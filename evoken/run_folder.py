@@ -106,11 +106,11 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def state_of(path: Path) -> str:
-    """Whether a run is "finished", "interrupted" or "running"; its report is written last."""
+def state_of(path: Path, finished: bool) -> str:
+    """Whether a run is "finished", "interrupted" or "running"."""
     if is_held(path):
         return "running"
-    return "finished" if (path / "report.html").is_file() else "interrupted"
+    return "finished" if finished else "interrupted"
 
 
 def run_folders(path: Path) -> list[Path]:

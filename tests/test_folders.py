@@ -429,7 +429,7 @@ ANSWERS: dict[str, tuple[Exception, str]] = {
         answer(401, X_Error_Message='User Access Token "mine" is expired'),
         "refuses your token.*hf auth login",
     ),
-    "spelling": (answer(404, X_Error_Code="RepoNotFound"), "no model 'some/model' on the hub"),
+    "spelling": (answer(404, X_Error_Code="RepoNotFound"), "no repository 'some/model' on the hub"),
     "revision": (answer(404, X_Error_Code="RevisionNotFound"), "has no revision 'v2'"),
     "no pipeline": (answer(404, X_Error_Code="EntryNotFound"), "has no model_index.json"),
     "out of order": (answer(503), "out of order.*503.*this machine"),

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
     ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "progress"),
-    ("files", "decoding", "options", "process", "runtimes"),
+    ("dialects", "files", "decoding", "options", "process", "runtimes"),
     ("annotations", "spec", "page"),
     ("images",),
     ("models", "evaluation"),

@@ -10,7 +10,7 @@ from evoken.cli.generate import generate
 from evoken.cli.learn import evaluate, finish, learn
 from evoken.cli.pick import pick
 from evoken.cli.runs import compare, runs
-from evoken.cli.words import convert, inspect, retrieve
+from evoken.cli.words import convert, inspect, merge, retrieve
 from evoken.version import __version__
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ COMMANDS = (
     runs,
     compare,
     convert,
+    merge,
     inspect,
     retrieve,
 )

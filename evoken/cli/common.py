@@ -44,7 +44,8 @@ WordPaths = Annotated[
     typer.Option(
         "--word",
         metavar="WORD",
-        help="A run folder or a word's file, or FILE#NAME of several in one file (repeatable).",
+        help="A run folder, a word's file, or a hub id; FILE#NAME of several in one file "
+        "(repeatable).",
         rich_help_panel=ABOUT,
     ),
 ]

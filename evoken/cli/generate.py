@@ -38,11 +38,14 @@ def generate(
     """Draw pictures of a prompt, with learned words if some are given."""
     out = Out(as_json)
     with errors():
+        from evoken.dialects import notes
         from evoken.images import counted
         from evoken.models.load import started
         from evoken.pictures.drawing import draw
 
         words, of_words = load_words(word)
+        for note in notes((prompt, negative), [w.placeholder for w in words]):
+            out.display.note(note)
         loaded = started(spec_of(words, of_words, "stickers", spec), out.display)
         pictures = draw(loaded, prompt, words, count, seed, steps, guidance, negative)
         sheet = pictures.save(output, seed)

@@ -1,4 +1,4 @@
-"""The commands on words that are learned: convert, inspect, retrieve."""
+"""The commands on words that are learned: convert, merge, inspect, retrieve."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import typer
 
 from evoken.cli.common import AsJson, Out, Seed, errors, with_flags
 from evoken.cli.options import From, flags, takes
-from evoken.errors import EvokenError
+from evoken.errors import EvokenError, RunError, SettingError, shown
 from evoken.spec import ModelSpec
 
 if TYPE_CHECKING:
     from evoken.words.layouts import Embedding
 
 AnyWord = Annotated[
-    Path, typer.Argument(metavar="WORD", help="A run folder, or any embedding file.")
+    str, typer.Argument(metavar="WORD", help="A run folder, any embedding file, or a hub id.")
 ]
 ONLY_NAME = tuple(set(ModelSpec.__dataclass_fields__) - {"name", "config"})
 
@@ -48,6 +48,50 @@ def convert(
         typer.echo(f"{_plain(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
         for text in filter(None, (converted.caution, converted.usage)):
             typer.echo(_plain(text, "\n"))
+
+
+@takes()
+def merge(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WORD:WEIGHT...", help="Words, each with its weight or all without."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The new word's .safetensors file.")],
+    placeholder: Annotated[
+        str, typer.Option("--name", help="Its placeholder. \\[default: <FILE>]", show_default=False)
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+) -> None:
+    """Make one word of several: the weighted sum of their vectors."""
+    with errors():
+        from evoken.words.files import read_embedding
+        from evoken.words.merge import about_merged, check_bases, merge, weighted
+        from evoken.words.word import save_word, word_of
+
+        if output.suffix != ".safetensors" or output.is_dir():
+            raise SettingError(
+                f"`output` must be a .safetensors file (got {shown(output)}).",
+                "Choose a name such as both.safetensors.",
+            )
+        if output.exists() and not force:
+            raise RunError(
+                f"{shown(output)} already exists.",
+                "Choose another file with `output`, or overwrite it with `force`.",
+            )
+        paths, weights = weighted(words)
+        embeddings = [read_embedding(path) for path in paths]
+        check_bases(embeddings)
+        name = placeholder or f"<{output.stem}>"
+        word = merge([word_of(e) for e in embeddings], weights, name)
+        about = about_merged(embeddings, weights)
+        save_word(output, word, about)
+        typer.echo(f"{_plain(name)} = {_plain(about['merged'])}: {output}")
+        if abs(sum(weights) - 1) > 0.01:
+            typer.echo(
+                f"Note: the weights sum to {sum(weights):g}, not to 1, and are taken as they are."
+            )
 
 
 @takes(spec=From(ModelSpec, ONLY_NAME, {"name": "the word's own, if at hand"}))
@@ -130,9 +174,9 @@ def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
     found = nearest_words(fitted(word, model).vectors, vocabulary)
-    out.say(f"Nearest words of {name} (cosine); their typical norm is {typical:.3f}:")
+    out.say(f"Nearest words of {_plain(name)} (cosine); their typical norm is {typical:.3f}:")
     for i, words in enumerate(found):
-        out.say(f"  {i + 1}: " + ", ".join(f"{w} {cosine:.2f}" for w, cosine in words))
+        out.say(f"  {i + 1}: " + ", ".join(f"{_plain(w)} {cosine:.2f}" for w, cosine in words))
     return found
 
 

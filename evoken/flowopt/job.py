@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from evoken.arrays import PathLike
+from evoken.dialects import notes
 from evoken.errors import SettingError, shown
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
@@ -249,6 +250,8 @@ def begun(
         display.say(note)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
+    for text in notes((*task.sources, *task.targets), [w.placeholder for w in task.words]):
+        display.note(text)
     note = sticker_note(model.spec.name, task.images, [min(size) for size in images.sizes])
     display.note(note)
     name = clip or default_clip(model.spec.name)

@@ -20,7 +20,7 @@ def summary(run: FlowOptRun) -> Summary:
             command=config["command"],
             about=about,
             model=public_name(run.spec.name),
-            state=state_of(run.path),
+            state=state_of(run.path, (run.path / "report.html").is_file()),
             done=max(0, len(records) - 1),
             total=iterations,
             unit="updates",

@@ -1,6 +1,6 @@
-"""Models of the hub: where their files are on this machine, and why they cannot be had."""
+"""What is on the hub: where its files are on this machine, and why they cannot be had."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from evoken.errors import ModelError, reason_of, shown
+from evoken.errors import ModelError, one_line, reason_of, shown
 from evoken.models.provenance import repository
 
 INDEX = "model_index.json"
-LOCAL = "Check the connection, or give the folder or file of a model on this machine."
+LOCAL = "Check the connection, or give a folder or file on this machine."
 # All errors of the client: its own, those of the connection below it, and of names.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 ERRORS = (HTTP_ERROR, OSError, EntryNotFoundError, HFValidationError)
@@ -47,18 +47,48 @@ def reached(name: str, file: str = INDEX) -> Path | None:
     """
     repo, revision = repository(name)
     try:
-        if constants.HF_HUB_OFFLINE:
-            raise OfflineModeIsEnabled("the hub's client is set to be offline")
+        _check_online()
         url = hf_hub_url(repo, file, revision=revision)
         get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         return None
     except ERRORS as error:
-        kept = None
-        if not isinstance(error, HFValidationError):
+        return _earlier(error, name, (file,))
+
+
+def listed(name: str, files: Sequence[str]) -> dict[str, int | None] | Path:
+    """Ask the hub once what files a repository has, without waiting for a connection.
+
+    Returns:
+        By their names, their sizes in bytes if it says them; if the hub cannot be asked, where an
+        earlier copy of one of ``files`` is, the first that there is.
+
+    Raises:
+        ModelError: the repository, or the hub, cannot be had, and there is no copy.
+    """
+    repo, revision = repository(name)
+    try:
+        _check_online()
+        wait = constants.HF_HUB_ETAG_TIMEOUT
+        info = model_info(repo, revision=revision, timeout=wait, files_metadata=True)
+        return {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
+    except ERRORS as error:
+        return _earlier(error, name, files)
+
+
+def _check_online() -> None:
+    if constants.HF_HUB_OFFLINE:
+        raise OfflineModeIsEnabled("the hub's client is set to be offline")
+
+
+def _earlier(error: Exception, name: str, files: Sequence[str]) -> Path:
+    """The first of the files that there is a copy of, or the sentence for the error."""
+    repo, revision = repository(name)
+    if not isinstance(error, HFValidationError) and not _refused(error):
+        for file in files:
             kept = try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(kept, str) and not _refused(error):
-            return Path(kept)
-        raise hub_error(error, name, file) from error
+            if isinstance(kept, str):
+                return Path(kept)
+    raise hub_error(error, name, files[0]) from error
 
 
 def fetched(name: str, file: str = INDEX) -> Path:
@@ -108,8 +138,8 @@ def hub_error(error: BaseException, name: str, file: str = INDEX) -> ModelError:
         )
     if isinstance(found, RepositoryNotFoundError):
         return ModelError(
-            f"there is no model {model} on the hub, and no such folder or file here.",
-            "Check the spelling. If the model is private, log in: hf auth login",
+            f"there is no repository {model} on the hub, and no such folder or file here.",
+            "Check the spelling. If it is private, log in: hf auth login",
         )
     if isinstance(found, RevisionNotFoundError):
         return ModelError(
@@ -118,13 +148,13 @@ def hub_error(error: BaseException, name: str, file: str = INDEX) -> ModelError:
         )
     if isinstance(found, HFValidationError):
         return ModelError(
-            f"{shown(name, 200)} is no folder or file here, and no id of a model of the hub.",
+            f"{shown(name, 200)} is no folder or file here, and no id of the hub.",
             "Check the spelling.",
         )
     if status is not None and status >= 500:
         return ModelError(
             f"the hub is out of order (its answer is {status}) and {model} was not downloaded.",
-            "Try again later, or give the folder or file of a model on this machine.",
+            "Try again later, or give a folder or file on this machine.",
         )
     if status in (401, 403):
         return ModelError(
@@ -138,7 +168,7 @@ def hub_error(error: BaseException, name: str, file: str = INDEX) -> ModelError:
         )
     if isinstance(found, EntryNotFoundError) and status is not None:
         return ModelError(
-            f"{model} of the hub has no {file}.",
+            f"{model} of the hub has no {one_line(file)}.",
             "Give a pipeline of diffusers, or download the single .safetensors file and give that."
             if file == INDEX
             else "Check the name.",

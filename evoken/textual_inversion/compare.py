@@ -40,7 +40,7 @@ def write_comparison(paths: Sequence[Path], output: Path, force: bool = False) -
         )
     runs = [LearnRun.open(path) for path in paths]
     for run in runs:
-        if (state := state_of(run.path)) != "finished":
+        if (state := state_of(run.path, run.finished)) != "finished":
             raise RunError(
                 f"{shown(run.path)} is not finished: it is {state}.",
                 "Wait for it, or continue it with: evoken learn --resume RUN",

@@ -15,7 +15,7 @@ def summary(run: LearnRun) -> Summary:
             command="learn",
             about=settings.placeholder,
             model=public_name(run.spec.name),
-            state=state_of(run.path),
+            state=state_of(run.path, run.finished),
             done=calls,
             total=settings.calls,
             unit="calls",

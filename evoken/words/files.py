@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -14,17 +12,14 @@ import torch
 from safetensors import safe_open
 
 from evoken.arrays import PathLike, Vectors
-from evoken.errors import EvokenError, WordError, reason_of, shown
+from evoken.errors import EvokenError, ModelError, WordError, reason_of, shown
+from evoken.models.contents import check_is_file
 from evoken.words.layouts import BUNDLE, Embedding, only, parse
+from evoken.words.picture import is_picture, read_picture
+from evoken.words.places import WORD_FILE as WORD_FILE
+from evoken.words.places import check_size, place_of, second_of
+from evoken.words.torch_file import read_torch, unpacked_size
 
-WORD_FILE = "learned_embeds.safetensors"
-FOLDER_FILES = (WORD_FILE, "learned_embeds.bin")
-# The files of diffusers' scripts: as learning goes on with the steps so far, and for XL a second
-# one with the vectors of its second text encoder.
-SCRIPT_FILE = re.compile(
-    r"learned_embeds(_2)?(?P<steps>-steps-(\d+))?(?P<kind>\.safetensors|\.bin)"
-)
-MAX_BYTES = 2**30
 MAX_ENTRIES = 64  # a word has a handful; a checkpoint, hundreds, which need not be read
 
 
@@ -32,74 +27,44 @@ def read_embedding(path: PathLike) -> Embedding:
     """Read a word from any program's embedding file, or from a run folder.
 
     Args:
-        path: the file or folder; FILE#NAME of one word among several in a file.
+        path: the file or folder; FILE#NAME of one word among several in a file; a hub id, or
+            OWNER/NAME/FILE of the hub.
 
-    Safetensors, and the .pt and .bin files of torch through its weights-only loader, which runs no
-    code of the file.
+    Safetensors, the .pt and .bin files of torch through its weights-only loader, which runs no
+    code of the file, and A1111's pictures; each is told by its content, whatever its name.
 
     Raises:
-        WordError: no such file, or none of one word's vectors.
+        WordError: no such file, or none of one word's vectors; the hub cannot be asked.
     """
     try:
-        path, name = _named(path)
-        file = _file_in(path) if path.is_dir() else path
-        if not file.is_file():
-            raise WordError(
-                f"there is no run folder or embedding file with a word at {shown(path)}.",
-                "Learn a word with: evoken learn FOLDER",
-            )
+        file, name = place_of(path)
         content, header = _read(file)
         found = parse(only(content, name, file) if name else content, header, file)
-        other = _second_of(file)
+        other = second_of(file)
         return found.with_encoders(parse(*_read(other), other), other) if other else found
     except EvokenError:
         raise
     except Exception as error:  # of what kind depends on where a file is damaged
         reason = reason_of(error).partition(". ")[0]  # torch goes on to advise running its code
         raise WordError(
-            f"could not read {shown(path)} as an embedding file (.safetensors, or .pt or .bin "
-            f"with tensors alone): {reason}.",
+            f"could not read {shown(Path(path))} as an embedding file (.safetensors, or .pt or "
+            f".bin with tensors alone): {reason}.",
             "Check that the file is complete, and what it is.",
         ) from error
 
 
-def _file_in(folder: Path) -> Path:
-    """The word's file in a folder: of a script's steps the last; the folder if there is none."""
-    whole = [folder / name for name in FOLDER_FILES if (folder / name).is_file()]
-    steps = [m for p in folder.iterdir() if (m := SCRIPT_FILE.fullmatch(p.name)) and m[3]]
-    last = [folder / max(steps, key=lambda m: (int(m[3]), not m[1])).string] if steps else []
-    return (*whole, *last, folder)[0]
-
-
-def _second_of(file: Path) -> Path | None:
-    """The other one of the two files that diffusers' script for XL writes, if it is there."""
-    match = SCRIPT_FILE.fullmatch(file.name)
-    if match is None:
-        return None
-    part = "" if match[1] else "_2"
-    other = file.with_name(f"learned_embeds{part}{match['steps'] or ''}{match['kind']}")
-    return other if other.is_file() else None
-
-
-def _named(path: PathLike) -> tuple[Path, str]:
-    """File and name of FILE#NAME, unless there is a file of the whole name."""
-    whole = Path(path)
-    file, mark, name = os.fspath(path).rpartition("#")
-    return (whole, "") if whole.exists() or not mark else (Path(file), name)
-
-
 def _read(file: Path) -> tuple[Any, dict[str, str]]:
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise WordError(
-            f"{shown(file)} has {size // 2**20} MB, but an embedding file at most "
-            f"{MAX_BYTES // 2**20} MB.",
-            "Give the word's own file.",
-        )
+    try:
+        check_is_file(file)
+    except ModelError as error:
+        raise WordError(*error.args) from error
+    check_size(file, max(file.stat().st_size, unpacked_size(file)))
     with file.open("rb") as stream:
-        start = stream.read(9)
+        start = stream.read(12)
+    if is_picture(start):
+        return read_picture(file), {}
     if start[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
-        return torch.load(file, map_location="cpu", weights_only=True), {}
+        return read_torch(file), {}
     with safe_open(file, "pt") as content:
         names = list(content.keys())
         names = [n for n in names if n.startswith(BUNDLE)] or names

@@ -31,7 +31,7 @@ LAYOUTS = {
     "emb_params": "{emb_params: vectors}, as sd-scripts and ai-toolkit write it",
     "emp_params": "{emp_params: vectors}, as OneTrainer writes it",
     "encoders": "vectors for each text encoder by name",
-    "a1111": "string_to_param, as A1111 writes it",
+    "a1111": "string_to_param, as A1111 and the authors of textual inversion write it",
     "bundle": "bundle_emb, bundled with a LoRA",
 }
 
@@ -105,7 +105,7 @@ class Embedding:
         if len(set(counts.values())) > 1:
             raise WordError(
                 f"a word must have as many vectors for every text encoder (got {_listed(counts)}).",
-                "Learn or save the word again.",
+                "Learn the word again with one number for all (in OneTrainer, its token count).",
             )
         return torch.cat(list(self.vectors.values()), 1)
 
@@ -137,20 +137,24 @@ def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding
     elif not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _foreign(source, f"a {type(content).__name__}")
     elif "string_to_param" in content:
-        layout, entries = "a1111", content["string_to_param"]
-        if not isinstance(entries, dict) or len(entries) != 1:
+        layout, words = "a1111", content["string_to_param"]
+        if not isinstance(words, dict) or len(words) != 1:
             raise _foreign(source, "string_to_param that is not one word's")
-        entries = {"*": next(iter(entries.values()))}
-        token = content["name"] if isinstance(content.get("name"), str) else ""
+        [(key, vectors)] = words.items()
+        own = content.get("name")
+        token = own if isinstance(own, str) else str(key)
+        entries, token = {"*": vectors}, "" if token in PARAMS else token
         facts = ("step", "sd_checkpoint", "sd_checkpoint_name")
         about = {k: str(content[k]) for k in facts if isinstance(content.get(k), str | int)}
     elif any(key.startswith(BUNDLE) for key in content):
         layout, (token, entries) = "bundle", _bundled(content, source)
     else:
         layout, entries = "", content
-    vectors, found, key = _by_encoder(entries, source)
+    by_encoder, found, key = _by_encoder(entries, source)
+    if skipped := ", ".join(filter(is_output, entries)):
+        about["not read"] = f"{skipped} (output embeddings of OneTrainer)"
     placeholder = token or key or source.stem
-    return Embedding(placeholder, vectors, about, layout or found)
+    return Embedding(placeholder, by_encoder, about, layout or found)
 
 
 def only(content: object, name: str, source: Path) -> dict[str, Any]:
@@ -160,6 +164,11 @@ def only(content: object, name: str, source: Path) -> dict[str, Any]:
         WordError: there is none.
     """
     entries = content if isinstance(content, dict) else {}
+    words = entries.get("string_to_param")
+    if isinstance(words, dict):  # several words of the authors of textual inversion
+        entries = words
+        if name in words:
+            return {"string_to_param": {name: words[name]}}
     bundled = {k: v for k, v in entries.items() if str(k).startswith(f"{BUNDLE}{name}.")}
     if bundled or name in entries:
         return bundled or {name: entries[name]}
@@ -168,6 +177,14 @@ def only(content: object, name: str, source: Path) -> dict[str, Any]:
         f"there is no word called {shown(name)} in {shown(source)}.",
         f"Use one of {', '.join(map(shown, dict.fromkeys(names)))}." if names else "",
     )
+
+
+def is_output(entry: str) -> bool:
+    """Whether an entry is what OneTrainer puts in place of a text encoder's output, by the name of
+    the encoder and "_out". No other program knows such vectors.
+    """
+    stem = entry.removesuffix("_out")
+    return stem != entry and (stem in PARAMS or ALIASES.get(stem, stem) in ENCODERS)
 
 
 def _provenance(header: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -199,8 +216,14 @@ def _bundled(content: Mapping[str, Any], source: Path) -> tuple[str, dict[str, A
 
 def _by_encoder(entries: Mapping[str, Any], source: Path) -> tuple[dict[str, Vectors], str, str]:
     """Vectors by text encoder, the layout, and the token ("" if the keys name none)."""
-    # OneTrainer's <key>_out is added to the encoder's output: no other program knows it.
-    names = [n for n in entries if n.removesuffix("_out") == n or n[:-4] not in entries]
+    names = [name for name in entries if not is_output(name)]
+    if entries and not names:
+        raise WordError(
+            f"{shown(source)} holds output embeddings of OneTrainer alone "
+            f"({', '.join(map(shown, entries))}), which replace what a text encoder says and not "
+            "what it reads.",
+            "Train the word in OneTrainer again, without 'Output embedding'.",
+        )
     encoders = {name: ALIASES.get(name, name) for name in names}
     if len(names) == 1 and encoders[names[0]] not in ENCODERS:
         (name,) = names
@@ -209,6 +232,13 @@ def _by_encoder(entries: Mapping[str, Any], source: Path) -> tuple[dict[str, Vec
         encoder = encoder_of_width(vectors.shape[1])
         return {encoder: vectors}, layout, "" if name in PARAMS else name
     if not names or not set(encoders.values()) <= set(ENCODERS):
+        others = [name for name in names if encoders[name] not in ENCODERS]
+        if names and len(others) < len(names):
+            raise WordError(
+                f"{shown(source)} has vectors for {', '.join(map(shown, others[:3]))} too, and no "
+                f"model of {', '.join(base.name for base in BASES)} has such a text encoder.",
+                "Use it in the program that wrote it.",
+            )
         first = ", ".join(map(shown, names[:3]))
         raise _foreign(source, f"{len(names)} entries: {first}" if names else "nothing in it")
     found: dict[str, Vectors] = {}
@@ -245,5 +275,5 @@ def _checked(value: object, name: str, source: Path) -> Vectors:
 def _foreign(source: Path, what: str) -> WordError:
     return WordError(
         f"{shown(source)} must hold one word in a layout of {', '.join(LAYOUTS)} (got {what}).",
-        "Use a file with a single word.",
+        "Use a file with a single word, or choose one of several words: FILE#NAME.",
     )

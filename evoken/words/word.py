@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from evoken.arrays import PathLike, Vectors
-from evoken.errors import WordError, shown
+from evoken.errors import WordError, one_line, shown
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
 from evoken.prompts import holds, pieces
@@ -36,7 +36,7 @@ class Word:
 
     def __repr__(self) -> str:
         rows, width = self.vectors.shape
-        return f"<Word {self.placeholder}: {rows} x {width}>"
+        return f"<Word {one_line(self.placeholder)}: {rows} x {width}>"
 
 
 def save_word(path: PathLike, word: Word, about: Mapping[str, str] = MappingProxyType({})) -> None:
