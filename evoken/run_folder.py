@@ -18,6 +18,7 @@ from evoken.decoding import decode_mask
 from evoken.errors import RunError, one_line, shown
 from evoken.files import cannot_write, write_bytes
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
+from evoken.models.provenance import weights_hash
 from evoken.options import make
 from evoken.spec import ModelSpec
 from evoken.version import __version__
@@ -73,6 +74,19 @@ def read_spec(path: Path, config: dict[str, Any]) -> ModelSpec:
     """
     with as_written(path / "config.json"):
         return make(ModelSpec, config["model"])
+
+
+def check_weights(config: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Raise ``RunError`` if the model's weights are not those that a run began with; the runs of
+    earlier versions do not all say which.
+    """
+    began, found = config.get("weights", ""), weights_hash(spec.name)
+    if began and began != found:
+        raise RunError(
+            f"the weights of {shown(spec.name)} are not those that the run started with "
+            f"({found[:12] or 'none'}, not {shown(began[:12])}).",
+            "Restore them, or run the command again in another folder.",
+        )
 
 
 @contextmanager

@@ -29,12 +29,13 @@ from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
-from evoken.models.provenance import versions
+from evoken.models.provenance import versions, weights_hash
 from evoken.run_folder import (
     FORMAT,
     append_line,
     as_written,
     check_new,
+    check_weights,
     damaged,
     now,
     read_config,
@@ -90,6 +91,7 @@ class FlowOptRun:
             "evoken": __version__,
             "began": now(),
             "versions": versions(),
+            "weights": weights_hash(spec.name),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
@@ -123,6 +125,10 @@ class FlowOptRun:
     def spec(self) -> ModelSpec:
         """The model."""
         return read_spec(self.path, self.config)
+
+    def check_weights(self) -> None:
+        """Raise ``RunError`` if the model's weights are not those that the run began with."""
+        check_weights(self.config, self.spec)
 
     def task(self, size: int) -> Task:
         """Pictures and prompts."""

@@ -271,4 +271,6 @@ def reopened(folder: PathLike, display: Display = SILENT) -> FlowOptJob:
     run = FlowOptRun.open(folder)
     has_targets, device = bool(run.config["targets"]), run.spec.device
     clip = clip_if_any(run.config["clip"], False, device, display) if has_targets else None
-    return FlowOptJob(run, started(run.spec, display), clip)
+    model = started(run.spec, display)
+    run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
+    return FlowOptJob(run, model, clip)

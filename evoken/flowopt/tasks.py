@@ -89,6 +89,12 @@ def read_yaml(path: Path, invert: bool) -> Edits:
                 "Write each into a file of its own.",
             )
         experiment = entries[0]
+        if (kind := str(experiment.get("sampler_type", "FlowOpt"))).startswith("FlowEdit"):
+            raise SettingError(
+                f"{shown(path)} is an experiment of FlowEdit (its sampler_type is {shown(kind)}), "
+                "which is another method.",
+                "Take sampler_type out to run its pictures and prompts by FlowOpt.",
+            )
         settings = {ours: experiment[o] for o, ours in SETTINGS.items() if o in experiment}
         settings |= OFFICIAL_METHOD
         model = MODELS.get(str(experiment.get("model_type")), "")

@@ -20,7 +20,6 @@ from typing import Any
 
 from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
-from evoken.errors import RunError, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
@@ -30,6 +29,7 @@ from evoken.run_folder import (
     append_line,
     as_written,
     check_new,
+    check_weights,
     damaged,
     input_path,
     now,
@@ -136,13 +136,7 @@ class LearnRun:
 
     def check_weights(self) -> None:
         """Raise ``RunError`` if the model's weights are not those that the run began with."""
-        began, now = self.config.get("weights", ""), weights_hash(self.spec.name)
-        if began and began != now:
-            raise RunError(
-                f"the weights of {shown(self.spec.name)} are not those that the run started with "
-                f"({now[:12] or 'none'}, not {shown(began[:12])}).",
-                "Restore them, or learn the word again.",
-            )
+        check_weights(self.config, self.spec)
 
     @property
     def clip(self) -> str:

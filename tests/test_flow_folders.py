@@ -1,0 +1,53 @@
+"""Edits of another method or on other weights are not taken for ours."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from evoken.errors import SettingError
+from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.tasks import read_yaml
+from tests.commands import evoken, files, refused
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.mark.parametrize("model", ["FLUX", "SD3"])
+def test_an_experiment_of_flowedit_is_not_run_as_flowopt(model: str) -> None:
+    Path("edits.yaml").write_text(
+        yaml.safe_dump(
+            [{"init_img": "a.png", "source_prompt": "a cat", "target_prompts": ["a dog"]}]
+        )
+    )
+    experiment = {"dataset_yaml": "edits.yaml", "model_type": model, "T_steps": 5}
+    Path("ours.yaml").write_text(yaml.safe_dump([experiment]))
+    assert read_yaml(Path("ours.yaml"), invert=False).sources == ("a cat",)
+    theirs = experiment | {"sampler_type": f"FlowEdit{model}"}
+    Path("theirs.yaml").write_text(yaml.safe_dump([theirs]))
+    with pytest.raises(SettingError, match=f"of FlowEdit .*FlowEdit{model}"):
+        read_yaml(Path("theirs.yaml"), invert=False)
+    refused(evoken("edit", "theirs.yaml"), "experiment of FlowEdit", "sampler_type")
+    assert not Path("runs").exists()
+
+
+def test_an_edit_goes_on_only_with_the_weights_that_it_began_with(tiny_folder: Path) -> None:
+    model = Path(shutil.copytree(tiny_folder / "flow", "model"))
+    Image.linear_gradient("L").save("grey.png")
+    few = ("--steps", 2, "--last", 2, "--iterations", 1)
+    made = evoken("edit", "grey.png", "--from", "a cat", "--to", "a dog", "--model", model, *few)
+    assert made.exit_code == 0, made.output
+    run = FlowOptRun.open("runs/grey-edit")
+    assert len(run.config["weights"]) == 64 and "torch" in run.config["versions"]
+    assert evoken("edit", "--resume", run.path).exit_code == 0
+    before = files(run.path)
+    config = json.loads((run.path / "config.json").read_text())
+    for name in model.glob("transformer/*.safetensors"):
+        content = bytearray(name.read_bytes())
+        content[-1] ^= 1
+        name.write_bytes(content)
+    refused(evoken("edit", "--resume", run.path), "not those that the run started with")
+    assert files(run.path) == before and config["command"] == "edit"
