@@ -21,7 +21,7 @@ def test_previews_and_report_show_the_given_sentences(
     result = learn(*more, "--output", "own")
     assert result.exit_code == 0, result.output
     report = Path("own/report.html").read_text()
-    assert "a red &lt;disc&gt;</p>" in report and "a blue &lt;disc&gt;</p>" in report
+    assert "a red &lt;disc&gt;</h3>" in report and "a blue &lt;disc&gt;</h3>" in report
     assert "in the snow" not in report
     assert {p.name for p in Path("own/samples").iterdir()} == {
         f"0{i}-{name}.png" for i in (0, 1) for name in ("before", "after")
