@@ -127,6 +127,12 @@ def state_of(path: Path, finished: bool) -> str:
     return "finished" if finished else "interrupted"
 
 
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is one that a run left, whole or damaged."""
+    kept = (path / "config.json", path / "records.jsonl")
+    return (path / "inputs").is_dir() and any(map(Path.is_file, kept))
+
+
 def run_folders(path: Path) -> list[Path]:
     """The run folders at and below a folder, by name, whole or damaged.
 
@@ -138,9 +144,8 @@ def run_folders(path: Path) -> list[Path]:
             f"there is no folder {shown(path)}.", "Give the folder that your runs are in."
         )
     found = []
-    for place, folders, files in os.walk(path):
-        is_run = "inputs" in folders and {"config.json", "records.jsonl"} & {*files}
-        if is_run:
+    for place, folders, _ in os.walk(path):
+        if is_run := is_run_folder(Path(place)):
             found.append(Path(place))
         # What is still being made has a name with a dot.
         folders[:] = [] if is_run else [name for name in folders if not name.startswith(".")]
@@ -178,6 +183,15 @@ def name_of(path: Path) -> str:
     return path.resolve().name
 
 
+def check_free(file: Path, force: bool) -> None:
+    """Raise ``RunError`` if there is a file already that may not be overwritten."""
+    if file.exists() and not force:
+        raise RunError(
+            f"{shown(file)} already exists.",
+            "Choose another file with `output`, or overwrite it with `force`.",
+        )
+
+
 def check_new(path: Path) -> None:
     """Raise ``RunError`` if there is something at ``path`` already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -198,7 +212,7 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
         raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
     with as_written(file):
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        found, made_by = config["format"], config.get("command", "learn")
+        found, made_by = config["format"], config.setdefault("command", "learn")
     if found != FORMAT:
         raise RunError(
             f"{shown(path)} is a run of format {shown(found)} (evoken "

@@ -62,8 +62,11 @@ class ModelSpec:
         check(self)
 
 
+FITTING = {"device": AUTO, "precision": AUTO}  # of a model that runs where it runs best
+
+
 def fitting(name: str = "stickers", **given: Any) -> ModelSpec:
     """A model where it runs best: on a GPU where there is one, in the precision that it was trained
     in. What is given stays.
     """
-    return ModelSpec(**{"name": name, "device": AUTO, "precision": AUTO} | given)
+    return ModelSpec(**{"name": name} | FITTING | given)

@@ -47,6 +47,7 @@ def test_an_interrupted_run_can_be_ended_and_still_goes_on(interrupted: Path) ->
     run = LearnRun.open(RUN)
     assert run.finished and len(run.records()) == 4
     assert len(list(RUN.glob("samples/*.png"))) == 18
+    run.scores_path.write_text("{}")
     ended = files(RUN)
     assert evoken("learn", "--resume", RUN).exit_code == 0
     run = LearnRun.open(RUN)
@@ -55,6 +56,8 @@ def test_an_interrupted_run_can_be_ended_and_still_goes_on(interrupted: Path) ->
     if best > 3:  # another word: its pictures are drawn anew
         sheet = RUN / "samples/00-after.png"
         assert sheet.read_bytes() != ended[str(sheet)]
+    # The scores of an earlier word are none of this one.
+    assert run.scores_path.exists() == (best <= 3)
 
 
 def test_what_was_ended_on_the_way_equals_what_never_was(
@@ -156,6 +159,21 @@ def test_another_generations_word_is_picked(interrupted: Path) -> None:
     assert specs == [LearnRun.open(RUN).spec] and words[0].placeholder == "<disc>"
     result = evoken("generate", "a <disc>", "--word", picked, "--count", 4, "--output", "drawn")
     assert result.exit_code == 0, result.output
+
+
+def test_the_model_of_a_word_is_looked_up_in_runs_of_learn_alone(done: Path) -> None:
+    spec = LearnRun.open(done).spec
+    word = (done / "learned_embeds.safetensors").read_bytes()
+    for place in (done, done / "learned_embeds.safetensors"):
+        assert load_words([str(place)])[1] == [spec]
+    # An edit keeps the words in its prompts, and is not where they were learned.
+    config = json.loads((done / "config.json").read_text())
+    (done / "config.json").write_text(json.dumps(config | {"command": "edit"}))
+    assert load_words([str(done / "learned_embeds.safetensors")])[1] == []
+    Path("other").mkdir()
+    Path("other/config.json").write_text("{}")  # of anything else
+    Path("other/word.safetensors").write_bytes(word)
+    assert load_words(["other/word.safetensors"])[1] == []
 
 
 def test_the_word_of_each_generation_is_the_one_that_its_preview_shows(learn: Learn) -> None:

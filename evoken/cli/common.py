@@ -15,15 +15,11 @@ import typer
 from evoken.cli.options import flags
 from evoken.errors import EvokenError, SettingError, shown
 from evoken.options import ABOUT, BUDGET
-from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 
 if TYPE_CHECKING:
     from evoken.progress import Display
     from evoken.words.word import Word
-
-
-FITTING = {"device": AUTO, "precision": AUTO}  # what commands take where nothing is given
 
 
 def _output(default: str) -> Any:
@@ -180,13 +176,9 @@ def load_words(paths: Sequence[str] | None) -> tuple[list[Word], list[ModelSpec]
     from evoken.textual_inversion.folder import LearnRun
     from evoken.words.word import load_word
 
-    def is_run(folder: Path) -> bool:
-        return (folder / "config.json").is_file() and (folder / "records.jsonl").is_file()
-
     words, specs = [], []
     for path in paths or ():
         words.append(load_word(path))
-        # A run, or a word that was picked from one.
-        if run := next(filter(is_run, (Path(path), *Path(path).parents[:2])), None):
-            specs.append(LearnRun.open(run).spec)
+        if run := LearnRun.of_word(path):
+            specs.append(run.spec)
     return words, specs

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoken.cli.common import (
-    FITTING,
     AsJson,
     ClipName,
     EditOutput,
@@ -26,7 +25,7 @@ from evoken.cli.options import From, takes
 from evoken.errors import SettingError
 from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
 from evoken.options import ABOUT, BUDGET
-from evoken.spec import ModelSpec, fitting
+from evoken.spec import FITTING, ModelSpec, fitting
 
 if TYPE_CHECKING:
     from evoken.flowopt.job import FlowOptJob

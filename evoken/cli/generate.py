@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from evoken.cli.common import FITTING, AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
+from evoken.cli.common import AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
 from evoken.cli.options import From, takes
 from evoken.options import ABOUT, BUDGET
-from evoken.spec import ModelSpec
+from evoken.spec import FITTING, ModelSpec
 
 
 @takes(spec=From(ModelSpec, defaults=FITTING | {"name": "the word's own, or stickers"}))

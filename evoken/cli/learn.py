@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoken.cli.common import (
-    FITTING,
     AsJson,
     ClipName,
     Count,
@@ -26,7 +25,7 @@ from evoken.cli.common import (
 from evoken.cli.options import From, takes
 from evoken.errors import SettingError, shown
 from evoken.options import BUDGET, make
-from evoken.spec import ModelSpec, fitting
+from evoken.spec import FITTING, ModelSpec, fitting
 from evoken.textual_inversion.settings import LearnSettings
 
 if TYPE_CHECKING:

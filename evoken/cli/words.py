@@ -10,7 +10,7 @@ import typer
 
 from evoken.cli.common import AsJson, Out, Seed, errors, with_flags
 from evoken.cli.options import From, flags, takes
-from evoken.errors import EvokenError, RunError, SettingError, shown
+from evoken.errors import EvokenError, SettingError, shown
 from evoken.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def merge(
 ) -> None:
     """Make one word of several: the weighted sum of their vectors."""
     with errors():
+        from evoken.run_folder import check_free
         from evoken.words.files import read_embedding
         from evoken.words.merge import about_merged, check_bases, merge, weighted
         from evoken.words.word import save_word, word_of
@@ -75,11 +76,7 @@ def merge(
                 f"`output` must be a .safetensors file (got {shown(output)}).",
                 "Choose a name such as both.safetensors.",
             )
-        if output.exists() and not force:
-            raise RunError(
-                f"{shown(output)} already exists.",
-                "Choose another file with `output`, or overwrite it with `force`.",
-            )
+        check_free(output, force)
         paths, weights = weighted(words)
         embeddings = [read_embedding(path) for path in paths]
         check_bases(embeddings)

@@ -10,7 +10,7 @@ from evoken.files import write_text
 from evoken.models.provenance import public_name
 from evoken.page import Chart, Picture, chart, page, without_paths
 from evoken.pictures.metrics import Score
-from evoken.run_folder import as_written, name_of, state_of
+from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import (
     clip_curve,
@@ -45,11 +45,7 @@ def write_comparison(paths: Sequence[Path], output: Path, force: bool = False) -
                 f"{shown(run.path)} is not finished: it is {state}.",
                 "Wait for it, or continue it with: evoken learn --resume RUN",
             )
-    if output.exists() and not force:
-        raise RunError(
-            f"{shown(output)} already exists.",
-            "Choose another file with `output`, or overwrite it with `force`.",
-        )
+    check_free(output, force)
     write_text(output, _page(runs, output.parent))
 
 
@@ -124,7 +120,7 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
 
 def _evaluated(run: LearnRun) -> dict[str, str]:
     """What ``evoken evaluate`` found of the learned word, if it was asked."""
-    file = run.path / "scores.json"
+    file = run.scores_path
     if not file.exists():
         return {}
     with as_written(file):

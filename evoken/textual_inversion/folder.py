@@ -30,8 +30,10 @@ from evoken.run_folder import (
     as_written,
     check_new,
     check_weights,
+    command_of,
     damaged,
     input_path,
+    is_run_folder,
     now,
     read_config,
     read_inputs,
@@ -99,7 +101,7 @@ class LearnRun:
         with new_folder(path) as folder:
             write_inputs(folder, images.images)
             write_masks(folder, images.annotations)
-            write_json(folder / "inputs.json", _inputs(images))
+            write_json(folder / "inputs.json", _described(images))
             write_json(folder / "config.json", config)
         return cls(path, config)
 
@@ -111,6 +113,20 @@ class LearnRun:
             RunError: it is not a run folder, or one of another format.
         """
         return cls(Path(path), read_config(Path(path), "learn"))
+
+    @classmethod
+    def of_word(cls, path: PathLike) -> "LearnRun | None":
+        """The run that a word is from: ``path`` is its folder, the word's file in it, or one that
+        was picked; None for a word of no run.
+
+        Raises:
+            RunError: the run's folder is damaged.
+        """
+        given = Path(path)
+        for folder in (given, given.parent, given.parent.parent):
+            if is_run_folder(folder) and command_of(folder) == "learn":
+                return cls.open(folder)
+        return None
 
     @property
     def settings(self) -> LearnSettings:
@@ -196,6 +212,11 @@ class LearnRun:
         """Where the report's sheet of a sentence is or will be, "before" or "after" learning."""
         return self.path / "samples" / f"{number:02}-{which}.png"
 
+    @property
+    def scores_path(self) -> Path:
+        """Where the scores that ``evoken evaluate`` found are or will be."""
+        return self.path / "scores.json"
+
     def scores(self) -> dict[int, Score]:
         """The CLIP scores of previews by generation, of those that have one."""
         found = {}
@@ -230,8 +251,8 @@ class LearnRun:
         save_word(file, learner.word, {k: v for k, v in about.items() if v})
 
     def end(self, learner: Learner) -> None:
-        """Write the word that the run ends with, and which it is; pictures of another one go, which
-        a run has that went on after its end.
+        """Write the word that the run ends with, and which it is. A run that went on after an
+        earlier end may have pictures and scores of another word: those go.
         """
         file = self.path / "result.json"
         result = {"word_of_generation": learner.best_generation, "ended": learner.generation}
@@ -239,8 +260,8 @@ class LearnRun:
             before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else result
             changed = before["word_of_generation"] != learner.best_generation
         if changed:
-            for sheet in (self.path / "samples").glob("*-after.png"):
-                sheet.unlink()
+            for stale in (*self.path.glob("samples/*-after.png"), self.scores_path):
+                stale.unlink(missing_ok=True)
         self.save_word(learner)
         write_json(file, result)
 
@@ -259,7 +280,7 @@ class LearnRun:
         return load_word(self.path)
 
 
-def _inputs(images: ImageSet) -> list[dict[str, Any]]:
+def _described(images: ImageSet) -> list[dict[str, Any]]:
     """What ``inputs.json`` says of each image."""
     files: list[dict[str, Any]] = [
         {"name": name, "sha256": sha256}

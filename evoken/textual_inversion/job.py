@@ -354,8 +354,8 @@ def _extend(job: LearnJob) -> None:
                 f"with {' and '.join(limits)} there is nothing left to do: the run has spent "
                 f"{learner.calls:,} calls in {learner.seconds / 60:.1f} minutes, and generation "
                 f"{learner.best_generation} of {learner.generation} was the best.",
-                "Raise `calls`, `minutes` or `patience`, which count from the run's start (0 "
-                "minutes or patience: no limit).",
+                "Raise `calls`, `minutes` or `patience`: they count from the start of the run, and "
+                "0 lifts a limit of minutes or patience.",
             )
         run.extend(learner.settings)
 

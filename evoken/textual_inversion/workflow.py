@@ -143,6 +143,4 @@ def write_scores(
 ) -> None:
     """Write what ``evaluate_run`` found to ``scores.json``."""
     values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
-    write_json(
-        run.path / "scores.json", {"count": count, "seed": seed, "start_and_learned": values}
-    )
+    write_json(run.scores_path, {"count": count, "seed": seed, "start_and_learned": values})
