@@ -132,7 +132,7 @@ def test_the_command_says_which_device_it_chose(
     where = (*where, "--precision", "float32")  # this device has no other
     result = run("generate", "a cat", *where)
     assert result.exit_code == 0, result.output
-    said = f"On {device} in float32; with --device cpu, the same bits come out on every machine."
+    said = f"On {device} in float32; with --device cpu, processors of one kind give the same bits."
     assert said in result.output.replace("\n", " ")
     assert "same bits" not in run("generate", "a cat", *where, "--device", "cpu").output
 

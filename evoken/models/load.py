@@ -74,8 +74,8 @@ def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModel:
     model = load_model(spec)
     if model.spec.device != "cpu" and (isinstance(spec, str) or spec.device == AUTO):
         display.note(
-            f"On {model.spec.device} in {model.spec.precision}; with `device` cpu, the same bits "
-            "come out on every machine."
+            f"On {model.spec.device} in {model.spec.precision}; with `device` cpu, processors of "
+            "one kind give the same bits."
         )
     if check := warm_up(model):
         display.say(f"Checked once: {check}.")
