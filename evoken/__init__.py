@@ -6,7 +6,10 @@ Each name below is loaded when it is first used, so ``import evoken`` is instant
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evoken.telemetry import report_nothing
 from evoken.version import __version__ as __version__
+
+report_nothing()  # before any library beneath is imported
 
 if TYPE_CHECKING:
     from evoken.errors import EvokenError as EvokenError

@@ -5,10 +5,10 @@ Templates are in ``evoken/templates``; what is put into them is text, whatever i
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -158,16 +158,3 @@ def chart(
         None if level is None else height(level),
         level_name,
     )
-
-
-def without_paths(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as a page shows them: of a path, its last part."""
-    return {name: _shown(value) for name, value in values.items()}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
-    text = str(value)
-    is_path = isinstance(value, PurePath) or text.startswith(("/", "~", "./", "../"))
-    return PurePath(text).name if is_path else text

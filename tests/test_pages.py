@@ -20,7 +20,8 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report as write_flow_report
 from evoken.images import grid
 from evoken.models.bases import FLUX, SD1, Base
-from evoken.page import MOST_WIDE, Curve, chart, picture, without_paths
+from evoken.models.provenance import without_paths
+from evoken.page import MOST_WIDE, Curve, chart, picture
 from evoken.pictures.drawing import SHEET_SCALE
 from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import LearnRun

@@ -1,6 +1,7 @@
 """Every evaluator gives the same bits, whatever happens to its workers."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,14 +25,15 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """A small Ray; those that tests start use it."""
-    from evoken.evaluation.ray_cluster import _connect, _load_ray
+def ray_here() -> Iterator[Path]:
+    """A small Ray, and its folder; those that tests start use it."""
+    from evoken.evaluation.ray_cluster import _connect, _folder_of_ray, _load_ray
 
-    ray = _load_ray()
-    _connect(ray, "local", 4)
-    yield
+    ray, folder = _load_ray(), _folder_of_ray()
+    _connect(ray, "local", 4, folder)
+    yield Path(folder)
     ray.shutdown()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["processes", "ray"])
@@ -140,7 +142,7 @@ def test_more_workers_than_gpus_are_refused() -> None:
         Processes(sums, torch.cuda.device_count() + 1, "cuda")
 
 
-def test_more_actors_than_the_cluster_has_room_for_are_refused(ray_here: None) -> None:
+def test_more_actors_than_the_cluster_has_room_for_are_refused(ray_here: Path) -> None:
     from evoken.evaluation.ray_cluster import RayWorkers
 
     for options in ({"count": 1000}, {"device": "cuda"}):

@@ -113,7 +113,7 @@ def inspect(
             out.say(f"{name:12} {len(vectors)} x {vectors.shape[1]}, norm {lengths}")
         for key, value in sorted(embedding.about.items()):
             out.say(f"{_plain(key):12} {_plain(value)}")
-        nearest = _nearest(embedding, spec, out)
+        nearest = _nearest(embedding, path, spec, out)
         out.result(
             word=embedding.placeholder,
             layout=embedding.layout,
@@ -143,16 +143,18 @@ def _encoders(embedding: Embedding) -> str:
     return ",".join(embedding.vectors) if named or embedding.bases else ""
 
 
-def _nearest(embedding: Embedding, spec: dict[str, Any], out: Out) -> list[Any] | None:
+def _nearest(embedding: Embedding, path: str, spec: dict[str, Any], out: Out) -> list[Any] | None:
     """Show the words nearest to it: of the model that was asked for, or else of its own, where
-    nothing would have to be downloaded.
+    that comes with this program or is the one of its run, and nothing would have to be downloaded.
     """
     if "name" in spec:
         return _nearest_of(embedding, spec["name"], spec.get("config", ""), out)
     from evoken.models.embedded import EMBEDDED
+    from evoken.textual_inversion.folder import LearnRun
 
-    own = embedding.about.get("model", "")
-    if own in EMBEDDED or os.path.isfile(f"{own}/model_index.json"):
+    run = LearnRun.of_word(path)
+    own = run.spec.name if run else embedding.about.get("model", "")
+    if own in EMBEDDED or (run and os.path.isfile(f"{own}/model_index.json")):
         try:
             return _nearest_of(embedding, own, spec.get("config", ""), out)
         except EvokenError as error:

@@ -5,8 +5,12 @@ one: one way in for all, instead of Ray's restarts beside it.
 """
 
 import os
+import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +23,7 @@ from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
 from evoken.options import at_least
 
 PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
+LOOPBACK = "127.0.0.1"
 OBJECT_STORE = 100_000_000  # bytes; a generation is far smaller, and Ray would take a third of all
 
 
@@ -45,9 +50,15 @@ class RayWorkers(Pool[Any]):
             at_least("workers", count, 1)
         super().__init__()
         self._ray = _load_ray()
-        self._owned = not self._ray.is_initialized()
+        self._owned, self._folder = not self._ray.is_initialized(), ""
         if self._owned:
-            _connect(self._ray, address, count)
+            if address == "local":
+                self._folder = _folder_of_ray()
+            try:
+                _connect(self._ray, address, count, self._folder)
+            except BaseException:
+                self.close()
+                raise
         gpus = device.startswith("cuda")
         self._count, self._resource = count, "GPU" if gpus else "CPU"
         self._device = "cuda" if gpus else device  # Ray shows every actor its own GPU alone
@@ -123,11 +134,13 @@ class RayWorkers(Pool[Any]):
         self._join()
 
     def _end(self) -> None:
-        """Also Ray itself, where it was started or joined for these workers."""
+        """Also Ray itself, where it was started or joined for these workers, and its folder."""
         for worker in self._workers:
             self._ray.kill(worker)
         if self._owned:
             self._ray.shutdown()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _Actor:
@@ -148,7 +161,6 @@ class _Actor:
 
 
 def _load_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     # Ray 2.60 warns of what later versions will do to actors without a GPU; this is what they do.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -160,21 +172,56 @@ def _load_ray() -> Any:
         ) from error
 
 
-def _connect(ray: Any, address: str, count: int | None) -> None:
-    """Start Ray or join its cluster."""
+def _folder_of_ray() -> str:
+    """A new folder for Ray's logs and sockets; the names of sockets may only be short."""
+    return tempfile.mkdtemp(prefix="evoken-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108
+
+
+def _connect(ray: Any, address: str, count: int | None, folder: str) -> None:
+    """Start Ray or join its cluster.
+
+    Args:
+        folder: for what Ray writes, if it is started here.
+    """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         options |= {
             "num_cpus": max(os.cpu_count() or 1, count or 1),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE,
+            "_node_ip_address": LOOPBACK,
+            "_temp_dir": folder,
         }
     elif address != "auto":
         _knock(address)
     try:
-        ray.init(address, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        with _unreachable() if address == "local" else nullcontext():
+            ray.init(address, **options)
+    except Exception as error:  # a start that takes too long is a bare Exception
         raise _nobody(address, reason_of(error)) from error
+
+
+@contextmanager
+def _unreachable() -> Iterator[None]:
+    """Within the block, Ray starts for this user alone: it would run whatever code it is sent.
+
+    It listens on 127.0.0.1 only, as it does by itself on Windows and macOS, and knows its processes
+    by a token that is nowhere on the disk. Its dashboard is left out: even where that shows nothing
+    and reports nothing, it asks the network in which cloud it runs.
+    """
+    constants: Any = import_module("ray._private.ray_constants")
+    services: Any = import_module("ray._private.services")
+    variable = constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once in a process
+    os.environ[variable] = "0"  # for the processes that Ray starts
+    before = constants.ENABLE_RAY_CLUSTER, services.start_api_server
+    constants.ENABLE_RAY_CLUSTER = False
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER, services.start_api_server = before
+        del os.environ[variable]
 
 
 def _knock(address: str) -> None:
@@ -187,6 +234,11 @@ def _knock(address: str) -> None:
 
 
 def _nobody(address: str, reason: str) -> WorkerError:
+    if address == "local":
+        return WorkerError(
+            f"Ray could not be started on this machine: {reason}.",
+            "Try again, or use `workers` without `ray`.",
+        )
     return WorkerError(
         f"`ray` must be 'local', 'auto', or HOST:PORT of a Ray cluster (got {shown(address)}: "
         f"{reason}).",

@@ -10,8 +10,8 @@ from PIL import Image
 from evoken.files import write_csv, write_text
 from evoken.flowopt.folder import FlowOptRun
 from evoken.images import counted
-from evoken.models.provenance import public_name
-from evoken.page import Chart, Curve, Picture, chart, page, picture, without_paths
+from evoken.models.provenance import public_name, without_paths
+from evoken.page import Chart, Curve, Picture, chart, page, picture
 from evoken.run_folder import input_path, made, name_of
 
 UNITS = {

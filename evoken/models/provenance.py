@@ -1,8 +1,11 @@
-"""What a word was learned with: the weights and the versions."""
+"""What a word was learned with, the weights and the versions, and what of it others may read."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -49,6 +52,21 @@ def is_hub_id(model: str) -> bool:
 def public_name(model: str) -> str:
     """A model's name where others read it: of a path, its last part."""
     return model if model in EMBEDDED or is_hub_id(model) else Path(model).name
+
+
+def without_paths(values: Mapping[str, Any]) -> dict[str, str]:
+    """What a file or a page says, where others read it: of a path, its last part."""
+    return {name: _without_path(value) for name, value in values.items()}
+
+
+def _without_path(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_without_path, value))
+    text = str(value)
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", text):
+        return PureWindowsPath(text).name
+    is_path = isinstance(value, PurePath) or text.startswith(("/", "~", "./", "../"))
+    return PurePath(text).name if is_path else text
 
 
 def _files(model: str) -> list[Path]:

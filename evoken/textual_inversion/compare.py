@@ -7,8 +7,8 @@ from typing import Any
 
 from evoken.errors import RunError, shown
 from evoken.files import write_text
-from evoken.models.provenance import public_name
-from evoken.page import Chart, Picture, chart, page, without_paths
+from evoken.models.provenance import public_name, without_paths
+from evoken.page import Chart, Picture, chart, page
 from evoken.pictures.metrics import Score
 from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun

@@ -7,8 +7,8 @@ from PIL import Image
 
 from evoken.files import write_csv, write_text
 from evoken.images import counted
-from evoken.models.provenance import public_name
-from evoken.page import Chart, Curve, Picture, chart, page, picture, without_paths
+from evoken.models.provenance import public_name, without_paths
+from evoken.page import Chart, Curve, Picture, chart, page, picture
 from evoken.run_folder import as_written, made, name_of
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record

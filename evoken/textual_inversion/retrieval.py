@@ -13,9 +13,11 @@ from evoken.files import write_json
 from evoken.images import counted, find, square, to_tensor
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import load_model
+from evoken.models.provenance import public_name
 from evoken.models.text import TextEncoder
 from evoken.pictures.drawing import images_of
 from evoken.prompts import KINDS
+from evoken.run_folder import name_of
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word
@@ -100,6 +102,6 @@ def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> 
     """Write ``retrieval.json`` into the run folder; returns its path."""
     path = run.path / "retrieval.json"
     images = [{"file": name, "similarity": cosine} for name, cosine in ranking.images]
-    about = {"folder": str(folder), "clip": run.clip, "query": how}
+    about = {"folder": name_of(folder), "clip": public_name(run.clip), "query": how}
     write_json(path, about | {"images": images, "ignored": list(ranking.ignored)})
     return path

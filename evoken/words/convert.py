@@ -11,7 +11,7 @@ from evoken.files import write_bytes
 from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
 from evoken.options import one_of
 from evoken.words.files import WORD_FILE, pt_bytes, safetensors_bytes
-from evoken.words.header import header, stem_of
+from evoken.words.header import header, published, stem_of
 from evoken.words.layouts import Embedding, told_by_width
 
 # The bases whose words a program loads, and the encoders that a file may have vectors for.
@@ -183,7 +183,8 @@ def _by_encoder(vectors: Mapping[str, Vectors]) -> dict[str, Vectors]:
 
 
 def _pt(embedding: Embedding) -> bytes:
-    (vectors,), calls = embedding.vectors.values(), embedding.about.get("calls", "")
+    (vectors,), about = embedding.vectors.values(), published(embedding.about)
+    calls = about.get("calls", "")
     return pt_bytes(
         {
             # The id of * in CLIP's vocabulary; InvokeAI looks for it.
@@ -192,7 +193,7 @@ def _pt(embedding: Embedding) -> bytes:
             "name": embedding.placeholder,
             "step": int(calls) if calls.isdigit() else None,
             "sd_checkpoint": None,
-            "sd_checkpoint_name": embedding.about.get("model"),
+            "sd_checkpoint_name": about.get("model"),
         }
     )
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 from evoken.models.bases import Base
+from evoken.models.provenance import public_name, without_paths
 from evoken.version import __version__
 from evoken.words.layouts import Embedding
 
@@ -13,10 +15,16 @@ def stem_of(placeholder: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", placeholder)[:100].strip("-.") or "word"
 
 
+def published(about: Mapping[str, str]) -> dict[str, str]:
+    """What a word's file may say of its making where others read it: no path."""
+    named = {"model": public_name(about["model"])} if about.get("model") else {}
+    return without_paths(about) | named
+
+
 def header(embedding: Embedding, base: Base | None) -> dict[str, str]:
     """Provenance: the ModelSpec entries that sd-scripts writes for a word, and ours."""
     stem = stem_of(embedding.placeholder)
-    about = dict(embedding.about) | {"placeholder": embedding.placeholder}
+    about = published(embedding.about) | {"placeholder": embedding.placeholder}
     found = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": "diffusers",
