@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.textual_inversion.folder import LearnRun
 from evoken.words.convert import TOOLS
 from evoken.words.files import read_embedding, safetensors_bytes
-from tests.commands import evoken
+from tests.commands import SMALL, evoken
 from tests.conftest import make_photos
 from tests.sums import Sums, sums
 
@@ -46,21 +47,21 @@ connect, found = socket.socket.connect, socket.getaddrinfo
 socket.socket.connect = socket.socket.connect_ex = refuse
 socket.getaddrinfo = resolve
 """
-SHORT = ("--calls", 130, "--popsize", 5, "--draws", 4, "--validation-draws", 20, "--samples", 0)
-EDIT = ("--from", "a photo of a cat", "--to", "a photo of a dog", "--iterations", 1)
-FLOW = ("--model", "stickers-flow")
+MODEL = ("--model", "tiny/model", "--clip", "tiny/clip")
+FLOW = ("--model", "tiny/flow", "--steps", 2, "--iterations", 1)
+CAT, DOG = "a photo of a cat", "a photo of a dog"
 # Every command once, and learn with every place to compute in.
 WALK: list[tuple[object, ...]] = [
-    ("learn", "disc", *SHORT),
+    ("learn", "disc", *MODEL, *SMALL),
     *(
-        ("learn", "disc", *SHORT, "--output", f"runs/{way[1]}", *way)
+        ("learn", "disc", *MODEL, *SMALL, "--output", f"runs/{way[1]}", *way)
         for way in (("--runtime", "onnx"), ("--runtime", "openvino"), ("--ray", "local"))
     ),
     ("finish", "runs/disc"),
     ("generate", "a <disc>", "--word", "runs/disc", "--count", 1, "--steps", 2),
     ("evaluate", "runs/disc", "--count", 2),
-    ("invert", "disc/0.png", *FLOW, "--prompt", "a photo of a cat", "--iterations", 1),
-    ("edit", "disc/0.png", *EDIT, *FLOW, "--output", "runs/edit"),
+    ("invert", "disc/0.png", *FLOW, "--prompt", CAT),
+    ("edit", "disc/0.png", *FLOW, "--from", CAT, "--to", DOG, "--output", "runs/edit"),
     ("pick", "runs/edit"),
     ("runs",),
     ("compare", "runs/disc", "runs/onnx"),
@@ -68,7 +69,7 @@ WALK: list[tuple[object, ...]] = [
     ("merge", "runs/disc:0.5", "runs/onnx:0.5", "--output", "both.safetensors"),
     ("inspect", "runs/disc"),
     ("retrieve", "runs/disc", "disc"),
-    ("flowopt", "step-size", "disc/0.png", *FLOW, "--prompt", "a photo of a cat"),
+    ("flowopt", "step-size", "disc/0.png", *FLOW, "--prompt", CAT),
 ]
 
 
@@ -90,12 +91,15 @@ def alone(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_no_command_reports_anything(alone: dict[str, str], tmp_path: Path) -> None:
+def test_no_command_reports_anything(
+    alone: dict[str, str], tmp_path: Path, tiny_folder: Path
+) -> None:
     from typer.main import get_command
 
     names = {str(row[0]) for row in WALK}
     assert names == set(get_command(app).commands)  # type: ignore[attr-defined]
     make_photos(Path("disc"))
+    shutil.copytree(tiny_folder, "tiny")
     rows = [[str(word) for word in row] for row in WALK]
     script = (
         "import json, sys\n"
