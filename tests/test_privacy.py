@@ -62,7 +62,7 @@ WALK: list[tuple[object, ...]] = [
     ("evaluate", "runs/disc", "--count", 2),
     ("invert", "disc/0.png", *FLOW, "--prompt", CAT),
     ("edit", "disc/0.png", *FLOW, "--from", CAT, "--to", DOG, "--output", "runs/edit"),
-    ("pick", "runs/edit"),
+    ("pick", "runs/edit", 1),
     ("runs",),
     ("compare", "runs/disc", "runs/onnx"),
     ("convert", "runs/disc", "--to", "comfyui"),
