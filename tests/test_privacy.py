@@ -61,7 +61,7 @@ WALK: list[tuple[object, ...]] = [
     ("generate", "a <disc>", "--word", "runs/disc", "--count", 1, "--steps", 2),
     ("evaluate", "runs/disc", "--count", 2),
     ("invert", "disc/0.png", *FLOW, "--prompt", CAT),
-    ("edit", "disc/0.png", *FLOW, "--from", CAT, "--to", DOG, "--output", "runs/edit"),
+    ("edit", "disc/0.png", *FLOW, "--from", CAT, "--to", DOG, "--clip", "tiny/clip", "--output", "runs/edit"),
     ("pick", "runs/edit", 1),
     ("runs",),
     ("compare", "runs/disc", "runs/onnx"),
