@@ -15,6 +15,7 @@ import torch
 from evoken.annotations import Annotations, together
 from evoken.arrays import Images, Masks
 from evoken.decoding import decode_mask
+from evoken.documents import read_json
 from evoken.errors import RunError, one_line, shown
 from evoken.files import cannot_write, write_bytes
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
@@ -155,7 +156,7 @@ def run_folders(path: Path) -> list[Path]:
 def command_of(path: Path) -> str:
     """The command that made a run folder; raises ``RunError`` if that cannot be read."""
     with as_written(path / "config.json"):
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json")
         return str(config.get("command", "learn"))
 
 
@@ -211,7 +212,7 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     if not file.is_file():
         raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
     with as_written(file):
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(file)
         found, made_by = config["format"], config.setdefault("command", "learn")
     if found != FORMAT:
         raise RunError(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from evoken.errors import SettingError
 from evoken.flowopt.folder import FlowOptRun
-from evoken.flowopt.tasks import read_yaml
+from evoken.flowopt.tasks import read_edits
 from tests.commands import evoken, files, refused
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -25,11 +25,11 @@ def test_an_experiment_of_flowedit_is_not_run_as_flowopt(model: str) -> None:
     )
     experiment = {"dataset_yaml": "edits.yaml", "model_type": model, "T_steps": 5}
     Path("ours.yaml").write_text(yaml.safe_dump([experiment]))
-    assert read_yaml(Path("ours.yaml"), invert=False).sources == ("a cat",)
+    assert read_edits(Path("ours.yaml"), invert=False).sources == ("a cat",)
     theirs = experiment | {"sampler_type": f"FlowEdit{model}"}
     Path("theirs.yaml").write_text(yaml.safe_dump([theirs]))
     with pytest.raises(SettingError, match=f"of FlowEdit .*FlowEdit{model}"):
-        read_yaml(Path("theirs.yaml"), invert=False)
+        read_edits(Path("theirs.yaml"), invert=False)
     refused(evoken("edit", "theirs.yaml"), "experiment of FlowEdit", "sampler_type")
     assert not Path("runs").exists()
 

@@ -49,7 +49,8 @@ socket.getaddrinfo = resolve
 """
 MODEL = ("--model", "tiny/model", "--clip", "tiny/clip")
 FLOW = ("--model", "tiny/flow", "--steps", 2, "--iterations", 1)
-CAT, DOG = "a photo of a cat", "a photo of a dog"
+CAT = "a photo of a cat"
+TURN = ("--from", CAT, "--to", "a photo of a dog", "--clip", "tiny/clip")
 # Every command once, and learn with every place to compute in.
 WALK: list[tuple[object, ...]] = [
     ("learn", "disc", *MODEL, *SMALL),
@@ -61,7 +62,7 @@ WALK: list[tuple[object, ...]] = [
     ("generate", "a <disc>", "--word", "runs/disc", "--count", 1, "--steps", 2),
     ("evaluate", "runs/disc", "--count", 2),
     ("invert", "disc/0.png", *FLOW, "--prompt", CAT),
-    ("edit", "disc/0.png", *FLOW, "--from", CAT, "--to", DOG, "--clip", "tiny/clip", "--output", "runs/edit"),
+    ("edit", "disc/0.png", *FLOW, *TURN, "--output", "runs/edit"),
     ("pick", "runs/edit", 1),
     ("runs",),
     ("compare", "runs/disc", "runs/onnx"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import yaml
 
+from evoken.documents import read_json, read_yaml
 from evoken.errors import EvokenError, SettingError, reason_of, shown
 from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
 
@@ -180,12 +179,10 @@ def read_file(path: Path) -> dict[str, Any]:
         SettingError: it cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else "it is not YAML"
+        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    except (OSError, ValueError) as error:
         raise SettingError(
-            f"could not read {shown(path)}: {reason}.", f"Give {EXAMPLE}."
+            f"could not read {shown(path)}: {reason_of(error)}.", f"Give {EXAMPLE}."
         ) from error
     if not isinstance(content, dict) or not all(isinstance(n, str) for n in content):
         raise SettingError(

@@ -10,7 +10,6 @@ noise.safetensors   the best z of every picture
 picked/, report.html, curves.csv
 """
 
-import json
 import math
 from dataclasses import asdict
 from itertools import count, takewhile
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from evoken.arrays import PathLike
+from evoken.documents import parse_json
 from evoken.errors import RunError, SettingError, reason_of, shown
 from evoken.files import new_folder, write_bytes, write_json
 from evoken.flowopt.compare import suggested
@@ -143,7 +143,7 @@ class FlowOptRun:
         """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
         file = self.path / "records.jsonl"
         with as_written(file):
-            found: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(file)]
+            found: list[dict[str, Any]] = [parse_json(line) for line in whole_lines(file)]
             numbers = [record["iteration"] for record in found]
         if numbers != list(range(len(found))):
             raise damaged(file, f"iterates {numbers}")

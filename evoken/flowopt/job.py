@@ -17,7 +17,7 @@ from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report
 from evoken.flowopt.settings import flowopt_preset
-from evoken.flowopt.tasks import Edits, read_yaml
+from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.base import Model
 from evoken.models.clip import Clip
@@ -66,7 +66,7 @@ class Request:
                     f"the prompts are in {shown(path)}, but {shown(said)} came as well.",
                     f"Leave out {'`prompt`' if self.target is None else '`source` and `target`'}.",
                 )
-            return read_yaml(path, invert=self.target is None)
+            return read_edits(path, invert=self.target is None)
         if self.target == "":
             raise SettingError("there is no `target`: what the picture should show.", "Give one.")
         return None

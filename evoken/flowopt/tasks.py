@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from evoken.documents import read_yaml
 from evoken.errors import SettingError, reason_of, shown
 from evoken.flowopt.edit import Task
 from evoken.flowopt.settings import OFFICIAL_METHOD
@@ -73,7 +73,7 @@ class Edits:
         return Task(together.images, self.sources, self.targets), together
 
 
-def read_yaml(path: Path, invert: bool) -> Edits:
+def read_edits(path: Path, invert: bool) -> Edits:
     """Read either YAML; paths in them are taken from the YAML's folder, or from where we are.
 
     Raises:
@@ -129,8 +129,8 @@ def read_yaml(path: Path, invert: bool) -> Edits:
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise SettingError(
             f"could not read {shown(path)} as YAML: {reason_of(error)}.", "Check the file."
         ) from error

@@ -1,11 +1,11 @@
 """What a file or a folder is that came as a model and is none, and what to give instead."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from evoken.errors import ModelError, shown
+from evoken.documents import parse_json
+from evoken.errors import ModelError, reason_of, shown
 
 POINTER = b"version https://git-lfs"
 SAFETENSORS = "Give the model as safetensors: a folder or hub id for diffusers, or one file."
@@ -14,6 +14,7 @@ LORA = (".lora_", "lora_up.", "lora_down.", "lora_unet_", "lora_te", "hada_w", "
 WORD_MARK = b"string_to_param"  # in every embedding file of A1111
 TENSORS_OF_A_WORD = 4
 ROWS_OF_A_WORD = 128
+MOST_JSON = 1 << 26  # bytes; the largest vocabularies have half of that
 
 
 def check_is_file(file: Path) -> None:
@@ -117,10 +118,17 @@ def check_is_text_to_image(name: str, kind: object) -> None:
 
 def read_json(file: Path) -> dict[str, object]:
     """The object in a JSON file; raises ``ModelError`` where there is none."""
+    if (size := file.stat().st_size) > MOST_JSON:
+        raise ModelError(
+            f"{shown(file)} has {size:,} bytes, more than a model's.",
+            "Copy or download it again.",
+        )
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:  # also of the encoding
-        raise ModelError(f"{shown(file)} is not JSON.", "Copy or download it again.") from error
+        raise ModelError(
+            f"{shown(file)} is not JSON ({reason_of(error)}).", "Copy or download it again."
+        ) from error
     if not isinstance(found, dict):
         raise ModelError(f"{shown(file)} is no object of JSON.", "Copy or download it again.")
     return found

@@ -5,7 +5,8 @@ weights and tokenizers, and where an index of weights names a file of torch, the
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +23,13 @@ WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>fp16|bf16|fp32))?(?:-\d+-of-\d+)?"
     r"(?:\.(?P<legacy>fp16|bf16|fp32))?\.safetensors"
 )
+# Names in configurations: of how many layers there are, each with a tensor at least, and of sides.
+COUNTS = re.compile(r"layers|depth|blocks_|num_blocks|experts")
+SIZES = re.compile(
+    r"size|dim|channels|layers|heads|position|depth|blocks|experts|width|length|embeds|groups|"
+    r"buckets|^d_"
+)
+ROUNDING, LEAST_SIZE = 16, 1 << 16  # a side may be a product, of heads for one, or make no tensor
 # What a tokenizer can be read from, by its class: any row, with all files of the row.
 VOCABULARIES = {
     "CLIP": (("tokenizer.json",), ("vocab.json", "merges.txt")),
@@ -82,18 +90,44 @@ def check_folder(folder: Path, config: Mapping[str, Any], without: Iterable[str]
         elif "Scheduler" in kind:
             _need(part, "scheduler_config.json")
         else:
-            _need(part, "config.json")
-            if not weight_files(part, variant):
-                raise ModelError(f"{shown(part)} holds no weights in safetensors.", AGAIN)
+            _check_weights(part, variant)
 
 
 def check_clip_folder(folder: Path) -> None:
     """The same for the folder of a CLIP model, which holds everything side by side."""
     _check_files(folder)
-    _need(folder, "config.json")
     _check_tokenizer(folder, "CLIPTokenizer")
-    if not weight_files(folder, None):
-        raise ModelError(f"{shown(folder)} holds no weights in safetensors.", AGAIN)
+    _check_weights(folder, None)
+
+
+def _check_weights(part: Path, variant: str | None) -> None:
+    """There are some, and the configuration asks for no more: layers and tables are made before
+    the weights for them are looked for.
+    """
+    _need(part, "config.json")
+    files = weight_files(part, variant)
+    if not files:
+        raise ModelError(f"{shown(part)} holds no weights in safetensors.", AGAIN)
+    shapes = [shape for file in files for shape in _shapes(file).values()]
+    largest = max((side for shape in shapes for side in shape), default=0)
+    for name, value in _sizes(read_json(part / "config.json")):
+        if value > (len(shapes) if COUNTS.search(name) else largest * ROUNDING + LEAST_SIZE):
+            raise ModelError(
+                f"the configuration of {shown(part)} asks for {shown(name)} = {value:,}, and its "
+                f"weights have {len(shapes):,} tensors with sides of up to {largest:,}.",
+                AGAIN,
+            )
+
+
+def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The numbers in a configuration that say how large or how many something is."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _sizes(value)
+        elif SIZES.search(name):
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, int):
+                    yield name, one
 
 
 def _check_files(part: Path) -> None:
@@ -187,16 +221,15 @@ def check_holds_all(part: Path, module: nn.Module, variant: str | None = None) -
 
 def _numbers(file: Path) -> int:
     """How many numbers of weights a file holds."""
-    total = 0
+    return sum(prod(shape) for shape in _shapes(file).values())
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    """Of the weights in a file, by name."""
     try:
         with safe_open(file, "pt") as content:
-            for name in list(content.keys()):
-                value = content.get_slice(name)
-                if value.get_dtype() != "I64":  # those are positions
-                    size = 1
-                    for side in value.get_shape():
-                        size *= side
-                    total += size
+            slices = {name: content.get_slice(name) for name in list(content.keys())}
+            # Integers of 64 bits are positions.
+            return {n: s.get_shape() for n, s in slices.items() if s.get_dtype() != "I64"}
     except SafetensorError as error:
         raise ModelError(f"{shown(file)} is damaged: {reason_of(error)}.", AGAIN) from error
-    return total

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from evoken.documents import read_json
+
 HEADS = ("object", "background", "style")
 
 
@@ -82,7 +84,7 @@ class Judge:
     @classmethod
     def load(cls, folder: Path) -> "Judge":
         """Read what ``save`` wrote."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         names = {question: tuple(answers) for question, answers in config.items()}
         network = JudgeNetwork({k: len(v) for k, v in names.items()})
         weights = load_file(folder / "model.safetensors")

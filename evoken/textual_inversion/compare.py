@@ -1,10 +1,10 @@
 """Runs of ``evoken learn`` side by side, as one page."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evoken.documents import read_json
 from evoken.errors import RunError, shown
 from evoken.files import write_text
 from evoken.models.provenance import public_name, without_paths
@@ -93,7 +93,7 @@ def _notes(runs: list[LearnRun]) -> list[str]:
 def _given(run: LearnRun) -> list[dict[str, Any]]:
     file = run.path / "inputs.json"
     with as_written(file):
-        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = read_json(file)
         return [{"sha256": entry["sha256"]} for entry in found]
 
 
@@ -124,7 +124,7 @@ def _evaluated(run: LearnRun) -> dict[str, str]:
     if not file.exists():
         return {}
     with as_written(file):
-        pairs = json.loads(file.read_text(encoding="utf-8"))["start_and_learned"]
+        pairs = read_json(file)["start_and_learned"]
         return {f"{name} (evaluate)": str(Score.from_dict(pairs[name][1])) for name in pairs}
 
 

@@ -12,7 +12,6 @@
 Reports, drawing and evaluation read only this folder.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
+from evoken.documents import parse_json, read_json
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import versions, weights_hash
@@ -175,7 +175,7 @@ class LearnRun:
     def _inputs(self) -> list[dict[str, Any]]:
         file = self.path / "inputs.json"
         with as_written(file):
-            return list(json.loads(file.read_text(encoding="utf-8")))
+            return list(read_json(file))
 
     @property
     def inputs(self) -> list[Path]:
@@ -186,7 +186,7 @@ class LearnRun:
         """All whole records; raises ``RunError`` if they are not those of one run in order."""
         file = self.path / "records.jsonl"
         with as_written(file):
-            found = [Record.from_dict(json.loads(line)) for line in whole_lines(file)]
+            found = [Record.from_dict(parse_json(line)) for line in whole_lines(file)]
         if (numbers := [r.generation for r in found]) != list(range(len(found))):
             raise damaged(file, f"generations {numbers}")
         return found
@@ -223,7 +223,7 @@ class LearnRun:
         for generation, _ in self.previews():
             if (file := self.score_path(generation)).exists():
                 with as_written(file):
-                    found[generation] = Score.from_dict(json.loads(file.read_text("utf-8")))
+                    found[generation] = Score.from_dict(read_json(file))
         return found
 
     def picked_path(self, generation: int) -> Path:
@@ -257,7 +257,7 @@ class LearnRun:
         file = self.path / "result.json"
         result = {"word_of_generation": learner.best_generation, "ended": learner.generation}
         with as_written(file):
-            before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else result
+            before = read_json(file) if file.exists() else result
             changed = before["word_of_generation"] != learner.best_generation
         if changed:
             for stale in (*self.path.glob("samples/*-after.png"), self.scores_path):
@@ -272,7 +272,7 @@ class LearnRun:
         if not (file.exists() and (self.path / "report.html").exists()):
             return False
         with as_written(file):
-            ended = int(json.loads(file.read_text(encoding="utf-8"))["ended"])
+            ended = int(read_json(file)["ended"])
         return ended == len(self.records()) - 1
 
     def word(self) -> Word:

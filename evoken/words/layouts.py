@@ -7,7 +7,6 @@ Source: the readers and writers of diffusers, A1111, Forge, ComfyUI, InvokeAI, s
 OneTrainer and ai-toolkit; docs/formats.md shows what loads where.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from evoken.arrays import Vectors
+from evoken.documents import parse_json
 from evoken.errors import WordError, shown
 from evoken.models.bases import BASES, ENCODERS, Base, encoder_of_width
 
@@ -190,10 +190,10 @@ def is_output(entry: str) -> bool:
 def _provenance(header: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """What a safetensors header says of the making, and the placeholder ("" if it does not say)."""
     try:
-        own = json.loads(header["evoken"])
+        own = parse_json(header["evoken"])
         about = {str(key): str(value) for key, value in own.items()}
         return about, about.pop("placeholder", "")
-    except (KeyError, ValueError, AttributeError, RecursionError):
+    except (KeyError, ValueError, AttributeError):
         about = dict(header)
     if "modelspec.architecture" in about:
         about["architecture"] = about["modelspec.architecture"].removesuffix("/textual-inversion")

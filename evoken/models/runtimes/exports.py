@@ -1,7 +1,6 @@
 """The cache of exported denoisers: one folder each, whole or not there."""
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evoken.documents import read_json
 from evoken.errors import SettingError, reason_of, shown
 from evoken.files import write_json
 
@@ -39,7 +39,7 @@ class Check:
 def read_entry(folder: Path) -> Check | None:
     """What was found when the entry was made; None if it is not there or not as it was written."""
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = read_json(folder / ABOUT)
         whole = about["files"] == _digests(folder)
         return Check(**about["check"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError):
