@@ -1,6 +1,7 @@
 """What every run folder is: a config, the pictures as the model saw them, append-only records."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,12 @@ from evoken.annotations import Annotations, together
 from evoken.arrays import Images, Masks
 from evoken.decoding import decode_mask
 from evoken.documents import read_json
-from evoken.errors import RunError, one_line, shown
-from evoken.files import cannot_write, write_bytes
+from evoken.errors import RunError, shown
+from evoken.files import write_bytes, write_json
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
-from evoken.models.provenance import weights_hash
+from evoken.models.provenance import CLIP, file_hash, part_hashes, versions, weights_hash
 from evoken.options import make
+from evoken.records import damaged
 from evoken.spec import ModelSpec
 from evoken.version import __version__
 
@@ -77,10 +79,54 @@ def read_spec(path: Path, config: dict[str, Any]) -> ModelSpec:
         return make(ModelSpec, config["model"])
 
 
-def check_weights(config: Mapping[str, Any], spec: ModelSpec) -> None:
-    """Raise ``RunError`` if the model's weights are not those that a run began with; the runs of
-    earlier versions do not all say which.
+def seal(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Write the ``config.json`` of a new run folder, in which everything else lies already, with
+    the hashes of all that; returns it.
     """
+    files = {
+        file.relative_to(folder).as_posix(): file_hash(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    return write_config(folder, config | {"files": files})
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a ``config.json`` with its checksum; returns it."""
+    sealed = dict(config) | {"checksum": _checksum(config)}
+    write_json(folder / "config.json", sealed)
+    return sealed
+
+
+def is_sealed(config: Mapping[str, Any]) -> bool:
+    """Whether a run folder has checksums; those of earlier versions have none."""
+    return "checksum" in config
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    """Of what decides about the result, but for where models are: they have hashes of their own,
+    and may have been moved.
+    """
+    kept = {k: v for k, v in config.items() if k not in ("checksum", "began", "clip")}
+    if isinstance(config.get("model"), Mapping):
+        kept["model"] = {k: v for k, v in config["model"].items() if k != "name"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def check_unchanged(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Raise ``RunError`` unless a run can be continued to what it would have become: settings,
+    pictures and models are those that it began with. The runs of earlier versions do not say all.
+    """
+    if is_sealed(config) and config["checksum"] != _checksum(config):
+        raise RunError(
+            f"{shown(path / 'config.json')} was changed after the run began.",
+            "Restore it, or run the command again in another folder.",
+        )
+    for name, expected in config.get("files", {}).items():
+        file = path / name
+        with as_written(file):
+            if file_hash(file) != expected:
+                raise damaged(file, "it was changed after the run began")
     began, found = config.get("weights", ""), weights_hash(spec.name)
     if began and began != found:
         raise RunError(
@@ -88,6 +134,27 @@ def check_weights(config: Mapping[str, Any], spec: ModelSpec) -> None:
             f"({found[:12] or 'none'}, not {shown(began[:12])}).",
             "Restore them, or run the command again in another folder.",
         )
+    now_there = part_hashes(spec.name, config.get("clip", ""))
+    for name, expected in config.get("parts", {}).items():
+        if now_there.get(name) != expected:
+            with as_written(path / "config.json"):
+                where = config["clip"] if name == CLIP else spec.name
+            raise RunError(
+                f"the {name} of {shown(where)} is not the one that the run started with.",
+                "Restore it, or run the command again in another folder.",
+            )
+
+
+def said_of_versions(config: Mapping[str, Any]) -> str:
+    """A note where a run goes on with other versions than it began with; "" where it does not."""
+    began, here = config.get("versions", {}), versions()
+    other = [f"{n} {shown(began[n])}" for n in here if n in began and began[n] != here[n]]
+    if not other:
+        return ""
+    return (
+        f"Note: the run began with {' and '.join(other)}; with other versions its last digits may "
+        "differ."
+    )
 
 
 @contextmanager
@@ -273,36 +340,3 @@ def mask_path(path: Path, number: int) -> Path:
 def input_path(path: Path, number: int) -> Path:
     """Where a picture that a run was given is kept."""
     return path / "inputs" / f"{number:02}.png"
-
-
-def whole_lines(file: Path) -> list[str]:
-    """The lines of an append-only file, without one that is being written or that a crash has cut
-    off: what it told is done again.
-    """
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]
-
-
-def damaged(file: Path, reason: str) -> RunError:
-    """The error for a file of a run that is not as it was written."""
-    return RunError(
-        f"{shown(file)} is damaged ({one_line(reason)}).",
-        "Restore the file, or run the command again in another folder.",
-    )
-
-
-def append_line(file: Path, value: Any) -> None:
-    """Write one value as a line of JSON to the end of a file, in place of a line cut off there."""
-    line = json.dumps(value, allow_nan=False) + "\n"
-    try:
-        with file.open("ab+") as lines:
-            lines.seek(max(0, lines.tell() - 1))
-            if lines.read() not in (b"", b"\n"):
-                lines.seek(0)
-                lines.truncate(lines.read().rfind(b"\n") + 1)
-            lines.write(line.encode("utf-8"))
-            lines.flush()
-    except OSError as error:
-        raise cannot_write(file, error) from error

@@ -131,7 +131,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
         (
             "config.json",
             lambda c: c | {"weights": "0" * 64},
-            "are not those that the run started with",
+            "config.json was changed after the run began",
         ),
         ("inputs.json", lambda names: 5, "runs/disc/inputs.json is damaged"),
     ],

@@ -61,7 +61,6 @@ def test_a_run_that_is_worked_on_is_running(done: Path) -> None:
         ("config.json", '{"format": 1, "settings": {"colour": 1}, "model": {}}'),
         ("config.json", None),
         ("records.jsonl", "{}\n"),
-        ("previews/0000.json", "[1]"),
     ],
 )
 def test_damaged_runs_are_listed_with_their_reason(

@@ -1,6 +1,5 @@
 """--workers and --ray: the same word bit for bit, and clear words where they cannot be had."""
 
-import json
 import os
 import signal
 import sys
@@ -49,8 +48,7 @@ def serial(given: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def learned(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
-    lines = (folder / "records.jsonl").read_text().splitlines()
-    records = [json.loads(line) | {"seconds": 0} for line in lines]
+    records = [r.to_dict() | {"seconds": 0} for r in LearnRun.open(folder).records()]
     return (folder / "learned_embeds.safetensors").read_bytes(), records
 
 

@@ -21,27 +21,26 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from evoken.arrays import PathLike
-from evoken.documents import parse_json
 from evoken.errors import RunError, SettingError, reason_of, shown
-from evoken.files import new_folder, write_bytes, write_json
+from evoken.files import new_folder, write_bytes
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.optimize import Evaluated
 from evoken.flowopt.settings import FlowOptSettings
 from evoken.images import ImageSet, png, to_pictures
-from evoken.models.provenance import versions, weights_hash
+from evoken.models.provenance import file_hash, part_hashes, versions, weights_hash
+from evoken.records import append_record, damaged, read_records
 from evoken.run_folder import (
     FORMAT,
-    append_line,
     as_written,
     check_new,
-    check_weights,
-    damaged,
+    check_unchanged,
+    is_sealed,
     now,
     read_config,
     read_inputs,
     read_spec,
-    whole_lines,
+    seal,
     write_inputs,
 )
 from evoken.spec import ModelSpec
@@ -92,6 +91,7 @@ class FlowOptRun:
             "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
+            "parts": part_hashes(spec.name, clip),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
@@ -107,8 +107,8 @@ class FlowOptRun:
             write_inputs(folder, task.images)
             for i, word in enumerate(task.words):
                 save_word(_word_file(folder, i), word, {"model": spec.name})
-            write_json(folder / "config.json", config)
-        return cls(path, config)
+            sealed = seal(folder, config)
+        return cls(path, sealed)
 
     @classmethod
     def open(cls, path: PathLike) -> "FlowOptRun":
@@ -126,9 +126,9 @@ class FlowOptRun:
         """The model."""
         return read_spec(self.path, self.config)
 
-    def check_weights(self) -> None:
-        """Raise ``RunError`` if the model's weights are not those that the run began with."""
-        check_weights(self.config, self.spec)
+    def check_unchanged(self) -> None:
+        """Raise ``RunError`` unless settings, pictures and models are those that it began with."""
+        check_unchanged(self.path, self.config, self.spec)
 
     def task(self, size: int) -> Task:
         """Pictures and prompts."""
@@ -143,7 +143,7 @@ class FlowOptRun:
         """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
         file = self.path / "records.jsonl"
         with as_written(file):
-            found: list[dict[str, Any]] = [parse_json(line) for line in whole_lines(file)]
+            found = read_records(file, is_sealed(self.config))
             numbers = [record["iteration"] for record in found]
         if numbers != list(range(len(found))):
             raise damaged(file, f"iterates {numbers}")
@@ -155,6 +155,8 @@ class FlowOptRun:
         for record in self.records():
             file = self._state(record["iteration"])
             try:
+                if (written := record.get("state")) and file_hash(file) != written:
+                    raise damaged(file, "it is not as it was written")
                 state = load_file(file)
                 found.append(Evaluated(state["latents"], state["result"], record["calls"]))
             except (OSError, SafetensorError, KeyError) as error:
@@ -177,9 +179,10 @@ class FlowOptRun:
         write_bytes(self._state(step.iteration), save(_whole(state)))
         noise = save(_whole({"noise": step.best_latents}))
         write_bytes(self.path / "noise.safetensors", noise)
-        append_line(
+        append_record(
             self.path / "records.jsonl",
             {
+                "state": file_hash(self._state(step.iteration)),
                 "iteration": step.iteration,
                 "calls": step.calls,
                 "residual": _listed(step.residual),
@@ -190,6 +193,7 @@ class FlowOptRun:
                 "agreement": _listed(iterate.agreement),
                 "source_agreement": _listed(iterate.source_agreement),
             },
+            is_sealed(self.config),
         )
 
     def suggestions(self) -> list[int] | None:

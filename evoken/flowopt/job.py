@@ -25,7 +25,7 @@ from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
 from evoken.progress import SILENT, Display
-from evoken.run_folder import check_new, held
+from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec, fitting
 from evoken.words.word import Word, as_words, fitted
 
@@ -272,5 +272,6 @@ def reopened(folder: PathLike, display: Display = SILENT) -> FlowOptJob:
     has_targets, device = bool(run.config["targets"]), run.spec.device
     clip = clip_if_any(run.config["clip"], False, device, display) if has_targets else None
     model = started(run.spec, display)
-    run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
+    run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
+    display.note(said_of_versions(run.config))
     return FlowOptJob(run, model, clip)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
@@ -14,6 +14,8 @@ from evoken.version import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers")
 DENOISERS = ("unet", "transformer")  # folders of a pipeline
+CLIP = "CLIP model"
+VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
 
 
 def versions() -> dict[str, str]:
@@ -28,13 +30,43 @@ def weights_hash(model: str) -> str:
     Args:
         model: the name in a ``ModelSpec``.
     """
+    return _hash(_files(model))
+
+
+def part_hashes(model: str, clip: str) -> dict[str, str]:
+    """SHA-256 of what else decides about a run: weights and vocabularies of the other parts of a
+    pipeline's folder or hub id, and of the CLIP model, by their names.
+
+    Args:
+        model: the name in a ``ModelSpec``.
+        clip: the name of a CLIP model, or "".
+    """
+    folder, found = _folder(model), {}
+    if folder and model not in EMBEDDED:
+        parts = (p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in DENOISERS)
+        found = {part.name: _hash(_read_from(part)) for part in parts}
+    if clip and clip not in EMBEDDED and (where := _folder(clip, "config.json")):
+        found[CLIP] = _hash(_read_from(where))
+    return {name: digest for name, digest in found.items() if digest}
+
+
+def file_hash(file: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    return _hash([file])
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """Of the bytes of all files, one after the other; "" of none."""
     digest = hashlib.sha256()
-    files = _files(model)
     for file in files:
         with file.open("rb") as content:
             while block := content.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest() if files else ""
+
+
+def _read_from(part: Path) -> list[Path]:
+    return sorted(p for p in part.iterdir() if p.suffix == ".safetensors" or p.name in VOCABULARIES)
 
 
 def repository(model: str) -> tuple[str, str | None]:
@@ -71,12 +103,23 @@ def _without_path(value: Any) -> str:
 
 def _files(model: str) -> list[Path]:
     """A single file, or the safetensors of the denoiser of a pipeline's folder or hub id."""
-    path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()
-    if path.is_file():
+    path = Path(model).expanduser()
+    if path.is_file() and model not in EMBEDDED:
         return [path]
+    folder = _folder(model)
+    parts = [folder / name for name in DENOISERS] if folder else []
+    return sorted(file for part in parts for file in part.glob("*.safetensors"))
+
+
+def _folder(model: str, index: str = "model_index.json") -> Path | None:
+    """Where an embedded model, a folder or the copy of a hub id is; None where there is none.
+
+    Args:
+        index: a file that lies in the folder of every model of its kind.
+    """
+    path = STICKERS / model if model in EMBEDDED else Path(model).expanduser()
     if is_hub_id(model):
         repo, revision = repository(model)
-        index = try_to_load_from_cache(repo, "model_index.json", revision=revision)
-        if isinstance(index, str):
-            path = Path(index).parent
-    return sorted(f for name in DENOISERS for f in (path / name).glob("*.safetensors"))
+        kept = try_to_load_from_cache(repo, index, revision=revision)
+        return Path(kept).parent if isinstance(kept, str) else None
+    return path if path.is_dir() else None

@@ -12,34 +12,37 @@
 Reports, drawing and evaluation read only this folder.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
-from evoken.documents import parse_json, read_json
+from evoken.documents import read_json
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
-from evoken.models.provenance import versions, weights_hash
+from evoken.models.provenance import part_hashes, versions, weights_hash
 from evoken.pictures.metrics import Score
+from evoken.records import append_record, damaged, read_records
 from evoken.run_folder import (
     FORMAT,
-    append_line,
     as_written,
     check_new,
-    check_weights,
+    check_unchanged,
     command_of,
-    damaged,
     input_path,
     is_run_folder,
+    is_sealed,
     now,
     read_config,
     read_inputs,
     read_masks,
     read_spec,
-    whole_lines,
+    seal,
+    write_config,
     write_inputs,
     write_masks,
 )
@@ -92,6 +95,7 @@ class LearnRun:
             "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
+            "parts": part_hashes(spec.name, clip),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
@@ -102,8 +106,8 @@ class LearnRun:
             write_inputs(folder, images.images)
             write_masks(folder, images.annotations)
             write_json(folder / "inputs.json", _described(images))
-            write_json(folder / "config.json", config)
-        return cls(path, config)
+            sealed = seal(folder, config)
+        return cls(path, sealed)
 
     @classmethod
     def open(cls, path: PathLike) -> "LearnRun":
@@ -147,12 +151,12 @@ class LearnRun:
 
     def extend(self, settings: LearnSettings) -> None:
         """Go on with another budget from now on; the search stays planned for the first one."""
-        self.config |= {"planned_calls": self.planned_calls, "settings": settings.to_dict()}
-        write_json(self.path / "config.json", self.config)
+        changed = {"planned_calls": self.planned_calls, "settings": settings.to_dict()}
+        self.config = write_config(self.path, self.config | changed)
 
-    def check_weights(self) -> None:
-        """Raise ``RunError`` if the model's weights are not those that the run began with."""
-        check_weights(self.config, self.spec)
+    def check_unchanged(self) -> None:
+        """Raise ``RunError`` unless settings, pictures and models are those that it began with."""
+        check_unchanged(self.path, self.config, self.spec)
 
     @property
     def clip(self) -> str:
@@ -186,14 +190,15 @@ class LearnRun:
         """All whole records; raises ``RunError`` if they are not those of one run in order."""
         file = self.path / "records.jsonl"
         with as_written(file):
-            found = [Record.from_dict(parse_json(line)) for line in whole_lines(file)]
+            records = read_records(file, is_sealed(self.config))
+            found = [Record.from_dict(record) for record in records]
         if (numbers := [r.generation for r in found]) != list(range(len(found))):
             raise damaged(file, f"generations {numbers}")
         return found
 
     def append(self, record: Record) -> None:
         """Write one generation's record to the end."""
-        append_line(self.path / "records.jsonl", record.to_dict())
+        append_record(self.path / "records.jsonl", record.to_dict(), is_sealed(self.config))
 
     def score_path(self, generation: int) -> Path:
         """Where the CLIP score of a preview is, if there is one."""
@@ -205,8 +210,9 @@ class LearnRun:
 
     def previews(self) -> Iterator[tuple[int, Path]]:
         """Generation and file of each preview, in order."""
-        for path in sorted((self.path / "previews").glob("*.png"), key=lambda p: int(p.stem)):
-            yield int(path.stem), path
+        found = (self.path / "previews").glob("*.png")
+        numbered = {int(p.stem): p for p in found if re.fullmatch(r"[0-9]{4,8}", p.stem)}
+        yield from sorted(numbered.items())
 
     def sample_path(self, number: int, which: str) -> Path:
         """Where the report's sheet of a sentence is or will be, "before" or "after" learning."""
@@ -218,12 +224,13 @@ class LearnRun:
         return self.path / "scores.json"
 
     def scores(self) -> dict[int, Score]:
-        """The CLIP scores of previews by generation, of those that have one."""
+        """The CLIP scores of previews by generation, of those that have one that can be read: a
+        report can do without.
+        """
         found = {}
         for generation, _ in self.previews():
-            if (file := self.score_path(generation)).exists():
-                with as_written(file):
-                    found[generation] = Score.from_dict(read_json(file))
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                found[generation] = Score.from_dict(read_json(self.score_path(generation)))
         return found
 
     def picked_path(self, generation: int) -> Path:

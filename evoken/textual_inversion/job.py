@@ -23,7 +23,7 @@ from evoken.options import known_names, make
 from evoken.pictures.metrics import Score
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
-from evoken.run_folder import check_new, held
+from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.checks import (
     check_room,
@@ -324,7 +324,8 @@ def reopened(
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
     model = started(run.spec, display)
-    run.check_weights()  # once the model is there: the hub's may have had to be fetched anew
+    run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
+    display.note(said_of_versions(run.config))
     found, annotations = run.images(model.size), run.annotations()
     recipe = Recipe.of(settings, model.spec, run.clip, found, annotations)
     with workers.started(recipe) as evaluator:
