@@ -1,6 +1,8 @@
 """Files that are whole or absent: written beside their place, then moved there."""
 
 import csv
+import fcntl
+import glob
 import io
 import json
 import os
@@ -31,9 +33,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:  # also after Ctrl-C
         if partial:
             Path(partial).unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
 
 
 @contextmanager
@@ -46,10 +49,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    partial = None
+    partial = lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+            _remove_abandoned(left)
         partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        lock = _locked(partial)
         yield partial
         partial.chmod(0o755)
         os.replace(partial, path)
@@ -58,6 +64,41 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the files that a process which was killed has left half-written below a folder.
+
+    Args:
+        folder: where no other process writes.
+    """
+    for file in folder.rglob(".*.????????"):
+        if file.is_file() and not file.is_symlink():
+            file.unlink(missing_ok=True)
+
+
+def _locked(folder: Path) -> int | None:
+    """A lock on a folder, which ends with this process; None if another has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        pass  # some network file systems have no locks
+    return handle
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what ``new_folder`` was filling in a process that is no more."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    if (lock := _locked(folder)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def cannot_write(path: Path, error: OSError, other: str = "make it writable") -> RunError:

@@ -18,7 +18,7 @@ from evoken.arrays import Images, Masks
 from evoken.decoding import decode_mask
 from evoken.documents import read_json
 from evoken.errors import RunError, shown
-from evoken.files import write_bytes, write_json
+from evoken.files import remove_partial, write_bytes, write_json
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
 from evoken.models.provenance import CLIP, file_hash, part_hashes, versions, weights_hash
 from evoken.options import make
@@ -173,6 +173,7 @@ def held(path: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # some network file systems have no locks
+        remove_partial(path)  # of an earlier process of this run
         yield
 
 
@@ -287,6 +288,11 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
             f"{shown(config.get('evoken'))}), but this is evoken {__version__}, which reads "
             f"format {FORMAT}.",
             "Use that version of evoken, or run the command again.",
+        )
+    if link := next((p for p in path.rglob("*") if p.is_symlink()), None):
+        raise RunError(
+            f"{shown(link)} is a link, and what a run writes would go where it leads.",
+            "Put the file or folder itself in its place.",
         )
     if made_by not in commands:
         raise RunError(

@@ -1,3 +1,3 @@
 """The command line: ``main`` is what the command ``evoken`` runs."""
 
-from evoken.cli.app import main as main
+from evoken.cli.door import main as main

@@ -54,8 +54,3 @@ def common(
     ] = False,
 ) -> None:
     """Teach a frozen text-to-image model a new word, with forward passes only."""
-
-
-def main() -> None:
-    """Entry point of the ``evoken`` command."""
-    app(prog_name="evoken")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoken.cli.door import INTERRUPTED, TERMINATED, Terminated
 from evoken.cli.options import flags
 from evoken.errors import EvokenError, SettingError, shown
 from evoken.options import ABOUT, BUDGET
@@ -71,9 +72,10 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
     except EvokenError as error:
         tell(error)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
-        raise typer.Exit(130) from None
+        ended = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        raise typer.Exit(ended) from None
 
 
 def tell(error: EvokenError) -> None:

@@ -1,5 +1,6 @@
 """Workers as processes on this machine."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 
 import torch
 
-from evoken.errors import EvokenError, SettingError
+from evoken.errors import SettingError
 from evoken.evaluation.chunks import Chunk
-from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
+from evoken.evaluation.pool import Answer, Build, Died, Pool
+from evoken.evaluation.worker import work
 from evoken.options import at_least
 
 
@@ -55,7 +57,7 @@ class Processes(Pool[_Process]):
         """Start one more worker; it takes part as soon as it has loaded its model."""
         here, there = get_context("spawn").Pipe()
         process = get_context("spawn").Process(
-            target=_work, args=(there, self.threads), daemon=True
+            target=work, args=(there, self.threads, os.getpid()), daemon=True
         )
         # Ctrl-C goes to every process of a terminal; only the driver shall hear it. Its mask is
         # inherited, but starting multiprocessing's own tracker would lift it.
@@ -96,16 +98,3 @@ class Processes(Pool[_Process]):
         for worker in self._workers:
             worker.process.join()
             worker.connection.close()
-
-
-def _work(driver: Any, threads: int) -> None:
-    """What a worker does until its driver is gone."""
-    torch.set_num_threads(threads)
-    with suppress(EOFError, OSError):
-        driver.send("here")
-        build, device = driver.recv()
-        objective = attempt(build, device)
-        driver.send(objective if isinstance(objective, EvokenError) else "ready")
-        while True:
-            vectors, chunk = driver.recv()
-            driver.send(attempt(compute, objective, vectors, chunk))

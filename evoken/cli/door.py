@@ -1,0 +1,85 @@
+"""The program's edge: what no command has turned into a sentence becomes one here.
+
+Nothing heavy is imported before ``main`` runs, so that Ctrl-C is heard from the beginning.
+"""
+
+import errno
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+BUG, CANNOT_PRINT = 70, 74  # sysexits.h: EX_SOFTWARE and EX_IOERR
+INTERRUPTED, TERMINATED = 130, 143  # 128 and the number of the signal
+
+
+class Terminated(KeyboardInterrupt):  # as Python's own is called
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def main() -> None:
+    """Entry point of the ``evoken`` command."""
+    code = INTERRUPTED
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        from evoken.cli.app import app
+
+        app(prog_name="evoken")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except Terminated:
+        code = TERMINATED
+    except KeyboardInterrupt:
+        _say("\nInterrupted. Nothing was started.")
+    except Exception as error:
+        code = _unforeseen(error)
+    _end(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows cleans up
+    raise Terminated
+
+
+def _end(code: int) -> NoReturn:
+    """Leave with a code, after everything printed has arrived."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as | head: nobody reads on
+        _close(sys.stdout.fileno())
+    except OSError as error:
+        code = _not_printed(error)
+    raise SystemExit(code)
+
+
+def _close(stream: int) -> None:
+    """Let Python's own last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Say what happened; returns the exit code."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return _not_printed(error)  # of files, a RunError says it
+    from evoken.cli.bugs import described, issues_page, write_log
+
+    log = write_log(error)
+    with_log = f" with its log, {log}," if log else ""
+    _say(f"error: this is a bug of evoken ({described(error)}).")
+    _say(f"Please report it{with_log}{issues_page()}.")
+    return BUG
+
+
+def _not_printed(error: OSError) -> int:
+    from evoken.errors import reason_of
+
+    _close(sys.stdout.fileno())
+    _say(f"error: could not print: {reason_of(error)}. What was written to files is there.")
+    return CANNOT_PRINT
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # there may be nobody to tell
+        print(text, file=sys.stderr)
