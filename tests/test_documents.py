@@ -1,113 +1,84 @@
-"""What strangers write is bounded before anything looks at it, and models before they are made."""
+"""What README and docs say is what was measured and what the program does."""
 
-import json
-import shutil
-import time
-from contextlib import suppress
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from evoken.documents import MOST_BYTES, MOST_DEPTH, read_json, read_yaml
-from evoken.errors import ModelError
-from evoken.models.load import load_model
-from evoken.spec import ModelSpec
-from tests.commands import evoken, refused
+import evoken
+from benchmarks import figures, reference
+from benchmarks.documents import documents, fill
 
-pytestmark = pytest.mark.usefixtures("own_folder")
-
-# Ten aliases of ten aliases, and so on: 700 bytes for 10^11 values.
-BOMB = "a: &a [1, 1]\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 10)}]\n" for i in range(11)
-)
-ENDLESS = {
-    "aliases": BOMB,
-    "itself": "&a [*a]",
-    "brackets": "[" * 2_000,
-    "closed brackets": "[" * 2_000 + "]" * 2_000,
-    "a stack of C": "[" * 500_000,
-    "dashes": "- " * 10_000,
-    "long": "- init_img: a.png\n" * 100_000,
-}
-ODD = {
-    "date": "steps: 2026-13-45",
-    "number": "steps: " + "9" * 5_000,
-    "tag": "steps: !!python/object/apply:os.system ['touch made']",
-    "zero": "steps: \0",
-    "surrogate": 'steps: "\\ud800"',
-    "key": "? [a, b]\n: c",
-    "bytes": "steps: !!binary x",
-    "hexadecimal": "steps: 0x",
-    "large": "steps: " + "9" * 400,
-}
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("case", [*ENDLESS, *ODD])
-def test_a_yaml_that_is_no_good_is_one_short_sentence_at_once(case: str, photos: Path) -> None:
-    Path("bad.yaml").write_text((ENDLESS | ODD)[case])
-    began = time.monotonic()
-    for command in (
-        ("learn", photos, "--config", "bad.yaml"),
-        ("edit", "bad.yaml", "--model", "stickers-flow"),
-    ):
-        result = evoken(*command)
-        refused(result)
-        assert len(result.stderr) < 500
-    assert time.monotonic() - began < 10
-    assert sorted(p.name for p in Path().iterdir()) == ["bad.yaml", "disc"]
+@pytest.mark.parametrize("path", documents(), ids=lambda p: p.name)
+def test_every_quoted_number_was_measured(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert fill(text, figures.read()) == text
 
 
-@given(st.text() | st.binary().map(lambda b: b.decode("latin-1")))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    for file, read in ((Path("x.yaml"), read_yaml), (Path("x.json"), read_json)):
-        file.write_text(text, encoding="utf-8", errors="surrogatepass")
-        with suppress(ValueError):
-            read(file)
+def test_numbers_are_written_as_asked() -> None:
+    known = {"a.share": 0.876, "a.calls": 11936, "a.range": {"median": 2.345, "low": 1}}
+    text = "?<!-- a.share % --> % of ?<!-- a.calls 0 -->, ?<!-- a.range --> s"
+    filled = "88<!-- a.share % --> % of 11,936<!-- a.calls 0 -->, 2.35<!-- a.range --> s"
+    assert fill(text, known) == filled
+    assert fill(filled, known) == filled
+    with pytest.raises(KeyError):
+        fill("1<!-- a.nothing -->", known)
 
 
-def test_json_has_the_same_bounds() -> None:
-    file = Path("x.json")
-    for text, words in (
-        ("[" * 1_500 + "]" * 1_500, f"more than {MOST_DEPTH} deep"),
-        ("[" * 300_000, f"more than {MOST_DEPTH} deep"),
-        (json.dumps([0] * 200_000), "more than 100,000 values"),
-        (" " * (MOST_BYTES + 1), "bytes"),
-    ):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=words):
-            read_json(file)
+def test_the_references_of_commands_and_settings_are_up_to_date() -> None:
+    for path, text in reference.pages().items():
+        assert path.read_text(encoding="utf-8") == text
 
 
-def test_a_run_of_an_endless_list_of_pictures_is_refused_at_once(done: Path) -> None:
-    (done / "inputs.json").write_text(json.dumps([{"name": "x" * 200, "sha256": ""}] * 100_000))
-    began = time.monotonic()
-    refused(evoken("learn", "--resume", done), "inputs.json is damaged", "bytes")
-    assert time.monotonic() - began < 10
+def links(text: str) -> list[str]:
+    return [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
 
 
-@pytest.mark.parametrize(
-    ("part", "name", "value"),
-    [
-        ("text_encoder", "max_position_embeddings", 10**8),
-        ("text_encoder", "num_hidden_layers", 10**6),
-        ("text_encoder", "vocab_size", 10**9),
-        ("text_encoder", "intermediate_size", 10**8),
-        ("unet", "layers_per_block", 10**6),
-        ("unet", "block_out_channels", [32, 10**7]),
-        ("vae", "latent_channels", 10**8),
-    ],
-)
-def test_a_configuration_that_asks_for_more_than_the_weights_hold_is_refused(
-    part: str, name: str, value: object, tiny_folder: Path
-) -> None:
-    shutil.copytree(tiny_folder / "model", "model")
-    file = Path("model") / part / "config.json"
-    config = json.loads(file.read_text())
-    assert name in config
-    file.write_text(json.dumps(config | {name: value}))
-    began = time.monotonic()
-    with pytest.raises(ModelError, match=f"'{name}' = [0-9,]+, and its weights have"):
-        load_model(ModelSpec("model"))
-    assert time.monotonic() - began < 10
+@pytest.mark.parametrize("path", [*documents(), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for link in links(path.read_text(encoding="utf-8")):
+        assert (path.parent / link).exists(), f"{link} in {path}"
+
+
+def test_every_decision_named_in_code_is_there() -> None:
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "evoken").rglob("*.py"))
+    for name in re.findall(r"docs/decisions/[a-z0-9-]+\.md", code):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    names = re.findall(r"^::: evoken\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(evoken.__all__)
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    def pages(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [page for part in inner for page in pages(part)]
+
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    there = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert set(pages(nav)) == there
+
+
+def test_the_table_of_methods_is_made_of_figures() -> None:
+    known = {
+        "learn.sep-cma.loss": 0.4321,
+        "learn.sep-cma.calls": 11936,
+        "learn.start.loss": 0.5,
+        "learn.calls": 3,
+    }
+    text = "Before\n<!-- table learn -->\nold\n<!-- end -->\nafter"
+    rows = fill(text, known).splitlines()
+    assert (rows[0], rows[-1]) == ("Before", "after")
+    assert [r.split(" | ")[0] for r in rows[4:6]] == ["| sep-cma", "| start"]
+    assert "11,936" in rows[4]
+    assert "0.4321" in rows[4]
+    assert fill(fill(text, known), known) == fill(text, known)

@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "progress"),
-    ("dialects", "files", "decoding", "options", "process", "runtimes"),
-    ("annotations", "spec", "page"),
+    ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "telemetry", "progress"),
+    ("dialects", "documents", "files", "decoding", "options", "process", "runtimes"),
+    ("annotations", "spec", "page", "records"),
     ("images",),
     ("models", "evaluation"),
     ("words", "search", "run_folder"),

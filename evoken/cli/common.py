@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.door import INTERRUPTED, TERMINATED, Terminated
+from evoken.cli.exits import BAD_INPUT, INTERRUPTED, TERMINATED, Terminated
 from evoken.cli.options import flags
 from evoken.errors import EvokenError, SettingError, shown
 from evoken.options import ABOUT, BUDGET
@@ -71,7 +71,7 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
         yield
     except EvokenError as error:
         tell(error)
-        raise typer.Exit(2) from None
+        raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt as error:
         typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
         ended = TERMINATED if isinstance(error, Terminated) else INTERRUPTED

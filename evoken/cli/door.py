@@ -11,12 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-BUG, CANNOT_PRINT = 70, 74  # sysexits.h: EX_SOFTWARE and EX_IOERR
-INTERRUPTED, TERMINATED = 130, 143  # 128 and the number of the signal
-
-
-class Terminated(KeyboardInterrupt):  # as Python's own is called
-    """SIGTERM, which ends a command as Ctrl-C does."""
+from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, TERMINATED, Terminated
 
 
 def main() -> None:

@@ -236,7 +236,7 @@ def _knock(address: str) -> None:
 def _nobody(address: str, reason: str) -> WorkerError:
     if address == "local":
         return WorkerError(
-            f"Ray could not be started on this machine: {reason}.",
+            f"could not start Ray on this machine: {reason}.",
             "Try again, or use `workers` without `ray`.",
         )
     return WorkerError(
