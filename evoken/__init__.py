@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from evoken.textual_inversion.job import learn_into as learn_into
     from evoken.textual_inversion.job import resume as resume
     from evoken.textual_inversion.learn import learn as learn
+    from evoken.textual_inversion.queue import learn_all as learn_all
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
     from evoken.textual_inversion.settings import preset as preset
     from evoken.words.merge import merge as merge
@@ -55,6 +56,7 @@ _HOMES = {
     "invert": "evoken.flowopt.edit",
     "invert_into": "evoken.flowopt.job",
     "learn": "evoken.textual_inversion.learn",
+    "learn_all": "evoken.textual_inversion.queue",
     "learn_into": "evoken.textual_inversion.job",
     "load_clip": "evoken.models.load",
     "load_images": "evoken.images",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +31,7 @@ from evoken.textual_inversion.settings import LearnSettings
 if TYPE_CHECKING:
     from evoken.models.judge import Judge
     from evoken.textual_inversion.folder import LearnRun
-    from evoken.textual_inversion.job import LearnJob
+    from evoken.textual_inversion.job import LearnJob, Workers
 
 
 @takes(settings=From(LearnSettings), spec=From(ModelSpec, defaults=FITTING))
@@ -39,7 +39,13 @@ def learn(
     context: typer.Context,
     settings: dict[str, Any],
     spec: dict[str, Any],
-    images: Annotated[Path | None, typer.Argument(help="A folder of three to five images.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="A folder of three to five images; several folders are learned one after the "
+            "other."
+        ),
+    ] = None,
     output: Output = None,
     resume: Resume = None,
     clip: ClipName = "",
@@ -64,36 +70,80 @@ def learn(
 
     Options that are not given are the preset's; config.json in the run folder has them all. With
     --resume, --calls, --minutes and --patience give the whole run another budget, also one that has
-    ended.
+    ended. Of several folders, each has that budget, --output is the folder of the runs, and the
+    same command again goes on.
     """
     started: list[LearnJob] = []
     out = Out(as_json)
 
     def advice() -> str:
+        if images and len(images) > 1:
+            return "Continue with the same command."
         if not started:
             return "Nothing was started."
         return f"Continue with: evoken learn --resume {quote(str(started[0].run.path))}"
 
     with errors(advice):
         from evoken.textual_inversion.job import BUDGETS, Workers, begun, reopened
+        from evoken.textual_inversion.queue import concept_of
 
         at_work = Workers(workers, ray)
+        if images and len(images) > 1 and resume is None:
+            return _learn_all(images, output, settings, fitting(**spec), clip, at_work, out)
         if resume is not None:
             resume_alone(context, resume, "workers", "ray", *BUDGETS)
             job = reopened(resume, at_work, out.display, settings)
+        elif not images:
+            raise SettingError(
+                "learn needs a folder of images, or `resume` with a run folder.",
+                "Type: evoken learn FOLDER",
+            )
         else:
-            source, name = _concept(images)
+            name = concept_of(images[0])
             chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
             folder = output or Path("runs") / name
-            job = begun(folder, source, chosen, fitting(**spec), clip, at_work, out.display)
+            job = begun(folder, images[0], chosen, fitting(**spec), clip, at_work, out.display)
         with job as its:
             started.append(its)
             its.finish(out.display)
-        _tell(its, out)
+        out.result(**_told(its, out))
+    return None
 
 
-def _tell(job: LearnJob, out: Out) -> None:
-    """What was learned, and how it is used."""
+def _learn_all(
+    images: Sequence[Path],
+    output: Path | None,
+    settings: Mapping[str, Any],
+    spec: ModelSpec,
+    clip: str,
+    workers: Workers,
+    out: Out,
+) -> None:
+    """Learn a word from each of several folders."""
+    from evoken.textual_inversion.queue import check_all_learned, outcomes, queue
+
+    if "placeholder" in settings:
+        raise SettingError(
+            "`placeholder` can be given for one folder only.",
+            "Leave it out: of several folders, the names become the words.",
+        )
+    common = make(LearnSettings, {"placeholder": "<each>"} | dict(settings))
+    queued = queue(images, output or Path("runs"), common, spec, clip)
+    done, results = [], []
+    for one in outcomes(queued, spec, clip, workers, out.display):
+        done.append(one)
+        if one.job:
+            results.append(_told(one.job, out))
+        else:
+            failed = {"error": str(one.error)} if one.error else {}
+            about = {"run": one.queued.folder, "placeholder": one.queued.settings.placeholder}
+            results.append(about | failed)
+    out.result(runs=results)
+    check_all_learned(done)
+
+
+def _told(job: LearnJob, out: Out) -> dict[str, Any]:
+    """Say what was learned, and how it is used; the same as values."""
     from evoken.prompts import KINDS
     from evoken.words.word import WORD_FILE
 
@@ -102,25 +152,15 @@ def _tell(job: LearnJob, out: Out) -> None:
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
-    out.result(
-        run=run.path,
-        word=run.path / WORD_FILE,
-        placeholder=word,
-        report=run.path / "report.html",
-        generation=learner.best_generation,
-        calls=learner.calls,
-        validation_loss=learner.best_validation,
-    )
-
-
-def _concept(images: Path | None) -> tuple[Path, str]:
-    """The folder of images, and a name for the concept made of the folder's."""
-    if images is None:
-        raise SettingError(
-            "learn needs a folder of images, or `resume` with a run folder.",
-            "Type: evoken learn FOLDER",
-        )
-    return images, re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-") or "word"
+    return {
+        "run": run.path,
+        "word": run.path / WORD_FILE,
+        "placeholder": word,
+        "report": run.path / "report.html",
+        "generation": learner.best_generation,
+        "calls": learner.calls,
+        "validation_loss": learner.best_validation,
+    }
 
 
 @takes()
@@ -135,8 +175,9 @@ def finish(
 
         with reopened(path, display=out.display) as job:
             job.finish(out.display, more=False)
-        _tell(job, out)
+        result = _told(job, out)
         out.say(f"To learn on after all: evoken learn --resume {quote(str(path))}")
+        out.result(**result)
 
 
 @takes()

@@ -182,6 +182,13 @@ class LearnRun:
             return list(read_json(file))
 
     @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of the files that the images were read from."""
+        inputs = self._inputs()
+        with as_written(self.path / "inputs.json"):
+            return tuple(str(file["sha256"]) for file in inputs)
+
+    @property
     def inputs(self) -> list[Path]:
         """The files of the images."""
         return [input_path(self.path, i) for i in range(len(self._inputs()))]

@@ -312,18 +312,21 @@ def reopened(
     workers: Workers = ALONE,
     display: Display = SILENT,
     budget: Mapping[str, Any] = {},
+    model: LatentModel | None = None,
 ) -> Iterator[LearnJob]:
     """A run folder, and a fresh learner made of its settings and images.
 
     Args:
         budget: see ``resume``.
+        model: that of the run, if it is loaded already.
     """
     run = LearnRun.open(folder)
     settings = run.settings
     if budget:
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
-    model = started(run.spec, display)
+    if model is None or model.spec != run.spec:
+        model = started(run.spec, display)
     run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
     display.note(said_of_versions(run.config))
     found, annotations = run.images(model.size), run.annotations()

@@ -1,0 +1,167 @@
+"""Several folders in one command: one model, the words of single runs, and going on."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from evoken.errors import RunError, SearchError
+from evoken.spec import ModelSpec
+from evoken.textual_inversion import job, queue
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import Record
+from evoken.textual_inversion.queue import learn_all
+from evoken.textual_inversion.settings import preset
+from tests.commands import SMALL, evoken, files, refused
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+Learn = Callable[..., Result]
+QUICK = (*SMALL, "--samples", 0)
+
+
+@pytest.fixture
+def folders(photos: Path) -> list[Path]:
+    """Three folders of different pictures."""
+    found = [photos]
+    for name, colour in (("ring", "cyan"), ("bar", "yellow")):
+        folder = Path(shutil.copytree(photos, name))
+        for file in folder.iterdir():
+            with Image.open(file) as picture:
+                picture.paste(colour, (2, 2, 38, 12))
+                picture.save(file)
+        found.append(folder)
+    return found
+
+
+@pytest.fixture
+def learn_these(tiny_folder: Path) -> Learn:
+    def run(*arguments: object) -> Result:
+        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
+        return evoken("learn", *model, *QUICK, *arguments)
+
+    return run
+
+
+def word(run: Path) -> bytes:
+    return (run / "learned_embeds.safetensors").read_bytes()
+
+
+def test_several_folders_give_the_words_of_single_runs_with_one_model(
+    learn_these: Learn, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[ModelSpec] = []
+    load = queue.started
+    for module in (queue, job):
+        monkeypatch.setattr(
+            module, "started", lambda spec, *rest: loaded.append(spec) or load(spec, *rest)
+        )
+    result = learn_these(*folders)
+    assert result.exit_code == 0, result.output
+    assert len(loaded) == 1
+    for i, name in enumerate(("disc", "ring", "bar"), 1):
+        assert f"{i} of 3: <{name}>" in result.output
+        assert f"Learned <{name}>." in result.output
+    single = learn_these(folders[1], "--output", "alone")
+    assert single.exit_code == 0 and word(Path("alone")) == word(Path("runs/ring"))
+    assert word(Path("runs/ring")) != word(Path("runs/bar"))
+
+
+def test_the_same_command_again_goes_on(
+    learn_these: Learn, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert learn_these(*folders, "--output", "whole").exit_code == 0
+    append = LearnRun.append
+
+    def stop(run: LearnRun, record: Record) -> None:
+        append(run, record)
+        if run.settings.placeholder == "<ring>" and record.generation == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearnRun, "append", stop)
+        result = learn_these(*folders)
+    assert result.exit_code == 130 and "Continue with the same command." in result.stderr
+    assert not Path("runs/bar").exists()
+    before = files(Path("runs/disc"))
+    result = learn_these(*folders, "--json")
+    assert result.exit_code == 0, result.output
+    assert "1 of 3: <disc> is learned already" in result.stderr
+    assert files(Path("runs/disc")) == before
+    told = json.loads(result.stdout)["runs"]
+    assert [run["placeholder"] for run in told] == ["<disc>", "<ring>", "<bar>"]
+    for name in ("disc", "ring", "bar"):
+        assert word(Path("runs") / name) == word(Path("whole") / name)
+
+
+def test_one_that_fails_stops_no_other(
+    learn_these: Learn, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = LearnRun.append
+
+    def fail(run: LearnRun, record: Record) -> None:
+        if run.settings.placeholder == "<ring>":
+            raise SearchError("every candidate failed.", "Lower `sigma`.")
+        append(run, record)
+
+    monkeypatch.setattr(LearnRun, "append", fail)
+    result = learn_these(*folders, "--json")
+    assert result.exit_code == 2
+    assert (
+        "1 of 3 words were not learned: <ring>. The first: every candidate failed. Lower --sigma."
+        in (result.stderr.splitlines()[-1])
+    )
+    told = json.loads(result.stdout)["runs"]
+    assert "error" in told[1] and "error" not in told[0] and "calls" in told[2]
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    learn_these: Learn, folders: list[Path]
+) -> None:
+    picture = folders[0] / "0.png"
+    Path("other").mkdir()
+    shutil.copytree(folders[0], "other/disc")
+    Path("empty").mkdir()
+    before = files(Path())
+    for arguments, words in (
+        ((*folders, picture), "is a picture"),
+        ((*folders, "other/disc"), "would both be runs/disc"),
+        ((*folders, "missing"), "missing"),
+        ((*folders, "empty"), "empty"),
+        ((*folders, "--word", "<x>"), "--word can be given for one folder only"),
+        ((*folders, "--resume", "runs/disc"), "--resume"),
+        ((*folders, "--calls", 0), "--calls"),
+    ):
+        refused(learn_these(*arguments), words)
+        assert files(Path()) == before and not Path("runs").exists()
+
+
+def test_a_run_of_something_else_is_not_touched(learn_these: Learn, folders: list[Path]) -> None:
+    assert learn_these(folders[1]).exit_code == 0
+    before = files(Path("runs"))
+    refused(learn_these(*folders, "--seed", 5), "runs/ring already exists, with other settings")
+    refused(learn_these(*folders, "--size", 8), "with other model")
+    with Image.open(folders[1] / "1.png") as one:
+        one.transpose(Image.Transpose.ROTATE_90).save(folders[1] / "1.png")
+    refused(learn_these(*folders), "runs/ring already exists, with other pictures")
+    Path("runs/bar").mkdir()
+    (Path("runs/bar") / "mine.txt").write_text("")
+    refused(learn_these(folders[0], folders[2]), "runs/bar already exists and is no run")
+    (Path("runs/bar") / "mine.txt").unlink()
+    Path("runs/bar").rmdir()
+    assert files(Path("runs")) == before
+
+
+def test_from_python(tiny_folder: Path, folders: list[Path]) -> None:
+    settings = preset(
+        "default", placeholder="<any>", popsize=5, draws=4, validation_draws=8, calls=128, samples=0
+    )
+    model, clip = ModelSpec(str(tiny_folder / "model")), str(tiny_folder / "clip")
+    runs = learn_all(folders[:2], settings, model, parent="mine", clip=clip)
+    assert [run.path for run in runs] == [Path("mine/disc"), Path("mine/ring")]
+    assert [run.word().placeholder for run in runs] == ["<disc>", "<ring>"]
+    with pytest.raises(RunError, match="with other settings"):
+        learn_all(folders, preset("paper", placeholder="<any>"), model, parent="mine", clip=clip)
