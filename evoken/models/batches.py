@@ -31,7 +31,7 @@ def cores() -> int:
     that split their work by themselves. It is the same in a run's process and in its workers'.
     """
     said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1
+    return int(said) if said.isdecimal() and int(said) else os.cpu_count() or 1
 
 
 def padded(rows: Tensor, unit: int = UNIT) -> Tensor:

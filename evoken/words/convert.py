@@ -191,7 +191,7 @@ def _pt(embedding: Embedding) -> bytes:
             "string_to_token": {"*": 265},
             "string_to_param": {"*": vectors},
             "name": embedding.placeholder,
-            "step": int(calls) if calls.isdigit() else None,
+            "step": int(calls) if calls.isdecimal() else None,
             "sd_checkpoint": None,
             "sd_checkpoint_name": about.get("model"),
         }
