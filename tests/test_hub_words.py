@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from evoken.errors import WordError
+from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.files import read_embedding
 from evoken.words.word import load_word
 from tests.commands import evoken, refused
@@ -67,6 +68,8 @@ def test_the_commands_take_words_of_the_hub(server: HubServer, tiny_folder: Path
     assert "<cat-toy>" in evoken("inspect", name).output
     assert evoken("convert", name, "--to", "a1111").exit_code == 0
     assert Path("embeddings/cat-toy/cat-toy.safetensors").exists()
+    settings = LearnSettings("<x>", kind="style", start=name)
+    assert (settings.initialization, settings.vectors) == ("file", 1)
     refused(
         evoken("generate", "a <cat-toy>", "--word", name, "--model", tiny_folder / "model"),
         "needs a word of width 16 (got width 768)",

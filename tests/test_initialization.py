@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from evoken.textual_inversion.initialization import (
     nearest_word,
     similarities,
 )
+from evoken.words.word import Word, save_word
 
 
 def start(
@@ -80,13 +83,20 @@ def test_objects_and_styles_are_asked_in_sentences_of_their_own(
 @pytest.mark.parametrize("how", INITIALIZATIONS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_initialization_gives_vectors_of_a_likely_length(
-    model: StableDiffusion, clip: Clip, images: torch.Tensor, how: str, count: int
+    model: StableDiffusion,
+    clip: Clip,
+    images: torch.Tensor,
+    how: str,
+    count: int,
+    tmp_path: Path,
 ) -> None:
-    found = start(how, model, clip, images, count, word="cat")
+    save_word(tmp_path / "cat.safetensors", Word("<cat>", model.embed("cat")))
+    word = str(tmp_path / "cat.safetensors") if how == "file" else "cat"
+    found = start(how, model, clip, images, count, word=word)
     assert found.shape == (count, model.width)
     norms = model.vocabulary().vectors.norm(dim=1)
     assert (found.norm(dim=1) < 3 * norms.max()).all()
-    assert torch.equal(found, start(how, model, clip, images, count, word="cat"))
+    assert torch.equal(found, start(how, model, clip, images, count, word=word))
 
 
 def test_a_phrase_fills_as_many_vectors_as_it_has_tokens(

@@ -18,6 +18,8 @@ def write_card(run: LearnRun) -> None:
     settings, model = run.settings, run.spec.name
     code, count = diffusers_code(run), settings.vectors
     how = f"preset {settings.preset}, seed {settings.seed}"
+    if run.start_name:
+        how += f", started from the word {_plain(run.start_name)}"
     card = ModelCard.from_template(
         ModelCardData(
             base_model=repository(model)[0] if is_hub_id(model) else None,

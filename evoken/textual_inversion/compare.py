@@ -134,7 +134,7 @@ def _different(runs: list[LearnRun]) -> dict[str, list[str]]:
     for run in runs:
         with as_written(run.path / "config.json"):
             model = dict(run.config["model"]) | {"name": public_name(run.spec.name)}
-            values = run.settings.to_dict() | {f"model: {k}": v for k, v in model.items()}
+            values = run.public_settings | {f"model: {k}": v for k, v in model.items()}
             values |= {f"version of {k}": v for k, v in run.config.get("versions", {}).items()}
             values |= {"CLIP": public_name(run.clip), "weights": run.config.get("weights", "")[:12]}
         said.append(without_paths(values))

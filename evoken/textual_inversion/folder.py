@@ -3,6 +3,7 @@
     config.json             settings, model, hash of its weights, versions
     inputs.json, inputs/    names, hashes and captions of the images, and the images and their masks
                             as the model saw them
+    start.safetensors       the learned word that the search started from, if it did from one
     records.jsonl           one line per generation
     previews/               pictures at fixed seeds, and their CLIP scores, by generation
     picked/                 words of other generations that a user took
@@ -49,6 +50,7 @@ from evoken.run_folder import (
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.start_file import keep_start, kept_start
 from evoken.version import __version__
 from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
@@ -78,11 +80,13 @@ class LearnRun:
         clip: str,
         images: ImageSet,
         note: str = "",
+        start: Word | None = None,
     ) -> "LearnRun":
         """Start a folder.
 
         Args:
             note: what the report is to say of the pictures; "" for nothing.
+            start: the learned word that the search starts from, if it does from one.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
@@ -103,6 +107,8 @@ class LearnRun:
         if note:
             config["note"] = note
         with new_folder(path) as folder:
+            if start:
+                config["start"] = keep_start(folder, start, settings)
             write_inputs(folder, images.images)
             write_masks(folder, images.annotations)
             write_json(folder / "inputs.json", _described(images))
@@ -142,6 +148,31 @@ class LearnRun:
     def spec(self) -> ModelSpec:
         """The model that the run learns on."""
         return read_spec(self.path, self.config)
+
+    @property
+    def public_settings(self) -> dict[str, Any]:
+        """The settings as they may be published: of a file to start from the name alone."""
+        values = self.settings.to_dict()
+        with as_written(self.path / "config.json"):
+            return values | ({"start": self.config["start"]["name"]} if self._has_start else {})
+
+    @property
+    def _has_start(self) -> bool:
+        return self.settings.initialization == "file"
+
+    def start(self) -> Word | None:
+        """The learned word that the search started from; None if it did from none.
+
+        Raises:
+            RunError: it is not in the folder as it was written.
+        """
+        return kept_start(self.path, self.config) if self._has_start else None
+
+    @property
+    def start_name(self) -> str:
+        """The placeholder of the learned word that the search started from; "" if from none."""
+        with as_written(self.path / "config.json"):
+            return str(self.config["start"]["placeholder"]) if self._has_start else ""
 
     @property
     def planned_calls(self) -> int:
@@ -256,6 +287,7 @@ class LearnRun:
             "architecture": model.architecture,
             "kind": settings.kind,
             "preset": settings.preset,
+            "start": self.start_name,
             "seed": str(settings.seed),
             "generation": str(learner.best_generation),
             "calls": str(learner.calls),

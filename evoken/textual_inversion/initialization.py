@@ -1,6 +1,6 @@
 """Where the search for a word begins (paper 3.4).
 
-All functions return vectors, vector x width, with the vocabulary's typical norm.
+Vectors are vector x width, with the vocabulary's typical norm unless they are those of a file.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from evoken.models.clip import Clip
 from evoken.options import one_of
 from evoken.prompts import KINDS
 from evoken.textual_inversion.reading import text_features
-from evoken.textual_inversion.settings import INITIALIZATIONS
+from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
+from evoken.words.word import Word, fitted, load_word
 
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
@@ -76,6 +77,7 @@ def initial_vectors(
     generator: torch.Generator,
     word: str = "",
     temperature: float | None = None,
+    learned: Word | None = None,
 ) -> Vectors:
     """Count x width: the vectors that a search starts from.
 
@@ -83,16 +85,22 @@ def initial_vectors(
         how: one of INITIALIZATIONS.
         kind: "object" or "style".
         word: the word or phrase for "word"; its tokens are used in turn, the last one repeated.
+            For "file", the place of a learned word, as ``load_word`` takes it; see ``as_start``.
+        learned: for "file", the word, where it has been read already.
 
     Raises:
-        SettingError: unknown ``how``, or no CLIP where one is needed.
-        WordError: "word" without a word, or with more tokens than vectors.
+        SettingError: unknown ``how``, no CLIP where one is needed, or a learned word with more than
+            ``count`` vectors.
+        WordError: "word" without a word, or with more tokens than vectors; "file" without the file
+            of a word for this model.
     """
     vocabulary = model.vocabulary()
     if how == "random":
         return random_vectors(vocabulary, count, generator)
     if how == "word":
         return _from_phrase(model.embed(word), word, count)
+    if how == "file":
+        return as_start(learned or load_word(word), model, count).vectors
     one_of("initialization", how, INITIALIZATIONS)
     if clip is None:
         raise SettingError(
@@ -113,4 +121,45 @@ def _from_phrase(embedded: Vectors, word: str, count: int) -> Vectors:
             f"{shown(word)}).",
             "Use a shorter word, or raise `vectors`.",
         )
-    return torch.cat([embedded, embedded[-1:].expand(count - len(embedded), -1)])
+    return _lengthened(embedded, count)
+
+
+def read_start(settings: LearnSettings) -> Word | None:
+    """The learned word that the settings name as the start; None if they name none.
+
+    Raises:
+        SettingError: it has more vectors than the new word.
+        WordError: it cannot be read.
+    """
+    if settings.initialization != "file":
+        return None
+    learned = load_word(settings.start)
+    _check_count(learned, settings.vectors)
+    return learned
+
+
+def _check_count(learned: Word, count: int) -> None:
+    """Raise ``SettingError`` if the word to start from has more vectors than the new one."""
+    if len(learned.vectors) > count:
+        raise SettingError(
+            f"`vectors` must be at least {len(learned.vectors)}, as many as the word "
+            f"{shown(learned.placeholder)} to start from has (got {count}).",
+            "Raise `vectors`, or leave it out.",
+        )
+
+
+def as_start(learned: Word, model: Model, count: int) -> Word:
+    """A learned word as the start of a search: with vectors for just the model's text encoders, the
+    last one repeated up to ``count``.
+
+    Raises:
+        SettingError: it has more than ``count``.
+        WordError: it is of another model.
+    """
+    _check_count(learned, count)
+    vectors = _lengthened(fitted(learned, model).vectors, count)
+    return Word(learned.placeholder, vectors, model.encoders)
+
+
+def _lengthened(vectors: Vectors, count: int) -> Vectors:
+    return torch.cat([vectors, vectors[-1:].expand(count - len(vectors), -1)])

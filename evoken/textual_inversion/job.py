@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import RunError, SettingError, shown
+from evoken.errors import RunError, SettingError, one_line, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
@@ -33,6 +33,7 @@ from evoken.textual_inversion.checks import (
 )
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import forecast
+from evoken.textual_inversion.initialization import as_start, read_start
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
@@ -278,10 +279,15 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    # Pictures come before the model, which takes long.
+    # Pictures and the word to start from come before the model, which takes long.
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(path)
+    start = read_start(settings)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
+    if start:
+        start = as_start(start, loaded, settings.vectors)
+        name, place = one_line(start.placeholder), shown(Path(settings.start))
+        display.say(f"Starting from the word {name} in {place}.")
     found = pictures_of(images, loaded.size, settings)
     if found.folder:
         display.say(f"Taking the pictures from {shown(found.folder)}.")
@@ -301,8 +307,10 @@ def begun(
     recipe = Recipe.of(settings, loaded.spec, clip_name, found.images, annotations)
     with workers.started(recipe) as evaluator:
         its_clip = _clip(settings, clip_name, loaded, display)
-        learner = Learner(settings, loaded, found.images, its_clip, evaluator, 0, annotations)
-        run = LearnRun.create(path, settings, loaded.spec, clip_name, found, note)
+        learner = Learner(
+            settings, loaded, found.images, its_clip, evaluator, 0, annotations, start
+        )
+        run = LearnRun.create(path, settings, loaded.spec, clip_name, found, note, start)
         yield LearnJob(run, learner)
 
 
@@ -321,7 +329,7 @@ def reopened(
         model: that of the run, if it is loaded already.
     """
     run = LearnRun.open(folder)
-    settings = run.settings
+    settings, start = run.settings, run.start()
     if budget:
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
@@ -333,7 +341,9 @@ def reopened(
     recipe = Recipe.of(settings, model.spec, run.clip, found, annotations)
     with workers.started(recipe) as evaluator:
         clip = _clip(settings, run.clip, model, display)
-        learner = Learner(settings, model, found, clip, evaluator, run.planned_calls, annotations)
+        learner = Learner(
+            settings, model, found, clip, evaluator, run.planned_calls, annotations, start
+        )
         job = LearnJob(run, learner)
         if budget:
             _extend(job)

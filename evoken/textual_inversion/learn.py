@@ -94,6 +94,7 @@ class Learner:
         evaluator: Evaluator | None = None,
         planned_calls: int = 0,
         annotations: Annotations = NONE,
+        learned: Word | None = None,
     ) -> None:
         """
         Args:
@@ -104,9 +105,11 @@ class Learner:
                 the settings. A run that is extended keeps its first plan, or its records would not
                 be those of its search.
             annotations: of the images.
+            learned: the word to start from with the initialization "file"; by default the one that
+                the settings' ``start`` names.
 
         Raises:
-            WordError: the placeholder cannot be used with this model.
+            WordError: the placeholder or the word to start from cannot be used with this model.
             SettingError: settings that do not fit the model.
         """
         check_placeholder(settings.placeholder, model)
@@ -116,7 +119,7 @@ class Learner:
         self.evaluator = evaluator or Serial(self.objective)
         self.calls = self._setup_calls = model.calls - before
         with one_thread_each():
-            self.subspace = _subspace(settings, model, images, clip)
+            self.subspace = _subspace(settings, model, images, clip, learned)
         row, dimension = search_of(settings.search), self.subspace.dimension
         kind = row.load()
         candidates = kind.candidates(settings.popsize, dimension)
@@ -279,11 +282,22 @@ def check_placeholder(placeholder: str, model: Model) -> None:
         )
 
 
-def _subspace(s: LearnSettings, model: Model, images: Images, clip: Clip | None) -> Subspace:
+def _subspace(
+    s: LearnSettings, model: Model, images: Images, clip: Clip | None, learned: Word | None
+) -> Subspace:
     temperature = 1.0 if "no-temperature" in s.mistakes else s.temperature or None
     generator = torch_generator(s.seed, 0, "initialization")
     origin = initial_vectors(
-        s.initialization, model, clip, images, s.kind, s.vectors, generator, s.start, temperature
+        s.initialization,
+        model,
+        clip,
+        images,
+        s.kind,
+        s.vectors,
+        generator,
+        s.start,
+        temperature,
+        learned,
     )
     if "unit-norm" in s.mistakes:
         origin = torch.nn.functional.normalize(origin, dim=1)

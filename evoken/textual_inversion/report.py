@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image
 
+from evoken.errors import one_line
 from evoken.files import write_csv, write_text
 from evoken.images import counted
 from evoken.models.provenance import public_name, without_paths
@@ -34,6 +35,7 @@ def write_report(run: LearnRun) -> Path:
         best_loss=f"{best.validation:.4f}",
         generation=best.generation,
         made=made(run.config),
+        start=one_line(run.start_name),
         note_parts=str(run.config.get("note", "")).split("`name`"),
         inputs=inputs(run, run.path),
         samples=_samples(run),
@@ -43,7 +45,7 @@ def write_report(run: LearnRun) -> Path:
         command=cli_usage(run),
         code=diffusers_code(run),
         conversions=conversions(run),
-        settings=without_paths(settings.to_dict()),
+        settings=without_paths(run.public_settings),
     )
     write_text(path, text)
     return path

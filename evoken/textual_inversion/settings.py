@@ -21,7 +21,7 @@ from evoken.options import (
 from evoken.prompts import KINDS, holds, pieces
 from evoken.search.table import SEARCHES, search_of
 
-INITIALIZATIONS = ("attention", "nearest", "word", "random")
+INITIALIZATIONS = ("attention", "nearest", "word", "file", "random")
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
@@ -80,21 +80,32 @@ _expert = open_setting
 class LearnSettings:
     """The settings of one run, as its ``config.json`` records them.
 
-    Fields that are not given come from the preset, or suit the search and the kind of concept.
+    Fields that are not given come from the preset, or suit the search, the kind of concept and the
+    start: with the initialization 'file' and no ``vectors``, the file is read to count its vectors.
 
     Raises:
         SettingError: a value is not possible, or settings do not go together.
+        WordError: the file that ``start`` names has to be read, and cannot be.
     """
 
     placeholder: str = _about(
         UNSET, "The placeholder, such as '<teapot>'.", flag="word", suited="the folder's name"
     )
     kind: str = _about("object", "What is learned", choices=tuple(KINDS))
-    vectors: int = _about(1, "Token embeddings per word", least=1, suited="1; 3 for a style")
+    vectors: int = _about(
+        1,
+        "Token embeddings per word",
+        least=1,
+        suited="1; 3 for a style; those of a file to start from",
+    )
     initialization: str = _expert(
         "attention", "How the start is found (attention is Eq. 4)", choices=INITIALIZATIONS
     )
-    start: str = _about("", "A word or phrase to start from.")
+    start: str = _about(
+        "",
+        "What to start from: a word or phrase, or a learned word (a run folder, a word's file or a "
+        "hub id; FILE#NAME of several in one file)",
+    )
     temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, zero="CLIP's own")
     subspace: str = _expert(
         "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
@@ -178,15 +189,30 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
-        if self.start is not UNSET and self.start:
-            values = {"initialization": "word"} | values
-        fill(self, values)
+        fill(self, self._suited_to_start(values))
         if self.objective == "similarity":
             for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
                 raise SettingError(
                     f"the objective 'similarity' has no use for `{unused}`.",
                     f"Leave out `{unused}`.",
                 )
+
+    def _suited_to_start(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The values with the initialization that reads ``start``, and as many vectors as a file
+        has.
+        """
+        if not isinstance(self.start, str) or not self.start:
+            return values
+        # Imported where they are needed: ``--help`` reads this module and waits for no torch.
+        from evoken.words.places import names_word
+        from evoken.words.word import load_word
+
+        how = self.initialization
+        if how is UNSET:
+            how = values.get("initialization", "file" if names_word(self.start) else "word")
+        counts = how == "file" and self.vectors is UNSET
+        count = {"vectors": len(load_word(self.start).vectors)} if counts else {}
+        return {**values, "initialization": how, **count}
 
     def _check_together(self) -> None:
         """Raise for settings without effect beside the others."""
@@ -223,9 +249,14 @@ class LearnSettings:
                 "Leave it out.",
             ),
             (
-                self.start and self.initialization != "word",
-                f"`start` needs the initialization 'word' (got {self.initialization!r}).",
+                self.start and self.initialization not in ("word", "file"),
+                f"`start` needs the initialization 'word' or 'file' (got {self.initialization!r}).",
                 "Leave `start` or `initialization` out.",
+            ),
+            (
+                not self.start and self.initialization in ("word", "file"),
+                f"the initialization {self.initialization!r} needs a `start`.",
+                "Give one, such as 'cat' or a run folder, or leave `initialization` out.",
             ),
             (
                 self.objective == "similarity" and search.wants_gram,

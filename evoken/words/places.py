@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evoken.arrays import PathLike
 from evoken.errors import ModelError, WordError, shown
+from evoken.images import SUFFIXES as PICTURES
 from evoken.images import listing
 from evoken.models.hub import fetched, listed
 
@@ -36,19 +37,37 @@ def place_of(path: PathLike) -> tuple[Path, str]:
     Raises:
         WordError: there is no such file here or on the hub, or the hub cannot be asked.
     """
-    whole, name = Path(path), ""
-    if not whole.exists() and "#" in os.fspath(path):
-        path, _, name = os.fspath(path).rpartition("#")
-        whole = Path(path)
+    text, name = _parted(os.fspath(path))
+    whole = Path(text)
     file = whole / (main_file(p.name for p in whole.iterdir()) or "") if whole.is_dir() else whole
     if file.is_file():
         return file, name
-    if (match := HUB_ID.fullmatch(os.fspath(path))) and _may_be_of_hub(match):
+    if (match := HUB_ID.fullmatch(text)) and _may_be_of_hub(match):
         return _file_of_hub(match), name
     raise WordError(
         f"there is no run folder or embedding file with a word at {shown(whole)}.",
         "Learn a word with: evoken learn FOLDER",
     )
+
+
+def names_word(text: str) -> bool:
+    """Whether a text is the place of a learned word, for ``place_of``, and not a word or phrase: it
+    has a slash in it or ends as such a file does, or there is a file of that name, or a folder with
+    a word in it. A folder of pictures called "cat" does not make a place of "cat".
+    """
+    text, _ = _parted(text)
+    if "/" in text or text.lower().endswith((*SUFFIXES, *PICTURES)) or os.path.isfile(text):
+        return True
+    try:
+        return main_file(os.listdir(text)) is not None
+    except (OSError, ValueError):  # no folder, one that may not be read, or no name of any
+        return False
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """The place of a file, and the name of a word in it behind "#", or ""."""
+    place, _, name = path.rpartition("#")
+    return (place, name) if place and not os.path.exists(path) else (path, "")
 
 
 def main_file(names: Iterable[str]) -> str | None:
