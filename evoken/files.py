@@ -1,17 +1,40 @@
 """Files that are whole or absent: written beside their place, then moved there."""
 
 import csv
+import errno
 import io
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from evoken.errors import RunError, reason_of, shown
+
+LONGEST = 255  # bytes of a name, on every file system that is in use
+
+
+def check_can_write(path: Path) -> None:
+    """Raise ``RunError`` unless a file or folder could be written at ``path``; nothing is left.
+
+    Permissions alone do not tell: they say nothing of read-only disks, nor to the superuser.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)
+        if any(len(os.fsencode(part)) > LONGEST for part in path.parts):  # below what is missing
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        places = (path.absolute(), *path.absolute().parents)
+        there = next(place for place in places if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=there if there.is_dir() else there.parent):
+            pass
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"could not write {shown(path)}: {reason_of(error)}.", "Choose another place."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -23,7 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=_hidden(path))
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -49,7 +72,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_hidden(path)))
         yield partial
         partial.chmod(0o755)
         os.replace(partial, path)
@@ -58,6 +81,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _hidden(path: Path) -> str:
+    """How the name begins under which something is made: short, as a name may be the longest."""
+    return f".{path.name[:40]}."
 
 
 def cannot_write(path: Path, error: OSError, other: str = "make it writable") -> RunError:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 import yaml
 
+from evoken.cli.terminal import tell
 from evoken.errors import EvokenError, SettingError, reason_of, shown
 from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
 
@@ -156,7 +157,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         try:
             context.default_map = _options_of(context, read_file(path))
         except EvokenError as error:
-            typer.echo(f"error: {error}".replace("`", ""), err=True)
+            tell(error, {})
             raise typer.Exit(2) from None
     return path
 
