@@ -5,9 +5,11 @@ meaning. One who types what another program knows gets a picture, and no hint th
 """
 
 import re
+import warnings
 from collections.abc import Iterable
+from typing import Protocol
 
-from evoken.errors import shown
+from evoken.errors import PromptWarning, shown
 from evoken.prompts import pieces
 
 # No capitals beside: in a prompt that is all capitals, such as a sign's, AND is a word.
@@ -66,7 +68,28 @@ KINDS: tuple[tuple[str, str, str], ...] = (
         "type a comma or 'and': a prompt is read as one",
     ),
 )
+
+
+class Named(Protocol):
+    """A learned word, of which only the name counts here."""
+
+    @property
+    def placeholder(self) -> str:
+        """As in prompts."""
+
+
 PATTERNS = tuple(re.compile(pattern) for pattern, _, _ in KINDS)
+
+
+def warn_of(prompts: Iterable[str], words: Iterable[Named], level: int = 3) -> None:
+    """Warn of what ``notes`` tells, where no command line does.
+
+    Args:
+        words: those that are given.
+        level: how many calls further up the prompts came from.
+    """
+    for note in notes(prompts, [word.placeholder for word in words]):
+        warnings.warn(note.removeprefix("Note: "), PromptWarning, level)
 
 
 def notes(prompts: Iterable[str], placeholders: Iterable[str] = ()) -> list[str]:

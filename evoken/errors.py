@@ -6,6 +6,7 @@ its own options; backticks are used for nothing else.
 """
 
 from pathlib import PurePath
+from unicodedata import category
 
 
 class EvokenError(Exception):
@@ -52,12 +53,21 @@ class WorkerError(EvokenError):
     """Workers that cannot be started, or that died or failed repeatedly."""
 
 
+class PromptWarning(UserWarning):
+    """A prompt that is drawn, and perhaps not as it was meant."""
+
+
+PATH = 140  # letters at both ends of a path that is too long to be shown
+
+
 def shown(value: object, most: int = 60) -> str:
     """A value of a user's or of a file's, for a message: its ``repr`` on one line, of at most
-    ``most`` characters. A path is shown whole and as it is typed: cut, nobody could find it.
+    ``most`` characters. A path is shown as it is typed, and whole unless it is very long: cut,
+    nobody could find it.
     """
     if isinstance(value, PurePath):
-        return _printable(str(value))
+        text = _printable(str(value))
+        return text if len(text) <= 2 * PATH else f"{text[:PATH]}...{text[-PATH:]}"
     text = _printable(repr(value))
     return text if len(text) <= most else f"{text[: most - 4]}...{text[-1]}"
 
@@ -74,6 +84,20 @@ def reason_of(error: BaseException) -> str:
     return one_line(str(error)) or type(error).__name__
 
 
+def plain(text: str, keep: str = "") -> str:
+    """Text of anybody's for a terminal or a page: in place of what moves a cursor, turns the
+    direction of writing, ends a line or is no letter at all there is a question mark.
+
+    Args:
+        keep: characters that stay all the same.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else " " if category(c) == "Zs" else "?" for c in text
+    )
+
+
 def _printable(text: str) -> str:
     """Without control characters, and without backticks, which have a meaning in messages."""
-    return "".join(c if c.isprintable() else "?" for c in text.replace("`", "'"))
+    return plain(text.replace("`", "'"))

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, then moved there."""
 
 import csv
+import errno
 import fcntl
 import glob
 import io
@@ -9,11 +10,33 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from evoken.errors import RunError, reason_of, shown
+
+LONGEST = 255  # bytes of a name, on every file system that is in use
+
+
+def check_can_write(path: Path) -> None:
+    """Raise ``RunError`` unless a file or folder could be written at ``path``; nothing is left.
+
+    Permissions alone do not tell: they say nothing of read-only disks, nor to the superuser.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)
+        if any(len(os.fsencode(part)) > LONGEST for part in path.parts):  # below what is missing
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        places = (path.absolute(), *path.absolute().parents)
+        there = next(place for place in places if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=there if there.is_dir() else there.parent):
+            pass
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"could not write {shown(path)}: {reason_of(error)}.", "Choose another place."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -25,7 +48,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=_hidden(path))
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -52,9 +75,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     partial = lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        for left in path.parent.glob(f"{glob.escape(_hidden(path))}????????"):
             _remove_abandoned(left)
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_hidden(path)))
         lock = _locked(partial)
         yield partial
         partial.chmod(0o755)
@@ -99,6 +122,11 @@ def _remove_abandoned(folder: Path) -> None:
     if (lock := _locked(folder)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _hidden(path: Path) -> str:
+    """How the name begins under which something is made: short, as a name may be the longest."""
+    return f".{path.name[:40]}."
 
 
 def cannot_write(path: Path, error: OSError, other: str = "make it writable") -> RunError:

@@ -20,6 +20,7 @@ from evoken.errors import SettingError, shown
 
 T = TypeVar("T")
 ABOUT, MODEL, BUDGET, EXPERT = "What it is about", "Model", "Budget", "Expert"
+UNTOLD = 1000  # upper bounds from here on are told to those who exceed them, and to nobody else
 PANELS = (ABOUT, MODEL, BUDGET, EXPERT)
 
 
@@ -86,25 +87,29 @@ class Field:
     @property
     def range(self) -> str:
         """The range in words, such as "at least 1"; "" where anything goes."""
+        return self._bounded(self.about.most)
+
+    def _bounded(self, most: float | None) -> str:
         about, bounds = self.about, []
         if about.least is not None:
-            bounds.append(f"at least {about.least:g}")
+            bounds.append(f"at least {_number(about.least)}")
         if about.above is not None:
-            bounds.append(f"above {about.above:g}")
-        if about.most is not None:
-            bounds.append(f"at most {about.most:g}")
-        if about.least is not None and about.most is not None:
-            bounds = [f"from {about.least:g} to {about.most:g}"]
+            bounds.append(f"above {_number(about.above)}")
+        if most is not None:
+            bounds.append(f"at most {_number(most)}")
+        if about.least is not None and most is not None:
+            bounds = [f"from {_number(about.least)} to {_number(most)}"]
         return " and ".join(bounds)
 
     @property
     def sentence(self) -> str:
         """What it is, what is allowed and what 0 means, without a full stop."""
         about, text = self.about, self.about.help.rstrip(".")
+        most = None if about.most is None or about.most >= UNTOLD else about.most
         if about.choices:
             text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
-        elif self.range and (about.least not in (0, 1) or about.most is not None):
-            text += f", {self.range}"
+        elif (told := self._bounded(most)) and (about.least not in (0, 1) or most is not None):
+            text += f", {told}"
         return f"{text}; 0 for {about.zero}" if about.zero else text
 
     def check(self, value: Any) -> None:
@@ -138,6 +143,10 @@ class Field:
             and (about.above is None or value > about.above)
             and (about.most is None or value <= about.most)
         )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.10g}"
 
 
 _NAMED = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -188,10 +197,18 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> None:
     raise SettingError(f"`{name}` must be one of {', '.join(choices)} (got {shown(value)}).", hint)
 
 
+def in_range(name: str, value: float, least: float, most: float) -> None:
+    """Raise unless ``value`` is from ``least`` to ``most``; NaN is not."""
+    if not least <= value <= most:
+        raise SettingError(
+            f"`{name}` must be from {_number(least)} to {_number(most)} (got {shown(value)})."
+        )
+
+
 def at_least(name: str, value: int, least: int) -> None:
     """Raise unless ``value`` is ``least`` or more."""
     if value < least:
-        raise SettingError(f"`{name}` must be at least {least} (got {value}).")
+        raise SettingError(f"`{name}` must be at least {least} (got {shown(value)}).")
 
 
 def above_zero(name: str, value: float) -> None:

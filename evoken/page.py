@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from evoken.decoding import decode, read
+from evoken.errors import plain
 
 MOST_WIDE = 512  # px of a picture within a page; the file beside it has them all
 SMALL = 96  # px; of pictures up to this side, single pixels are to be seen
@@ -79,11 +80,17 @@ def _templates() -> Environment:
     return Environment(
         loader=PackageLoader("evoken"),
         autoescape=True,
+        finalize=_plain,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _plain(value: Any) -> Any:
+    """What a template shows; text from files is shown without what would reorder the page."""
+    return plain(value, "\n\t") if type(value) is str else value
 
 
 def page(template: str, **values: Any) -> str:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from evoken.errors import plain
+
 QUIET = 60.0  # seconds without a line, where there is no terminal
 
 
@@ -20,7 +22,7 @@ class Bar:
 
     def update(self, text: str, completed: float, total: float | None = None) -> None:
         """Show where the work is; without a terminal, a line once a minute at most."""
-        self._progress.update(self._task, description=text, completed=completed, total=total)
+        self._progress.update(self._task, description=plain(text), completed=completed, total=total)
         if time.monotonic() - self._said > QUIET:
             self.line(text)
 
@@ -51,9 +53,11 @@ class Display:
         return self._console is not None and self._console.is_terminal
 
     def say(self, text: str) -> None:
-        """A line of text."""
+        """A line of text, whoever wrote what is in it."""
         if self._console is not None:
-            self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+            self._console.print(
+                plain(text), soft_wrap=True, markup=False, highlight=False, emoji=False
+            )
 
     def note(self, text: str) -> None:
         """A line with settings in backticks; nothing for ""."""
@@ -72,7 +76,7 @@ class Display:
         with Progress(
             *columns, console=self._console, disable=not self.live, expand=True
         ) as progress:
-            yield Bar(self, progress, progress.add_task(text, total=total))
+            yield Bar(self, progress, progress.add_task(plain(text), total=total))
 
 
 SILENT = Display()

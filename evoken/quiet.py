@@ -2,9 +2,19 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Read by the libraries when they are imported, and inherited by workers.
+ENVIRONMENT = {
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "PYTHONWARNINGS": "ignore",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
 
 
 @contextmanager
@@ -18,6 +28,18 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def quiet_process() -> None:
+    """For a program of our own, and the workers that it starts: what goes wrong it says itself.
+    Somebody who asks Python for warnings gets them all.
+    """
+    if sys.warnoptions:
+        return
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")
+    logging.disable()
 
 
 def quiet_libraries() -> None:

@@ -18,7 +18,7 @@ from evoken.arrays import Images, Masks
 from evoken.decoding import decode_mask
 from evoken.documents import read_json
 from evoken.errors import RunError, shown
-from evoken.files import remove_partial, write_bytes, write_json
+from evoken.files import check_can_write, remove_partial, write_bytes, write_json
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
 from evoken.models.provenance import CLIP, file_hash, part_hashes, versions, weights_hash
 from evoken.options import make
@@ -253,21 +253,29 @@ def name_of(path: Path) -> str:
 
 
 def check_free(file: Path, force: bool) -> None:
-    """Raise ``RunError`` if there is a file already that may not be overwritten."""
-    if file.exists() and not force:
+    """Raise ``RunError`` if there is a file already that may not be overwritten, or if none can be
+    written there.
+    """
+    if os.path.isdir(file):
+        raise RunError(f"{shown(file)} is a folder.", "Choose the name of a file with `output`.")
+    if os.path.lexists(file) and not force:
         raise RunError(
             f"{shown(file)} already exists.",
             "Choose another file with `output`, or overwrite it with `force`.",
         )
+    check_can_write(file)
 
 
 def check_new(path: Path) -> None:
-    """Raise ``RunError`` if there is something at ``path`` already."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raise ``RunError`` if there is something at ``path`` already, or if nothing can be written
+    there.
+    """
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise RunError(
             f"{shown(path)} already exists.",
             "Choose another folder with `output`, or continue this run with `resume`.",
         )
+    check_can_write(path)
 
 
 def read_config(path: Path, *commands: str) -> dict[str, Any]:

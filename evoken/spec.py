@@ -42,13 +42,15 @@ class ModelSpec:
         choices=(*PRECISIONS, AUTO),
     )
     batch: int = _model(
-        0, "Most latents per forward pass, rounded up to 16", least=1, zero="what fits"
+        0, "Most latents per forward pass, rounded up to 16", least=1, most=4096, zero="what fits"
     )
     device: str = _model(
         "cpu",
         "A torch device: cpu, cuda, mps or another; auto is a GPU where there is one.",
     )
-    size: int = _model(0, "Side of the pictures in pixels", least=1, zero="the model's own")
+    size: int = _model(
+        0, "Side of the pictures in pixels", least=1, most=2048, zero="the model's own"
+    )
     encoders: str = _model("", "Text encoders that a word lives in, such as 'clip_l,clip_g'.")
     config: str = _model(
         "",

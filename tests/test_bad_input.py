@@ -79,7 +79,7 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
     [
         (("--word", "disc"), "--word must be like <teapot>"),
         (("--word", "<a b>"), "--word must be like <teapot>"),
-        (("--calls", "0"), "--calls must be at least 1 (got 0)."),
+        (("--calls", "0"), "--calls must be from 1 to 1,000,000,000 (got 0)."),
         (("--calls", "20"), "budget"),
         (("--minutes", "-1"), "--minutes must be"),
         (("--sigma", "0"), "--sigma must be above 0"),

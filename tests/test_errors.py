@@ -6,8 +6,8 @@ import pytest
 import typer
 
 from evoken.cli.app import app
-from evoken.cli.common import with_flags
 from evoken.cli.options import flags_of
+from evoken.cli.terminal import with_flags
 from evoken.errors import EvokenError, SettingError, one_line, reason_of, shown
 
 

@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
-    ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "telemetry", "progress"),
-    ("dialects", "documents", "files", "decoding", "options", "process", "runtimes"),
+    ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "telemetry"),
+    ("progress", "dialects", "documents", "files", "decoding", "options", "process", "runtimes"),
     ("annotations", "spec", "page", "records"),
     ("images",),
-    ("models", "evaluation"),
+    ("models",),
+    ("evaluation",),
     ("words", "search", "run_folder"),
     ("pictures",),
     ("textual_inversion", "flowopt"),

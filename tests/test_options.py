@@ -208,7 +208,7 @@ def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Pat
         ("popsze: 3", "no option called 'popsze'. Use popsize"),
         ("[1, 2]", "holds no options"),
         ("a: [", "could not read"),
-        ("popsize: 2", "--popsize must be at least 4 (got 2)"),
+        ("popsize: 2", "--popsize must be from 4 to 10,000 (got 2)"),
         ("search: x", "--search must be one of"),
     ],
 )

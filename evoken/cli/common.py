@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,8 @@ import typer
 
 from evoken.cli.exits import BAD_INPUT, INTERRUPTED, TERMINATED, Terminated
 from evoken.cli.options import flags
-from evoken.errors import EvokenError, SettingError, shown
+from evoken.cli.terminal import print_line, tell, with_flags
+from evoken.errors import EvokenError, RunError, SettingError, reason_of, shown
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import ModelSpec, fitting
 
@@ -56,7 +57,9 @@ ClipName = Annotated[
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed for all random numbers.", rich_help_panel=ABOUT)]
+Seed = Annotated[
+    int, typer.Option(help="Seed for all random numbers.", min=0, rich_help_panel=ABOUT)
+]
 Count = Annotated[int, typer.Option(help="Pictures per prompt.", rich_help_panel=BUDGET)]
 AsJson = Annotated[
     bool,
@@ -70,24 +73,26 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
     try:
         yield
     except EvokenError as error:
-        tell(error)
+        tell(error, flags())
+        raise typer.Exit(BAD_INPUT) from None
+    except BrokenPipeError:
+        raise  # nobody reads on: typer ends the command
+    except OSError as error:  # of a path that nobody looked at before
+        if error.filename is None:
+            raise  # of no path, such as a full disk behind stdout
+        tell(_of_system(error), flags())
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt as error:
-        typer.echo(f"\nInterrupted. {resume()}".rstrip(), err=True)
+        typer.echo(err=True)
+        print_line(f"Interrupted. {resume()}".rstrip(), err=True)
         ended = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
         raise typer.Exit(ended) from None
 
 
-def tell(error: EvokenError) -> None:
-    """Print an error, with the running command's options in place of the settings it names."""
-    typer.echo(f"error: {with_flags(str(error), flags())}", err=True)
-
-
-def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """A message with the flags of the names that stand in backticks; those of no option lose their
-    backticks.
-    """
-    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
+def _of_system(error: OSError) -> EvokenError:
+    """The error for a file that the system does not let be read, found or written."""
+    where = f"could not use {shown(Path(os.fsdecode(error.filename)))}"
+    return RunError(f"{where}: {reason_of(error)}.", "Check the path.")
 
 
 class Out:
@@ -106,9 +111,9 @@ class Out:
         return Display(Console(stderr=self._as_json), lambda text: with_flags(text, flags()))
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """A line for people, whoever wrote what is in it."""
         if not self._as_json:
-            typer.echo(text)
+            print_line(text)
 
     def result(self, **values: Any) -> None:
         """The JSON object, where that is asked for."""

@@ -20,7 +20,9 @@ def main() -> None:
     try:
         signal.signal(signal.SIGTERM, _terminate)
         from evoken.cli.app import app
+        from evoken.quiet import quiet_process
 
+        quiet_process()
         app(prog_name="evoken")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))

@@ -170,19 +170,23 @@ def step_size(
     pictures: Annotated[Path, typer.Argument(help="A picture or a folder of them.")],
     prompt: Prompt = "",
     iterations: Annotated[
-        int, typer.Option(help="Calls of the whole process.", min=1, rich_help_panel=BUDGET)
+        int,
+        typer.Option(help="Calls of the whole process.", min=1, max=1000, rich_help_panel=BUDGET),
     ] = 8,
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
+    out = Out(as_json=False)
     with errors():
         from evoken.flowopt.inversion import uniinv
         from evoken.flowopt.job import Request
         from evoken.flowopt.sampler import ModelSampler
         from evoken.flowopt.step_size import estimate_step_size
+        from evoken.images import CHECKED
         from evoken.models.load import started
 
         chosen = FlowOptSettings(**settings)
-        model = started(fitting(**{"name": "stickers-flow"} | spec), Out(False).display)
+        Request(pictures, prompt).load(CHECKED)  # before the model, which takes long
+        model = started(fitting(**{"name": "stickers-flow"} | spec), out.display)
         task, images = Request(pictures, prompt).load(model.size)
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)
@@ -190,5 +194,5 @@ def step_size(
         start = uniinv(sampler, latents, prompts)
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
         for name, bound in zip(images.names, found.bounds, strict=True):
-            typer.echo(f"{name}: the smallest bound found is {bound:.4f}")
-        typer.echo(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")
+            out.say(f"{name}: the smallest bound found is {bound:.4f}")
+        out.say(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")

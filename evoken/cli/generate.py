@@ -18,9 +18,7 @@ def generate(
     spec: dict[str, Any],
     prompt: Annotated[str, typer.Argument(help="What the pictures show.")],
     word: WordPaths = None,
-    count: Annotated[
-        int, typer.Option(help="Number of pictures.", min=1, rich_help_panel=ABOUT)
-    ] = 4,
+    count: Annotated[int, typer.Option(help="Number of pictures.", rich_help_panel=ABOUT)] = 4,
     output: Annotated[
         Path, typer.Option(help="Folder for the pictures.", rich_help_panel=ABOUT)
     ] = Path("pictures"),
@@ -32,23 +30,27 @@ def generate(
     guidance: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 means none.", rich_help_panel=ABOUT)
     ] = 5.0,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, rich_help_panel=BUDGET)] = 25,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", rich_help_panel=BUDGET)] = 25,
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, with learned words if some are given."""
     out = Out(as_json)
     with errors():
         from evoken.dialects import notes
+        from evoken.files import check_can_write
         from evoken.images import counted
         from evoken.models.load import started
-        from evoken.pictures.drawing import draw
+        from evoken.models.sampling import check_sampling
+        from evoken.pictures.drawing import images_of, write_pictures
 
+        check_sampling(count, steps, guidance)
+        check_can_write(output / "picture.png")
         words, of_words = load_words(word)
         for note in notes((prompt, negative), [w.placeholder for w in words]):
             out.display.note(note)
         loaded = started(spec_of(words, of_words, "stickers", spec), out.display)
-        pictures = draw(loaded, prompt, words, count, seed, steps, guidance, negative)
-        sheet = pictures.save(output, seed)
+        images = images_of(loaded, prompt, words, count, seed, steps, guidance, negative)
+        sheet = write_pictures(output, prompt, seed, images)
         files = [str(sheet.with_name(f"{sheet.stem}-{i:02}.png")) for i in range(count)]
         out.say(f"{counted(count)} in {output}; together in {sheet}")
         out.result(pictures=files, sheet=sheet)

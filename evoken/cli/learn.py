@@ -24,7 +24,7 @@ from evoken.cli.common import (
 )
 from evoken.cli.options import From, takes
 from evoken.errors import SettingError, shown
-from evoken.options import BUDGET, make
+from evoken.options import BUDGET, in_range, make
 from evoken.spec import FITTING, ModelSpec, fitting
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -193,15 +193,17 @@ def evaluate(
     """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
     out = Out(as_json)
     with errors():
+        from evoken.files import check_can_write
+        from evoken.models.sampling import MOST
         from evoken.prompts import KINDS
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
         from evoken.textual_inversion.workflow import evaluate_run, write_scores
 
-        if count < 2:
-            raise SettingError(f"`count` must be at least 2 (got {count}).")
+        in_range("count", count, 2, MOST)
         run = LearnRun.open(path)
         run.word()
+        check_can_write(run.scores_path)
         judge = _judge_of(run, concept) if concept else None
         prompts = 2 * len(KINDS[run.settings.kind].samples)  # at the start, and as learned
         display, done = out.display, iter(range(prompts))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from evoken.cli.exits import BAD_INPUT
+from evoken.cli.terminal import tell
 from evoken.documents import read_json, read_yaml
 from evoken.errors import EvokenError, SettingError, reason_of, shown
 from evoken.options import ABOUT, PANELS, Field, fields_of, known_names
@@ -156,7 +157,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         try:
             context.default_map = _options_of(context, read_file(path))
         except EvokenError as error:
-            typer.echo(f"error: {error}".replace("`", ""), err=True)
+            tell(error, {})
             raise typer.Exit(BAD_INPUT) from None
     return path
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, errors, with_flags
+from evoken.cli.common import AsJson, Out, errors
 from evoken.cli.options import flags, takes
+from evoken.cli.terminal import with_flags
 from evoken.errors import EvokenError, one_line
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, errors, with_flags
+from evoken.cli.common import AsJson, Out, Seed, errors
 from evoken.cli.options import From, flags, takes
+from evoken.cli.terminal import with_flags
 from evoken.errors import EvokenError, SettingError, shown
 from evoken.spec import ModelSpec
 
@@ -36,6 +37,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
 ) -> None:
     """Write a word as the file that another program loads."""
+    out = Out(as_json=False)
     with errors():
         from evoken.words.convert import convert
         from evoken.words.files import read_embedding
@@ -45,9 +47,9 @@ def convert(
         folder = output or Path("embeddings") / stem_of(embedding.placeholder)
         converted = convert(embedding, tool, folder)
         converted.write(force)
-        typer.echo(f"{_plain(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
-        for text in filter(None, (converted.caution, converted.usage)):
-            typer.echo(_plain(text, "\n"))
+        out.say(f"{_short(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
+        for line in (*converted.caution.splitlines(), *converted.usage.splitlines()):
+            out.say(line)
 
 
 @takes()
@@ -65,6 +67,7 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
 ) -> None:
     """Make one word of several: the weighted sum of their vectors."""
+    out = Out(as_json=False)
     with errors():
         from evoken.run_folder import check_free
         from evoken.words.files import read_embedding
@@ -84,9 +87,9 @@ def merge(
         word = merge([word_of(e) for e in embeddings], weights, name)
         about = about_merged(embeddings, weights)
         save_word(output, word, about)
-        typer.echo(f"{_plain(name)} = {_plain(about['merged'])}: {output}")
+        out.say(f"{_short(name)} = {_short(about['merged'])}: {output}")
         if abs(sum(weights) - 1) > 0.01:
-            typer.echo(
+            out.say(
                 f"Note: the weights sum to {sum(weights):g}, not to 1, and are taken as they are."
             )
 
@@ -104,7 +107,7 @@ def inspect(
         from evoken.words.layouts import LAYOUTS
 
         embedding = read_embedding(path)
-        out.say(f"{'word':12} {_plain(embedding.placeholder)}")
+        out.say(f"{'word':12} {_short(embedding.placeholder)}")
         out.say(f"{'layout':12} {LAYOUTS[embedding.layout]}")
         out.say(f"{'for':12} {_bases(embedding)}")
         norms = {name: vectors.norm(dim=1).tolist() for name, vectors in embedding.vectors.items()}
@@ -112,7 +115,7 @@ def inspect(
             lengths = ", ".join(f"{norm:.3f}" for norm in norms[name])
             out.say(f"{name:12} {len(vectors)} x {vectors.shape[1]}, norm {lengths}")
         for key, value in sorted(embedding.about.items()):
-            out.say(f"{_plain(key):12} {_plain(value)}")
+            out.say(f"{_short(key):12} {_short(value)}")
         nearest = _nearest(embedding, path, spec, out)
         out.result(
             word=embedding.placeholder,
@@ -125,10 +128,9 @@ def inspect(
         )
 
 
-def _plain(text: str, keep: str = "") -> str:
-    """Foreign text for a terminal: no control characters, not endless."""
-    plain = "".join(c if c.isprintable() or c in keep else "?" for c in text)
-    return plain if keep or len(plain) <= 100 else plain[:100] + "..."
+def _short(text: str) -> str:
+    """Foreign text that is not endless."""
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _bases(embedding: Embedding) -> str:
@@ -173,9 +175,9 @@ def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[
     vocabulary = model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
     found = nearest_words(fitted(word, model).vectors, vocabulary)
-    out.say(f"Nearest words of {_plain(name)} (cosine); their typical norm is {typical:.3f}:")
+    out.say(f"Nearest words of {_short(name)} (cosine); their typical norm is {typical:.3f}:")
     for i, words in enumerate(found):
-        out.say(f"  {i + 1}: " + ", ".join(f"{_plain(w)} {cosine:.2f}" for w, cosine in words))
+        out.say(f"  {i + 1}: " + ", ".join(f"{_short(w)} {cosine:.2f}" for w, cosine in words))
     return found
 
 
@@ -185,7 +187,7 @@ def retrieve(
     folder: Annotated[Path, typer.Argument(help="A folder of images.")],
     top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 10,
     count: Annotated[
-        int, typer.Option(help="Pictures to draw, if CLIP cannot read the word.", min=1)
+        int, typer.Option(help="Pictures to draw, if CLIP cannot read the word.")
     ] = 16,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -193,19 +195,23 @@ def retrieve(
     """Rank a folder of images by how well they show the learned word, as CLIP sees it."""
     out = Out(as_json)
     with errors():
+        from evoken.files import check_can_write
         from evoken.images import counted
         from evoken.models.load import load_clip
+        from evoken.models.sampling import check_sampling
         from evoken.textual_inversion.folder import LearnRun
-        from evoken.textual_inversion.retrieval import query_of, rank, write_retrieval
+        from evoken.textual_inversion.retrieval import RETRIEVED, query_of, rank, write_retrieval
 
+        check_sampling(count)
         run = LearnRun.open(path)
+        check_can_write(run.path / RETRIEVED)
         word, clip = run.word(), load_clip(run.clip)
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)
         file = write_retrieval(run, folder, how, ranked)
         out.say(f"{counted(len(ranked.images))}, by {how}:")
         for i, (image, similarity) in enumerate(ranked.images[:top]):
-            out.say(f"{i + 1:5}  {similarity:.3f}  {_plain(image)}")
+            out.say(f"{i + 1:5}  {similarity:.3f}  {_short(image)}")
         if ranked.ignored:
             out.say(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
         out.say(f"The full list: {file}")

@@ -15,7 +15,16 @@ from evoken.errors import SettingError
 from evoken.evaluation.chunks import Chunk
 from evoken.evaluation.pool import Answer, Build, Died, Pool
 from evoken.evaluation.worker import work
-from evoken.options import at_least
+from evoken.models.memory import available, resident
+from evoken.options import in_range
+
+
+def most_here() -> int:
+    """How many workers the memory suffices for, if each needs as much as this process; at least
+    four, and no more than sixteen for each core.
+    """
+    room = available(torch.device("cpu")) // max(1, resident())
+    return min(max(4, room), 16 * (os.cpu_count() or 1))
 
 
 @dataclass(eq=False)
@@ -39,9 +48,9 @@ class Processes(Pool[_Process]):
             device: of their models; for "cuda" every worker has a GPU of its own.
 
         Raises:
-            SettingError: no workers, or more than there are GPUs.
+            SettingError: no workers, or more than the memory or the GPUs suffice for.
         """
-        at_least("workers", count, 1)
+        in_range("workers", count, 1, most_here())
         if device == "cuda" and count > torch.cuda.device_count():
             raise SettingError(
                 f"`workers` must be at most {torch.cuda.device_count()}, one per GPU (got "

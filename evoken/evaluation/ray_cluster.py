@@ -20,7 +20,8 @@ from evoken.arrays import Vectors
 from evoken.errors import EvokenError, SettingError, WorkerError, reason_of, shown
 from evoken.evaluation.chunks import Chunk, Evaluation
 from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
-from evoken.options import at_least
+from evoken.evaluation.processes import most_here
+from evoken.options import at_least, in_range
 
 PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
 LOOPBACK = "127.0.0.1"
@@ -48,6 +49,8 @@ class RayWorkers(Pool[Any]):
         """
         if count is not None:
             at_least("workers", count, 1)
+            if address == "local":
+                in_range("workers", count, 1, most_here())
         super().__init__()
         self._ray = _load_ray()
         self._owned, self._folder = not self._ray.is_initialized(), ""

@@ -23,12 +23,18 @@ class FlowOptSettings:
         SettingError: a value is not possible.
     """
 
-    steps: int = _budget(10, "Steps T of the whole process", least=1)
+    steps: int = _budget(10, "Steps T of the whole process", least=1, most=1000)
     last: int = _budget(
-        0, "Use only the last n steps; fewer keep more of the picture", least=1, zero="all"
+        0,
+        "Use only the last n steps; fewer keep more of the picture",
+        least=1,
+        most=1000,
+        zero="all",
     )
     start: str = setting("implicit", "How the start is found", choices=STARTS)
-    tolerance: float = setting(1e-3, "Tolerance of the start 'implicit', in latents", above=0)
+    tolerance: float = setting(
+        1e-3, "Tolerance of the start 'implicit', in latents", above=0, most=1000
+    )
     fresh: float = _about(
         0.0,
         "Share of the start's noise to draw anew; more departs further from the picture",
@@ -36,16 +42,17 @@ class FlowOptSettings:
         most=1,
     )
     rule: str = setting("anderson", "How the noise is updated", choices=RULES)
-    eta: float = setting(0.3, "Step size", above=0)
-    iterations: int = _budget(4, "Updates of the noise", least=0)
+    eta: float = setting(0.3, "Step size", above=0, most=1000)
+    iterations: int = _budget(4, "Updates of the noise", least=0, most=100_000)
     source_guidance: float = setting(
-        1.0, "Guidance of the prompt that the start is found with; 1 means none", least=1
+        1.0, "Guidance of the prompt that the start is found with; 1 means none", least=1, most=1000
     )
-    guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1)
+    guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1, most=1000)
     patience: int = _budget(
         0,
         "End after this many iterates without better agreement with the target",
         least=1,
+        most=1e9,
         zero="never",
     )
     seed: int = _about(0, "Seed for the start 'noise' and for fresh noise", least=0)

@@ -74,6 +74,14 @@ def peak(device: torch.device) -> int:
         return found if sys.platform == "darwin" else found * 1024
 
 
+def resident() -> int:
+    """Bytes of memory that this process holds now; where the system does not tell, at most."""
+    try:
+        return _kilobytes(PROCESS / "status", "VmRSS")
+    except OSError:
+        return peak(torch.device("cpu"))
+
+
 def measured(function: Callable[[], Value], device: torch.device) -> tuple[Value, int]:
     """What ``function`` returns, and by how many bytes the memory in use grew for it at most.
 

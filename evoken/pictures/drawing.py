@@ -9,16 +9,19 @@ import torch
 from PIL.Image import Image
 
 from evoken.arrays import Images, PathLike
+from evoken.dialects import warn_of
 from evoken.errors import ModelError, SettingError
 from evoken.files import write_bytes
 from evoken.images import counted, grid, png, to_pictures
 from evoken.models.base import Model
-from evoken.models.sampling import GUIDANCE, STEPS
+from evoken.models.memory import available
+from evoken.models.sampling import GUIDANCE, STEPS, check_sampling
 from evoken.seeds import derive
-from evoken.words.word import Word, check_length, words_for
+from evoken.words.word import Word, as_words, check_length, words_for
 
 SHEET_SCALE = 128  # small pictures are enlarged to about this side in sheets
 COLUMNS = 4  # of a sheet
+HELD = 12  # bytes for a pixel's value: in single precision, some of them copies, and in a sheet
 
 
 class Pictures(Sequence[Image]):
@@ -79,7 +82,11 @@ def draw(
             or a prompt is longer than the model reads.
         SettingError: a negative prompt without guidance.
         ModelError: the model gives values that are not finite.
+
+    Warns:
+        PromptWarning: a prompt has something in it that other programs read and this one does not.
     """
+    warn_of((prompt, negative), as_words(word))
     images = images_of(model, prompt, word, count, seed, steps, guidance, negative)
     return Pictures(images, prompt)
 
@@ -95,6 +102,8 @@ def images_of(
     negative: str = "",
 ) -> Images:
     """The images of ``draw``, count x 3 x S x S."""
+    check_sampling(count, steps, guidance)
+    _check_memory(model, count)
     seeds = [derive(seed, i, "picture") for i in range(count)]
     words = words_for(model, word, prompt, negative)
     lengths = {name: vectors.shape[1] for name, vectors in words.items()}
@@ -107,6 +116,17 @@ def images_of(
     hidden = model.condition([prompt], words)
     images = model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance, other)
     return _finite(model, images)
+
+
+def _check_memory(model: Model, count: int) -> None:
+    """Raise ``SettingError`` if memory does not hold so many pictures, which are drawn together."""
+    each, free = HELD * 3 * model.size**2, available(torch.device("cpu"))
+    if count > 1 and count * each > free:
+        raise SettingError(
+            f"`count` must be at most {max(1, free // each):,} here, for memory to hold pictures "
+            f"of {model.size} px (got {count:,}).",
+            "Draw fewer at a time, with another `seed` each.",
+        )
 
 
 def images_of_each(

@@ -22,6 +22,7 @@ class Row(NamedTuple):
         module, name: where its class is.
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
+        squared: whether it keeps numbers for all pairs of dimensions.
         suited: settings of a run that suit it, where neither preset nor user says otherwise.
     """
 
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     name: str
     wants_gram: bool = False
     has_best: bool = False
+    squared: bool = False
     suited: Mapping[str, int] = {}
 
     def load(self) -> type[Search]:
@@ -44,9 +46,10 @@ SEARCHES = {
         "evoken.search.gauss_newton",
         "GaussNewton",
         wants_gram=True,
+        squared=True,
         suited={"popsize": 61, "draws": 8},
     ),
-    "cma": Row("evoken.search.cma", "CMAES", has_best=True),
+    "cma": Row("evoken.search.cma", "CMAES", has_best=True, squared=True),
     "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True),
     "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam"),
     "random": Row("evoken.search.random_search", "RandomSearch"),

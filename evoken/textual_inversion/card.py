@@ -4,7 +4,7 @@ import re
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from evoken.errors import one_line
+from evoken.errors import one_line, plain
 from evoken.files import write_text
 from evoken.models.provenance import is_hub_id, public_name, repository
 from evoken.page import template_text
@@ -41,7 +41,7 @@ def write_card(run: LearnRun) -> None:
         code=code,
         local_model=is_local(model),
     )
-    write_text(run.path / "README.md", str(card))
+    write_text(run.path / "README.md", plain(str(card), "\n"))
 
 
 def _examples(run: LearnRun) -> list[dict[str, object]]:

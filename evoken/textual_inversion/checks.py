@@ -5,10 +5,12 @@ from dataclasses import replace
 import torch
 
 from evoken.arrays import PathLike
-from evoken.errors import ImageError, WordError, one_line, shown
+from evoken.errors import ImageError, SettingError, WordError, one_line, shown
 from evoken.images import ImageSet, counted, listing, load_images
 from evoken.models.base import Model
+from evoken.models.memory import available
 from evoken.prompts import KINDS
+from evoken.search.table import search_of
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.word import check_length
 
@@ -61,6 +63,34 @@ def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:
                 f"the caption of {shown(name)} is too long ({one_line(error.problem)}).",
                 "Shorten it, or learn without captions (`captions`).",
             ) from None
+
+
+def check_memory(settings: LearnSettings, model: Model) -> None:
+    """Raise ``SettingError`` if what a generation is computed from would not fit into memory."""
+    if settings.objective != "denoising":
+        return
+    hidden, latents = model.condition([""])[0].numel(), model.noise([0]).numel()
+    row = 4 * hidden + 32 * latents  # bytes; some of the latents' copies are in double precision
+    alone = "independent-draws" in settings.mistakes
+    rows = settings.draws if alone else settings.popsize * min(settings.chunk, settings.draws)
+    fixed = settings.validation_draws
+    dimension = settings.vectors * min(settings.axes or model.width, model.width)
+    squared = 24 * dimension**2 if search_of(settings.search).squared else 0
+    needed = {
+        ("`popsize` or `chunk`", "candidates and draws"): rows * row,
+        ("`draws`", "draws"): 4 * latents * settings.draws,
+        ("`validation_draws`", "validation draws"): fixed * row,
+        ("`vectors`, `axes` or `search`", "directions"): squared,
+        ("`samples`", "pictures of a sentence"): 72 * settings.samples * model.size**2,
+    }
+    free = available(torch.device("cpu"))
+    (names, what), most = max(needed.items(), key=lambda item: item[1])
+    if most > free:
+        raise SettingError(
+            f"so many {what} need about {most / 1e9:,.0f} GB of memory (there are "
+            f"{free / 1e9:.0f} GB).",
+            f"Change {names}.",
+        )
 
 
 def said_of_annotations(found: ImageSet) -> list[str]:

@@ -19,13 +19,14 @@ from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
-from evoken.options import known_names, make
+from evoken.options import in_range, known_names, make
 from evoken.pictures.metrics import Score
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.checks import (
+    check_memory,
     check_room,
     check_shown,
     pictures_of,
@@ -46,6 +47,7 @@ from evoken.textual_inversion.workflow import (
 )
 
 BUDGETS = ("calls", "minutes", "patience")  # what a run can go on with
+MOST_WORKERS = 10_000  # of a cluster
 MOST_CUT = 1 / 3  # of a picture; the crop may take that from one without a note
 
 
@@ -80,6 +82,10 @@ class Workers:
 
     count: int | None = None
     ray: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None:
+            in_range("workers", self.count, 1, MOST_WORKERS)
 
     @contextmanager
     def started(self, recipe: Recipe) -> Iterator[Evaluator | None]:
@@ -300,6 +306,7 @@ def begun(
     for said in said_of_annotations(found):
         display.note(said)
     check_room(settings, loaded, found)
+    check_memory(settings, loaded)
     note = sticker_note(loaded.spec.name, found.images, [min(size) for size in found.sizes])
     display.note(note)
     clip_name = clip or default_clip(loaded.spec.name)

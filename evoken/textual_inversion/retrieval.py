@@ -22,6 +22,8 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
 from evoken.words.word import Word
 
+RETRIEVED = "retrieval.json"  # in a run folder
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -100,7 +102,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
 
 def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> Path:
     """Write ``retrieval.json`` into the run folder; returns its path."""
-    path = run.path / "retrieval.json"
+    path = run.path / RETRIEVED
     images = [{"file": name, "similarity": cosine} for name, cosine in ranking.images]
     about = {"folder": name_of(folder), "clip": public_name(run.clip), "query": how}
     write_json(path, about | {"images": images, "ignored": list(ranking.ignored)})

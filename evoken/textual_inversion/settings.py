@@ -96,6 +96,7 @@ class LearnSettings:
         1,
         "Token embeddings per word",
         least=1,
+        most=1000,
         suited="1; 3 for a style; those of a file to start from",
     )
     initialization: str = _expert(
@@ -106,11 +107,13 @@ class LearnSettings:
         "What to start from: a word or phrase, or a learned word (a run folder, a word's file or a "
         "hub id; FILE#NAME of several in one file)",
     )
-    temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, zero="CLIP's own")
+    temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, most=1e6, zero="CLIP's own")
     subspace: str = _expert(
         "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
     )
-    axes: int = _expert(0, "Dimension d of the subspace", least=1, zero="as many as possible")
+    axes: int = _expert(
+        0, "Dimension d of the subspace", least=1, most=1e6, zero="as many as possible"
+    )
     objective: str = _expert(
         "denoising",
         "What is minimised (denoising is Eq. 1, similarity is CLIP's)",
@@ -118,28 +121,44 @@ class LearnSettings:
     )
     search: str = _expert("gauss-newton", "The optimizer", choices=tuple(SEARCHES))
     popsize: int = _budget(
-        30, "Candidates per generation", least=4, suited="61 for gauss-newton, else 30"
+        30,
+        "Candidates per generation",
+        least=4,
+        most=10_000,
+        suited="61 for gauss-newton, else 30",
     )
     sigma: float = _expert(
-        0.3, "Scatter of the first candidates, in spreads of the vocabulary", above=0
+        0.3, "Scatter of the first candidates, in spreads of the vocabulary", above=0, most=1000
     )
     draws: int = _budget(
-        16, "Random draws per generation", least=1, suited="8 for gauss-newton, else 16"
+        16,
+        "Random draws per generation",
+        least=1,
+        most=100_000,
+        suited="8 for gauss-newton, else 16",
     )
-    sentences: int = _expert(4, "Different sentences among the draws of a generation", least=1)
-    chunk: int = _expert(2, "Draws that one worker takes at a time", least=1)
+    sentences: int = _expert(
+        4, "Different sentences among the draws of a generation", least=1, most=100_000
+    )
+    chunk: int = _expert(2, "Draws that one worker takes at a time", least=1, most=100_000)
     t_low: float = _expert(0.2, "Lowest noise level", least=0, most=1)
     t_high: float = _expert(0.9, "Highest noise level", least=0, most=1)
     weighting: str = _expert(
         "relative", "Weights of draws at different noise levels", choices=WEIGHTINGS
     )
-    validation_draws: int = _expert(64, "Fixed draws on which the result is chosen", least=1)
-    calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1)
-    minutes: float = _budget(0.0, "Time to spend", above=0, zero="no limit")
-    patience: int = _budget(
-        0, "End after this many generations without a better result", least=1, zero="never"
+    validation_draws: int = _expert(
+        64, "Fixed draws on which the result is chosen", least=1, most=100_000
     )
-    preview_every: int = _budget(5, "Generations between previews", least=1, zero="none")
+    calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1, most=1e9)
+    minutes: float = _budget(0.0, "Time to spend", above=0, most=1e6, zero="no limit")
+    patience: int = _budget(
+        0,
+        "End after this many generations without a better result",
+        least=1,
+        most=1e9,
+        zero="never",
+    )
+    preview_every: int = _budget(5, "Generations between previews", least=1, most=1e9, zero="none")
     preview_prompts: tuple[str, ...] = _about(
         (),
         "A sentence for previews and the report in place of the usual ones, such as 'a {} in the "
@@ -147,7 +166,7 @@ class LearnSettings:
         flag="preview-prompt",
     )
     samples: int = _budget(
-        4, "Pictures per sentence in the report, before and after", least=1, zero="none"
+        4, "Pictures per sentence in the report, before and after", least=1, most=1000, zero="none"
     )
     masks: bool = _about(
         True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evoken.arrays import Vectors
 from evoken.errors import RunError, WordError, shown
-from evoken.files import write_bytes
+from evoken.files import check_can_write, write_bytes
 from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
 from evoken.options import one_of
 from evoken.words.files import WORD_FILE, pt_bytes, safetensors_bytes
@@ -67,6 +67,7 @@ class Converted:
         Raises:
             RunError: another file is there and ``force`` is not set, or it cannot be written.
         """
+        check_can_write(self.path)
         there = self.path.exists()
         if there and not force and not (self.path.is_file() and self._is_there()):
             raise RunError(

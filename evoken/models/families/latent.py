@@ -24,6 +24,7 @@ from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 LARGE = 128  # px; from here on the autoencoder takes pictures one at a time, whatever the batch
+LARGER = 4  # times the size that a model was made for: beyond that nothing comes of it
 
 
 class LatentModel(ABC):
@@ -70,7 +71,13 @@ class LatentModel(ABC):
                 "Use another model.",
             )
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.size = spec.size or side * factor  # side of the images in pixels
+        own = side * factor
+        self.size = spec.size or own  # side of the images in pixels
+        if self.size > LARGER * own:
+            raise SettingError(
+                f"`size` must be at most {LARGER * own}, {LARGER} times that of the model (got "
+                f"{self.size})."
+            )
         if self.size < MIN_SIDE or self.size % (factor * patch):
             raise SettingError(
                 f"`size` must be a multiple of {factor * patch} and at least {MIN_SIDE} (got "
