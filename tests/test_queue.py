@@ -111,7 +111,7 @@ def test_one_that_fails_stops_no_other(
     result = learn_these(*folders, "--json")
     assert result.exit_code == 2
     assert (
-        "1 of 3 words were not learned: <ring>. The first: every candidate failed. Lower --sigma."
+        "1 of 3 words were not learned: <ring> (every candidate failed). Lower --sigma."
         in (result.stderr.splitlines()[-1])
     )
     told = json.loads(result.stdout)["runs"]

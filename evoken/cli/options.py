@@ -165,13 +165,21 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 def _options_of(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by the names of the command's parameters; the file may name options or settings."""
     names: dict[str | None, str | None] = {}
+    several = set()
     for parameter in context.command.params:
+        if parameter.nargs == -1 or getattr(parameter, "multiple", False):
+            several.add(parameter.name)
         if parameter.name not in NOT_IN_FILES:
             flags = (option.lstrip("-").replace("-", "_") for option in parameter.opts)
             names |= dict.fromkeys((parameter.name, *flags), parameter.name)
     given = {str(name).replace("-", "_"): value for name, value in values.items()}
     known_names(given, [n for n in names if n is not None], "option")
-    return {str(names[name]): value for name, value in given.items()}
+    found = {str(names[name]): value for name, value in given.items()}
+    # Of what can be given several times, a file may name just one.
+    return {
+        name: [value] if name in several and isinstance(value, str) else value
+        for name, value in found.items()
+    }
 
 
 def read_file(path: Path) -> dict[str, Any]:

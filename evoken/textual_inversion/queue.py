@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.errors import EvokenError, RunError, SettingError, shown
+from evoken.errors import EvokenError, RunError, SettingError, one_line, shown
 from evoken.images import CHECKED
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import default_clip, started
@@ -19,6 +19,7 @@ from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 from evoken.textual_inversion.checks import check_room, check_shown, pictures_of
 from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.initialization import read_start
 from evoken.textual_inversion.job import ALONE, LearnJob, Workers, begun, reopened
 from evoken.textual_inversion.learn import check_placeholder
 from evoken.textual_inversion.settings import LearnSettings
@@ -88,6 +89,7 @@ def queue(
             )
         pictures = pictures_of(source, CHECKED, its_own)
         check_shown(pictures)
+        read_start(its_own)
         state = _state(folder, its_own, model, clip, pictures.hashes)
         found[folder] = Queued(source, folder, its_own, state)
     return list(found.values())
@@ -199,10 +201,11 @@ def learn_all(
 
 def check_all_learned(done: Sequence[Outcome]) -> None:
     """Raise ``RunError`` if some words could not be learned, with the first reason."""
-    failed = [one for one in done if one.error]
+    failed = [(one.queued.settings.placeholder, one.error) for one in done if one.error]
     if failed:
-        names = " and ".join(one.queued.settings.placeholder for one in failed)
+        names, (_, first) = " and ".join(name for name, _ in failed), failed[0]
         raise RunError(
-            f"{len(failed)} of {len(done)} words were not learned: {names}.",
-            f"The first: {failed[0].error}",
+            f"{len(failed)} of {len(done)} words were not learned: {names} "
+            f"({one_line(first.problem)}).",
+            first.fix,
         )
