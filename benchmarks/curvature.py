@@ -8,12 +8,14 @@ short and for long differences: the two measurements behind the default search.
 """
 
 import argparse
+from typing import cast
 
 import numpy as np
 import torch
 
 from benchmarks import figures
 from benchmarks.learn import WORD, concept_images, learner_of
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.load import load_clip, load_model
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
@@ -47,7 +49,10 @@ def main() -> None:
     parser.add_argument("--concept", default="unicorn")
     options = parser.parse_args()
     images = concept_images(options.concept)
-    models = {p: load_model(ModelSpec(precision=p)) for p in ("float32", "bfloat16")}
+    models = {
+        p: cast(StableDiffusion, load_model(ModelSpec(precision=p)))
+        for p in ("float32", "bfloat16")
+    }
     objectives = {
         p: DenoisingLoss(model, images, WORD, OBJECT_TEMPLATES, seed=0)
         for p, model in models.items()

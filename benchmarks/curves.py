@@ -34,10 +34,10 @@ def curve_sheet(
                 at = f"translate(14 {y + PANEL / 2}) rotate(-90)"
                 parts.append(f'<text transform="{at}" text-anchor="middle">{label}</text>')
     for k, editor in enumerate(editors):
-        x, y = MARGIN + k % 3 * (width - MARGIN) / 3, height - 32 + k // 3 * 20
+        left, y = MARGIN + k % 3 * (width - MARGIN) / 3, height - 32 + k // 3 * 20
         parts.append(
-            f'<circle cx="{x}" cy="{y}" r="4" fill="{COLOURS[k]}"/>'
-            f'<text x="{x + 9}" y="{y + 4}">{escape(editor)}</text>'
+            f'<circle cx="{left}" cy="{y}" r="4" fill="{COLOURS[k]}"/>'
+            f'<text x="{left + 9}" y="{y + 4}">{escape(editor)}</text>'
         )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '

@@ -14,7 +14,7 @@ from torch import Tensor
 from evoken.arrays import Images, Vectors
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.requirements import imitates
-from evoken.models.text import substituted_embeddings
+from evoken.models.text import Places, substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.draws import draw
@@ -79,11 +79,13 @@ def _loss(
     step: int,
 ) -> Tensor:
     """Sum of Eq. 1 over words and their BATCH draws, differentiable in the words."""
-    rows, owners, order, noisy, noise, t = [], [], [], [], [], []
+    lengths = {"<x>": words.shape[1]}
+    rows: list[tuple[list[int], Places]] = []
+    owners, order, noisy, noise, t = [], [], [], [], []
     for i, seed in enumerate(seeds):
         drawn = draw(seed, step, "gradient", BATCH, latents[i], OBJECT_TEMPLATES, (0.0, 1.0), BATCH)
         order.append(drawn.sentence + len(rows))
-        rows += [model.text.place(s.format("<x>"), "<x>", words.shape[1]) for s in drawn.sentences]
+        rows += [model.text.place(s.format("<x>"), lengths) for s in drawn.sentences]
         owners += [i] * len(drawn.sentences)
         noisy.append(model.process.add_noise(latents[i][drawn.image], drawn.noise, drawn.t))
         noise.append(drawn.noise)
@@ -91,8 +93,8 @@ def _loss(
     ids = torch.tensor([r for r, _ in rows])
     table = model.text.table
     embedded = table(ids).clone()
-    for row, ((_, places), owner) in enumerate(zip(rows, owners, strict=True)):
-        embedded[row, places] = words[owner].to(embedded)
+    for row, ((_, [(begin, _)]), owner) in enumerate(zip(rows, owners, strict=True)):
+        embedded[row, begin : begin + words.shape[1]] = words[owner].to(embedded)
     able = not imitates(ModelSpec(precision="bfloat16"))
     bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=able)
     with bfloat16, substituted_embeddings(table, embedded):

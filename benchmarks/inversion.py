@@ -12,7 +12,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -200,11 +201,12 @@ def measured(method: str, pictures: int, seed: int, measure: Callable[[], Points
     for row in figures.results(RESULTS):
         if row.items() >= key.items():
             return row["points"]
-    row = key | {"points": measure()}
+    points = measure()
+    row = key | {"points": points}
     print(json.dumps(row), flush=True)
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-    return row["points"]
+    return points
 
 
 def best_eta(model: LatentModel) -> float:
@@ -220,13 +222,16 @@ def best_eta(model: LatentModel) -> float:
 def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
     """Points of every method, of the default's iterates, and of the default from every start."""
     bench = Bench(model, pictures, seed)
+
+    def each(settings: Sequence[tuple[int, Inverted]]) -> Points:
+        return [bench.measure(*setting) for setting in settings]
+
     measures: dict[str, Callable[[], Points]] = {
-        name: lambda settings=settings: [bench.measure(*setting) for setting in settings]
-        for name, settings in candidates(eta).items()
+        name: partial(each, settings) for name, settings in candidates(eta).items()
     }
-    measures["default"] = lambda: bench.iterates(4)
+    measures["default"] = partial(bench.iterates, 4)
     for how in STARTS:
-        measures[f"start {how}"] = lambda how=how: bench.iterates(31, how)
+        measures[f"start {how}"] = partial(bench.iterates, 31, how)
     return {name: measured(name, pictures, seed, f) for name, f in measures.items()}
 
 

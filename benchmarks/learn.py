@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,13 +52,17 @@ MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability"
 # What the table compares: the default preset at equal budget with one choice changed, and the
 # paper's at a budget that many runs can be had for, whole and with one of its mistakes put back.
 SHORT_PAPER: dict[str, Any] = {"preset": "paper", "draws": 8, "sentences": 8, "calls": 12_000}
-VARIANTS: dict[str, dict[str, Any]] = {
+CHANGES: dict[str, dict[str, Any]] = {
     "cma": {"search": "cma", "subspace": "pca", "axes": 64},
     "sep-cma": {"search": "sep-cma"},
     "zero-order": {"search": "zero-order", "sigma": 0.05},
     "random": {"search": "random", "sigma": 0.1},
     "paper-short": SHORT_PAPER,
-} | {f"paper-short-{m}": SHORT_PAPER | {"mistakes": (m,)} for m in MISTAKES}
+}
+MISTAKEN: dict[str, dict[str, Any]] = {
+    f"paper-short-{m}": SHORT_PAPER | {"mistakes": (m,)} for m in MISTAKES
+}
+VARIANTS = CHANGES | MISTAKEN
 
 
 def concept_images(noun: str, count: int = 5, seed: int = 0) -> Images:
@@ -99,6 +103,9 @@ class Measure:
             "editability": editability(self.clip, edited).value,
             "norm": float(vectors.norm(dim=1).mean()),
         }
+
+
+measure: Measure  # of each process, which loads its models once
 
 
 def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: Clip) -> Learner:
@@ -190,7 +197,7 @@ def prepare(precision: str, pictures: int) -> None:
     """What every process loads once. One thread each: small networks gain little from more."""
     global measure
     torch.set_num_threads(1)
-    model = load_model(ModelSpec(precision=precision))
+    model = cast(StableDiffusion, load_model(ModelSpec(precision=precision)))
     measure = Measure(model, load_clip(), load_judge(), pictures)
 
 

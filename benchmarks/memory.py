@@ -54,7 +54,7 @@ def ours(model: StableDiffusion) -> Callable[[], object]:
 def gradient(model: StableDiffusion, rows: int) -> Callable[[], object]:
     """A step of textual inversion with gradients: the loss of some draws, back to the word."""
     latents, text = model.noise(range(rows)), model.text
-    ids = torch.tensor([text.place(PROMPT, "", 0)[0]] * rows)
+    ids = torch.tensor([text.place(PROMPT, {})[0]] * rows)
     word = model.embed("cat").clone().requires_grad_(True)
 
     def step() -> object:

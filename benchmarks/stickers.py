@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -132,7 +133,8 @@ def main() -> None:
         asked = prompts(options.pictures_per_object, FRESH + 1)
         figures.update(flow_figures(load_judge(), asked))
         return
-    model, clip, judge = load_model(ModelSpec()), load_clip(), load_judge()
+    model = cast(StableDiffusion, load_model(ModelSpec()))
+    clip, judge = load_clip(), load_judge()
     found: dict[str, object] = {
         "stickers.psnr_db": round(autoencoder_psnr(model), 2),
         "stickers.clip_recall_at_1": round(clip_recall(clip), 4),
