@@ -17,6 +17,7 @@ from evoken.textual_inversion import workflow
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import LearnSettings, preset
+from evoken.textual_inversion.start_file import keep_start, kept_start
 from evoken.words.places import names_word
 from evoken.words.word import Word, load_word, save_word
 from tests import tiny
@@ -266,6 +267,14 @@ def test_a_name_that_a_layout_has_a_meaning_for_is_no_obstacle(learn: Learn) -> 
     assert learn("--start", "odd.pt", "--samples", 0).exit_code == 0
     assert torch.equal(start_of(RUN), FRIEND)
     assert evoken("learn", "--resume", RUN, "--calls", 200).exit_code == 0
+
+
+def test_the_vectors_of_several_encoders_are_kept(tmp_path: Path) -> None:
+    word = Word("<my cat>", vectors(768 + 1280, 3), {"clip_l": 768, "clip_g": 1280})
+    said = keep_start(tmp_path, word, LearnSettings("<x>", start="a/b.pt#c", vectors=3))
+    assert said["name"] == "b.pt#c" and said["placeholder"] == "<my cat>"
+    kept = kept_start(tmp_path, {"start": said})
+    assert torch.equal(kept.vectors, word.vectors) and kept.encoders == word.encoders
 
 
 def test_one_of_several_words_in_a_file(learn: Learn) -> None:
