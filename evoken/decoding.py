@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from evoken.errors import ImageError, reason_of, shown
+from evoken.quiet import quiet
 
 # What a picture may be by its content. Others that Pillow knows need programs of their own (EPS) or
 # hold no photographs.
@@ -44,6 +44,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
     return decode_with_alpha(content, path)[0]
 
 
+@quiet()
 def decode_with_alpha(content: bytes, path: Path) -> tuple[Image.Image, Image.Image | None]:
     """As ``decode``; and how visible each pixel is, from 0 to 255, or None of a file without
     transparency.
@@ -56,6 +57,7 @@ def decode_with_alpha(content: bytes, path: Path) -> tuple[Image.Image, Image.Im
     return Image.alpha_composite(ground, image).convert("RGB"), image.getchannel("A")
 
 
+@quiet()
 def decode_mask(content: bytes, path: Path) -> Image.Image:
     """A mask's file as upright levels of grey; what is transparent is black. Errors as of
     ``decode``.
@@ -67,6 +69,7 @@ def decode_mask(content: bytes, path: Path) -> Image.Image:
     return image.convert("L")
 
 
+@quiet()  # Pillow warns of every oddity that it can do without
 def _upright(content: bytes, path: Path) -> Image.Image:
     """A picture in 8 bits as it is to be seen, in any mode; errors as of ``decode``."""
     try:
@@ -96,9 +99,7 @@ def _opened(content: bytes, path: Path) -> tuple[Image.Image, tuple[int, ...]]:
     formats: tuple[str, ...] = FORMATS
     if content[4:8] == b"ftyp" and content[8:12] in HEIC:
         formats = (*FORMATS, *_heic())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+    image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
     _check_size(image, path)
     tops = _tops(image)
     image.load()

@@ -1,4 +1,9 @@
-"""No notices of the libraries beneath: they are for their own developers."""
+"""No notices of the libraries beneath: they are for their own developers.
+
+A program that imports evoken keeps its own settings of warnings and logging: the libraries are
+silent only while evoken loads something. The command line is a program of our own, and silent
+throughout.
+"""
 
 import logging
 import os
@@ -6,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 # Read by the libraries when they are imported, and inherited by workers.
 ENVIRONMENT = {
@@ -21,13 +27,27 @@ ENVIRONMENT = {
 def quiet() -> Iterator[None]:
     """Within the block, libraries neither warn nor log below an error."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """As ``quiet``; and diffusers and transformers show no progress bars."""
+    with quiet():
+        shown = [library for library in _loggings() if library.is_progress_bar_enabled()]
+        for library in shown:
+            library.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for library in shown:
+                library.enable_progress_bar()
 
 
 def quiet_process() -> None:
@@ -42,15 +62,16 @@ def quiet_process() -> None:
     logging.disable()
 
 
-def quiet_libraries() -> None:
-    """Import diffusers and transformers without their notices, and keep them from printing."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
+def import_libraries() -> None:
+    """Import diffusers and transformers without their notices."""
     with quiet():  # diffusers brings in torchao, which says what it was not built for
-        import diffusers.models
-        import diffusers.utils.logging
-        import transformers.utils.logging
+        import diffusers.models  # noqa: F401
+        import transformers  # noqa: F401
         from diffusers import DiffusionPipeline  # noqa: F401
 
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+
+def _loggings() -> tuple[ModuleType, ...]:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    return diffusers.utils.logging, transformers.utils.logging

@@ -1,13 +1,18 @@
 """What other programs read in prompts is told to those who type it, and plain text is not."""
 
 import json
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import evoken as evoken_api
 from evoken.dialects import KINDS, notes
+from evoken.errors import PromptWarning
+from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.words.word import Word, save_word
 from tests.commands import evoken
 from tests.words import vectors
@@ -137,3 +142,19 @@ def test_edit_and_invert_tell_of_their_prompts(tiny_folder: Path, photos: Path) 
     )
     result = evoken("edit", "all.yaml", *small)
     assert result.exit_code == 0 and "Note: '{red|blue}'" in result.output, result.output
+
+
+def places(told: Iterable[warnings.WarningMessage]) -> list[str]:
+    return [one.filename for one in told if one.category is PromptWarning]
+
+
+def test_from_python_it_is_a_warning_at_the_line_of_the_call(
+    model: StableDiffusion, tiny_folder: Path, photos: Path
+) -> None:
+    with pytest.warns(PromptWarning, match=r"'\(cat:1.3\)' is a weight") as told:
+        evoken_api.draw(model, "a (cat:1.3)", count=1, steps=1)
+    assert places(told) == [__file__]
+    flow = str(tiny_folder / "flow")
+    with pytest.warns(PromptWarning, match="'AND' joins") as told:
+        evoken_api.invert_into("run", photos / "0.png", "cat AND dog", flow, steps=2, iterations=1)
+    assert places(told) == [__file__]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from evoken.arrays import PathLike
-from evoken.dialects import notes
+from evoken.dialects import notes, warn_of
 from evoken.errors import SettingError, shown
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
@@ -215,6 +215,8 @@ def _into(
 ) -> FlowOptRun:
     display = Display(Console(stderr=True)) if with_progress else SILENT
     job = begun(folder, asked, model, preset, changes, clip, display)
+    if not with_progress:  # which shows the same as notes
+        warn_of((*job.run.config["sources"], *job.run.config["targets"]), asked.words, 4)
     job.finish(display)
     return job.run
 

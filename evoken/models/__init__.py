@@ -1,5 +1,5 @@
 """A frozen text-to-image model as functions of its arguments."""
 
-from evoken.quiet import quiet_libraries
+from evoken.quiet import import_libraries
 
-quiet_libraries()
+import_libraries()

@@ -17,12 +17,14 @@ from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec, chosen
 from evoken.models.shared import shared_parts
 from evoken.progress import SILENT, Display
+from evoken.quiet import quiet_loading
 from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 
+@quiet_loading()
 def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
     """Load a model by its name or spec; by default the sticker model. By its name, it is loaded
     where it runs best (see ``evoken.spec.fitting``).
@@ -88,6 +90,7 @@ def default_clip(model: str) -> str:
 
 
 @cache
+@quiet_loading()
 def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
     """Load a CLIP model: the sticker CLIP, a folder, or a hub id."""
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
@@ -109,6 +112,7 @@ def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT)
 
 
 @cache
+@quiet_loading()
 def load_judge() -> Judge:
     """The judge of the sticker world."""
     return Judge.load(STICKERS / "judge")

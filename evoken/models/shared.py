@@ -14,6 +14,7 @@ from evoken.errors import ModelError, SettingError, shown
 from evoken.files import new_folder, write_text
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.provenance import weights_hash
+from evoken.quiet import quiet_loading
 
 
 def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
@@ -64,6 +65,7 @@ def _tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(STICKERS / "clip")
 
 
+@quiet_loading()
 def export_embedded(name: str, folder: str | Path) -> Path:
     """Write an embedded model as the folder that ``from_pretrained`` of diffusers loads.
 

@@ -103,7 +103,9 @@ class TextEncoder:
         return len(self._ids(prompt))
 
     def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
+        ids = self.tokenizer(
+            text, add_special_tokens=False, truncation=False, verbose=False
+        ).input_ids
         return [int(i) for i in ids]
 
     def place(self, prompt: str, lengths: Mapping[str, int]) -> tuple[list[int], Places]:

@@ -107,7 +107,7 @@ def words_for(
             )
         if prompts and not any(holds(prompt, word.placeholder) for prompt in prompts):
             raise WordError(
-                f"the prompt {shown(prompts[-1])} does not contain the word "
+                f"the prompt {shown(next(filter(None, prompts), ''))} does not contain the word "
                 f"{shown(word.placeholder)}.",
                 "Put the word into the prompt, as a word of its own.",
             )

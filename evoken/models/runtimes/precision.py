@@ -1,5 +1,9 @@
 """In which precision a model computes, and in which its weights are kept."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 from torch import nn
 
@@ -8,8 +12,19 @@ from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 
-def arithmetic(spec: ModelSpec) -> torch.autocast:
+@contextmanager
+def arithmetic(spec: ModelSpec) -> Iterator[None]:
     """The context in which a model of this spec computes."""
+    with ExitStack() as stack:
+        if spec.precision != "float32":
+            stack.enter_context(warnings.catch_warnings())
+            # Some norms keep their weights in float32 beside it, as they should.
+            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
+        stack.enter_context(_autocast(spec))
+        yield
+
+
+def _autocast(spec: ModelSpec) -> torch.autocast:
     half = torch.float16 if spec.precision == "float16" else torch.bfloat16
     kind = torch.device(spec.device).type
     return torch.autocast(kind, half, enabled=spec.precision != "float32")
@@ -23,7 +38,7 @@ def keep_weights(module: nn.Module, spec: ModelSpec) -> None:
     if RUNTIMES[spec.runtime].int8:
         to_int8(module)
         return
-    kept = torch.float32 if spec.precision == "float32" else arithmetic(spec).fast_dtype
+    kept = torch.float32 if spec.precision == "float32" else _autocast(spec).fast_dtype
     for layer in module.modules():
         dtype = kept if isinstance(layer, (nn.Linear, nn.Conv2d)) else torch.float32
         for value in layer.parameters(recurse=False):
