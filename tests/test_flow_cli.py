@@ -375,7 +375,7 @@ def test_a_word_serves_every_picture_of_a_yaml(evoken: Evoken, official: Path) -
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--steps", "0"), "--steps must be at least 1 (got 0)."),
+        (("--steps", "0"), "--steps must be from 1 to 1,000 (got 0)."),
         (("--last", "9"), "--last"),
         (("--eta", "0"), "--eta"),
         (("--eta", "nan"), "--eta"),

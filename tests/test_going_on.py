@@ -125,7 +125,7 @@ def test_a_budget_that_leaves_nothing_to_do_is_refused_and_changes_nothing(done:
     before = files(done)
     result = evoken("learn", "--resume", done, "--calls", 130)
     refused(result, "130 calls", "nothing left to do", "Raise --calls")
-    refused(evoken("learn", "--resume", done, "--calls", 0), "--calls must be at least 1")
+    refused(evoken("learn", "--resume", done, "--calls", 0), "--calls must be from 1 to")
     refused(evoken("learn", "--resume", done, "--sigma", 1), "--sigma cannot be given")
     assert files(done) == before
     with pytest.raises(SettingError, match="no setting called 'sigma'"):

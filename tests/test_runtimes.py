@@ -295,7 +295,7 @@ def test_specs_are_possible_or_refused_in_a_sentence(runtime: str, precision: st
         ({"device": "toaster"}, "`device` must be one of torch's"),
         ({"device": "meta"}, "`device` must be one that torch finds here: cpu"),
         ({"device": "cuda", "runtime": "onnx"}, "`device` must be cpu with the runtime onnx"),
-        ({"batch": -1}, "`batch` must be at least 1, or 0"),
+        ({"batch": -1}, "`batch` must be from 1 to 4,096, or 0"),
     ],
 )
 def test_impossible_specs_are_refused(changes: dict[str, str], message: str) -> None:

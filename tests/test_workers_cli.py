@@ -91,15 +91,15 @@ def test_ctrl_c_ends_the_workers_and_loses_nothing(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--workers", 0), ("--workers must be at least 1 (got 0).")),
-        (("--workers", -2), ("--workers must be at least 1 (got -2).")),
-        (("--ray", "local", "--workers", 0), ("--workers must be at least 1 (got 0).",)),
+        (("--workers", 0), ("--workers must be from 1 to 10,000 (got 0).")),
+        (("--workers", -2), ("--workers must be from 1 to 10,000 (got -2).")),
+        (("--ray", "local", "--workers", 0), ("--workers must be from 1 to 10,000 (got 0).",)),
         (("--ray", "localhost:1"), ("'localhost:1'", "--ray")),
         (("--ray", "nowhere"), ("'nowhere'", "--ray")),
         (("--ray", "auto"), ("'auto'", "ray start")),
         (("--device", "cuda", "--workers", 2), ("'cuda'", "--device")),
         (("--device", "abacus"), ("'abacus'", "--device")),
-        (("--chunk", 0), ("--chunk must be at least 1 (got 0).",)),
+        (("--chunk", 0), ("--chunk must be from 1 to 100,000 (got 0).",)),
     ],
 )
 def test_workers_that_cannot_be_had_are_one_clear_sentence(
