@@ -162,7 +162,7 @@ def held(path: Path) -> Iterator[None]:
     """Within the block, no other process writes to this run folder.
 
     Raises:
-        RunError: one does.
+        RunError: one does, or nothing can be written there.
     """
     with (path / "config.json").open("rb") as file:
         try:
@@ -173,6 +173,7 @@ def held(path: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # some network file systems have no locks
+        check_can_write(path / "config.json")
         remove_partial(path)  # of an earlier process of this run
         yield
 

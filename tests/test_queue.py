@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import Result
 
 from evoken.errors import RunError, SearchError
+from evoken.run_folder import held
 from evoken.spec import ModelSpec
 from evoken.textual_inversion import job, queue
 from evoken.textual_inversion.folder import LearnRun
@@ -93,6 +94,10 @@ def test_the_same_command_again_goes_on(
     assert files(Path("runs/disc")) == before
     told = json.loads(result.stdout)["runs"]
     assert [run["placeholder"] for run in told] == ["<disc>", "<ring>", "<bar>"]
+    single = json.loads(learn_these(folders[0], "--output", "one", "--json").stdout)
+    for run in told:
+        assert run.keys() == single.keys()
+    assert told[0] | {k: single[k] for k in ("run", "word", "report")} == single
     for name in ("disc", "ring", "bar"):
         assert word(Path("runs") / name) == word(Path("whole") / name)
 
@@ -111,11 +116,12 @@ def test_one_that_fails_stops_no_other(
     result = learn_these(*folders, "--json")
     assert result.exit_code == 2
     assert (
-        "1 of 3 words were not learned: <ring> (every candidate failed). Lower --sigma."
+        "not all words were learned: <ring> failed (every candidate failed). Lower --sigma."
         in (result.stderr.splitlines()[-1])
     )
     told = json.loads(result.stdout)["runs"]
-    assert "error" in told[1] and "error" not in told[0] and "calls" in told[2]
+    assert told[1]["error"] == "every candidate failed. Lower --sigma."
+    assert "error" not in told[0] and "calls" in told[2]
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(
@@ -134,6 +140,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         ((*folders, "--word", "<x>"), "--word can be given for one folder only"),
         ((*folders, "--resume", "runs/disc"), "--resume"),
         ((*folders, "--calls", 0), "--calls"),
+        ((*folders, "--calls", 9), "--calls must be at least"),
+        ((*folders, "--preview-prompt", "a cat"), "<disc>"),
     ):
         refused(learn_these(*arguments), words)
         assert files(Path()) == before and not Path("runs").exists()
@@ -142,11 +150,19 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 def test_a_run_of_something_else_is_not_touched(learn_these: Learn, folders: list[Path]) -> None:
     assert learn_these(folders[1]).exit_code == 0
     before = files(Path("runs"))
-    refused(learn_these(*folders, "--seed", 5), "runs/ring already exists, with other settings")
-    refused(learn_these(*folders, "--size", 8), "with other model")
+    refused(learn_these(*folders, "--seed", 5), "runs/ring already exists", "other --seed")
+    refused(learn_these(*folders, "--size", 8), "other --size")
+    caption = folders[1] / "2.txt"
+    caption.write_text("on a sofa")
+    refused(learn_these(*folders), "runs/ring already exists", "other pictures, masks or captions")
+    caption.unlink()
+    mask = folders[1] / "2.mask.png"
+    Image.linear_gradient("L").resize((40, 30)).save(mask)
+    refused(learn_these(*folders), "runs/ring already exists", "other pictures, masks or captions")
+    mask.unlink()
     with Image.open(folders[1] / "1.png") as one:
-        one.transpose(Image.Transpose.ROTATE_90).save(folders[1] / "1.png")
-    refused(learn_these(*folders), "runs/ring already exists, with other pictures")
+        one.transpose(Image.Transpose.ROTATE_180).save(folders[1] / "1.png")
+    refused(learn_these(*folders), "runs/ring already exists", "other pictures, masks or captions")
     Path("runs/bar").mkdir()
     (Path("runs/bar") / "mine.txt").write_text("")
     refused(learn_these(folders[0], folders[2]), "runs/bar already exists and is no run")
@@ -163,5 +179,19 @@ def test_from_python(tiny_folder: Path, folders: list[Path]) -> None:
     runs = learn_all(folders[:2], settings, model, parent="mine", clip=clip)
     assert [run.path for run in runs] == [Path("mine/disc"), Path("mine/ring")]
     assert [run.word().placeholder for run in runs] == ["<disc>", "<ring>"]
-    with pytest.raises(RunError, match="with other settings"):
+    with pytest.raises(RunError, match="its run has other `subspace`"):
         learn_all(folders, preset("paper", placeholder="<any>"), model, parent="mine", clip=clip)
+
+
+def test_what_changes_no_result_is_no_other_run(
+    learn_these: Learn, folders: list[Path], tiny_folder: Path
+) -> None:
+    two = folders[:2]
+    assert learn_these(*two).exit_code == 0
+    assert evoken("learn", "--resume", "runs/disc", "--calls", 200).exit_code == 0
+    before = files(Path("runs"))
+    result = learn_these(*two, "--batch", 16)
+    assert result.exit_code == 0 and result.output.count("is learned already") == 2
+    assert files(Path("runs")) == before
+    with held(Path("runs/ring")):
+        refused(learn_these(*two), "another process is working on runs/ring")

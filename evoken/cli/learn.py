@@ -22,7 +22,8 @@ from evoken.cli.common import (
     errors,
     resume_alone,
 )
-from evoken.cli.options import From, takes
+from evoken.cli.options import From, flags, takes
+from evoken.cli.terminal import with_flags
 from evoken.errors import SettingError, shown
 from evoken.options import BUDGET, in_range, make
 from evoken.spec import FITTING, ModelSpec, fitting
@@ -106,7 +107,7 @@ def learn(
         with job as its:
             started.append(its)
             its.finish(out.display)
-        out.result(**_told(its, out))
+        out.result(**_told(its.run, out))
     return None
 
 
@@ -127,40 +128,37 @@ def _learn_all(
             "`placeholder` can be given for one folder only.",
             "Leave it out: of several folders, the names become the words.",
         )
-    common = make(LearnSettings, {"placeholder": "<each>"} | dict(settings))
-    queued = queue(images, output or Path("runs"), common, spec, clip)
+
+    def settings_of(placeholder: str) -> LearnSettings:
+        return make(LearnSettings, {"placeholder": placeholder} | dict(settings))
+
+    queued = queue(images, output or Path("runs"), settings_of, spec, clip)
     done, results = [], []
     for one in outcomes(queued, spec, clip, workers, out.display):
         done.append(one)
-        if one.job:
-            results.append(_told(one.job, out))
+        if one.run:
+            results.append(_told(one.run, out))
         else:
-            failed = {"error": str(one.error)} if one.error else {}
             about = {"run": one.queued.folder, "placeholder": one.queued.settings.placeholder}
-            results.append(about | failed)
+            results.append(about | {"error": with_flags(str(one.error), flags())})
+    for one, result in zip(done, results, strict=True):
+        loss = f"loss {result['validation_loss']:.4f}" if one.run else "not learned"
+        out.say(f"{result['placeholder']:20} {loss:12}  {result['run']}")
     out.result(runs=results)
     check_all_learned(done)
 
 
-def _told(job: LearnJob, out: Out) -> dict[str, Any]:
+def _told(run: LearnRun, out: Out) -> dict[str, Any]:
     """Say what was learned, and how it is used; the same as values."""
     from evoken.prompts import KINDS
     from evoken.words.word import WORD_FILE
 
-    run, learner = job.run, job.learner
     word = run.settings.placeholder
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
-    return {
-        "run": run.path,
-        "word": run.path / WORD_FILE,
-        "placeholder": word,
-        "report": run.path / "report.html",
-        "generation": learner.best_generation,
-        "calls": learner.calls,
-        "validation_loss": learner.best_validation,
-    }
+    about = {"run": run.path, "word": run.path / WORD_FILE, "placeholder": word}
+    return about | {"report": run.path / "report.html"} | run.result()
 
 
 @takes()
@@ -175,7 +173,7 @@ def finish(
 
         with reopened(path, display=out.display) as job:
             job.finish(out.display, more=False)
-        result = _told(job, out)
+        result = _told(job.run, out)
         out.say(f"To learn on after all: evoken learn --resume {quote(str(path))}")
         out.result(**result)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from evoken.arrays import Images, Latents, Vectors
+from evoken.dialects import warn_of
 from evoken.errors import SettingError
 from evoken.flowopt.compare import Agreement, last_counted, measures
 from evoken.flowopt.inversion import starting_point, with_fresh_noise
@@ -80,9 +81,9 @@ def invert(
     ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
     and ``iterates``.
     """
-    return iterates(
-        Task(images, tuple(prompts), (), as_words(word)), model, settings, None, earlier
-    )
+    words = as_words(word)
+    warn_of(prompts, words)
+    return iterates(Task(images, tuple(prompts), (), words), model, settings, None, earlier)
 
 
 def edit(
@@ -109,9 +110,10 @@ def edit(
             "`targets` must say what each picture should show (got none).",
             "Give one target prompt per picture.",
         )
-    return iterates(
-        Task(images, tuple(sources), tuple(targets), as_words(word)), model, settings, clip, earlier
-    )
+    words = as_words(word)
+    warn_of((*sources, *targets), words)
+    task = Task(images, tuple(sources), tuple(targets), words)
+    return iterates(task, model, settings, clip, earlier)
 
 
 def iterates(

@@ -234,7 +234,7 @@ class FlowOptRun:
         return [self._pick(i, n) for i, n in enumerate(numbers)]
 
     def _pick(self, picture: int, iteration: int) -> Path:
-        name = Path(self.config["pictures"][picture]["name"]).stem
+        name = Path(self.config["pictures"][picture]["name"]).stem[:100]
         source = self.picture(picture, iteration)
         if not source.exists():
             raise RunError(

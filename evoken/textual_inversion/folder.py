@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
 from evoken.documents import read_json
@@ -180,6 +182,11 @@ class LearnRun:
         with as_written(self.path / "config.json"):
             return int(self.config.get("planned_calls", self.config["settings"]["calls"]))
 
+    @property
+    def extended(self) -> bool:
+        """Whether the run went on with another budget than the one it began with."""
+        return "planned_calls" in self.config
+
     def extend(self, settings: LearnSettings) -> None:
         """Go on with another budget from now on; the search stays planned for the first one."""
         changed = {"planned_calls": self.planned_calls, "settings": settings.to_dict()}
@@ -212,12 +219,15 @@ class LearnRun:
         with as_written(file):
             return list(read_json(file))
 
-    @property
-    def hashes(self) -> tuple[str, ...]:
-        """SHA-256 of the files that the images were read from."""
-        inputs = self._inputs()
-        with as_written(self.path / "inputs.json"):
-            return tuple(str(file["sha256"]) for file in inputs)
+    def began_with(self, images: ImageSet) -> bool:
+        """Whether the run began with these images, masks and captions, at the same size."""
+        described = (self._inputs(), _described(images))
+        kept, given = ([f | {"name": ""} for f in files] for files in described)
+        masks, others = self.annotations().masks, images.annotations.masks
+        if kept != given or (masks is None) != (others is None):
+            return False
+        # Masks are kept in 255 levels.
+        return masks is None or others is None or torch.allclose(masks, others, atol=1 / 254)
 
     @property
     def inputs(self) -> list[Path]:
@@ -320,6 +330,23 @@ class LearnRun:
         with as_written(file):
             ended = int(read_json(file)["ended"])
         return ended == len(self.records()) - 1
+
+    def result(self) -> dict[str, Any]:
+        """What has come out, in numbers: the generation whose word it is, all calls, and the word's
+        validation loss.
+
+        Raises:
+            RunError: the run has not ended.
+        """
+        file, records = self.path / "result.json", self.records()
+        with as_written(file):
+            generation = int(read_json(file)["word_of_generation"])
+            validation = records[generation].validation
+        return {
+            "generation": generation,
+            "calls": records[-1].calls,
+            "validation_loss": validation,
+        }
 
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""

@@ -1,11 +1,13 @@
 """Several words, one after the other: everything is checked first, and the model is loaded once."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 
+from PIL import Image
 from rich.console import Console
 
 from evoken.arrays import PathLike
@@ -14,13 +16,13 @@ from evoken.images import CHECKED
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import default_clip, started
 from evoken.progress import SILENT, Display
-from evoken.run_folder import is_run_folder
+from evoken.run_folder import as_written, check_new, is_run_folder, state_of
 from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 from evoken.textual_inversion.checks import check_room, check_shown, pictures_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.initialization import read_start
-from evoken.textual_inversion.job import ALONE, LearnJob, Workers, begun, reopened
+from evoken.textual_inversion.job import ALONE, BUDGETS, LearnJob, Workers, begun, reopened
 from evoken.textual_inversion.learn import check_placeholder
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -47,7 +49,6 @@ class Outcome:
 
     queued: Queued
     run: LearnRun | None = None
-    job: LearnJob | None = None  # None too where the run was finished already
     error: EvokenError | None = None
 
 
@@ -59,7 +60,7 @@ def concept_of(source: Path) -> str:
 def queue(
     sources: Sequence[PathLike],
     parent: PathLike,
-    settings: LearnSettings,
+    settings_of: Callable[[str], LearnSettings],
     model: ModelSpec,
     clip: str = "",
 ) -> list[Queued]:
@@ -67,7 +68,7 @@ def queue(
 
     Args:
         parent: the folder that run folders are in or will be.
-        settings: of all; the placeholder is that of each folder's name.
+        settings_of: the settings for a placeholder, which is made of each folder's name.
 
     Raises:
         EvokenError: a folder cannot be used, two would have one run folder, or a run folder is
@@ -78,48 +79,73 @@ def queue(
         if source.is_file():
             raise SettingError(
                 f"only one picture or several folders can be given ({shown(source)} is a picture).",
-                "Put the pictures of one thing into a folder.",
+                f"Type: evoken learn {quote(str(source.parent))}",
             )
         name = concept_of(source)
-        folder, its_own = Path(parent) / name, replace(settings, placeholder=f"<{name}>")
+        folder, settings = Path(parent) / name, settings_of(f"<{name}>")
         if other := found.get(folder):
             raise SettingError(
                 f"{shown(other.source)} and {shown(source)} would both be {shown(folder)}.",
                 "Rename one of them, or learn them one by one with `output`.",
             )
-        pictures = pictures_of(source, CHECKED, its_own)
-        check_shown(pictures)
-        read_start(its_own)
-        state = _state(folder, its_own, model, clip, pictures.hashes)
-        found[folder] = Queued(source, folder, its_own, state)
+        check_shown(pictures_of(source, CHECKED, settings))
+        read_start(settings)
+        state = _state(folder, source, settings, model, clip)
+        found[folder] = Queued(source, folder, settings, state)
     return list(found.values())
 
 
-def _state(
-    folder: Path, settings: LearnSettings, model: ModelSpec, clip: str, hashes: Sequence[str]
-) -> str:
+def _state(folder: Path, source: Path, settings: LearnSettings, model: ModelSpec, clip: str) -> str:
     """How far a run folder is; raises ``RunError`` if something else is there."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        check_new(folder)
         return "new"
     fix = "Choose another folder with `output`, or move it away."
     if not is_run_folder(folder):
         raise RunError(f"{shown(folder)} already exists and is no run.", fix)
     run = LearnRun.open(folder)
-    same = {
-        "settings": run.settings == settings,
-        "pictures": run.hashes == tuple(hashes),
-        "model": _same_model(model, run.spec),
-        "CLIP model": run.clip == (clip or default_clip(model.name)),
-    }
-    if other := [what for what, is_same in same.items() if not is_same]:
-        raise RunError(f"{shown(folder)} already exists, with other {' and '.join(other)}.", fix)
-    return "finished" if run.finished else "interrupted"
+    other = _other_settings(run, settings)
+    if not _same_pictures(run, source, settings):
+        other.append("pictures, masks or captions")
+    other += _other_model(model, run.spec)
+    if run.clip != (clip or default_clip(model.name)):
+        other.append("CLIP model")
+    if other:
+        names = ", ".join(other[:4])
+        raise RunError(f"{shown(folder)} already exists, and its run has other {names}.", fix)
+    if (state := state_of(folder, run.finished)) == "running":
+        raise RunError(f"another process is working on {shown(folder)}.", "Wait for it, or end it.")
+    return state
 
 
-def _same_model(asked: ModelSpec, used: ModelSpec) -> bool:
-    """Whether a run's model can be the one that is asked for; what is chosen later fits any."""
-    pairs = ((getattr(asked, f.name), getattr(used, f.name)) for f in fields(ModelSpec))
-    return all(wanted in (AUTO, "", 0, found) for wanted, found in pairs)
+def _other_settings(run: LearnRun, settings: LearnSettings) -> list[str]:
+    """Names of the settings that a run has others for. The budget of one that was extended is what
+    it was begun with.
+    """
+    had, wanted = run.settings.to_dict(), settings.to_dict()
+    if run.extended:
+        had |= {"calls": run.planned_calls} | {k: wanted[k] for k in BUDGETS if k != "calls"}
+    return [f"`{name}`" for name in wanted if had[name] != wanted[name]]
+
+
+def _same_pictures(run: LearnRun, source: Path, settings: LearnSettings) -> bool:
+    """Whether a run was begun with these pictures, masks and captions, as its model saw them."""
+    with as_written(run.inputs[0]), Image.open(run.inputs[0]) as first:
+        side = first.width
+    return run.began_with(pictures_of(source, side, settings))
+
+
+def _other_model(asked: ModelSpec, used: ModelSpec) -> list[str]:
+    """Names of what a run's model has others for, as far as that can be told before it is loaded:
+    what is chosen then fits any. The batch changes no result.
+    """
+    open_ones = {"device": AUTO, "precision": AUTO, "encoders": "", "batch": asked.batch}
+    pairs = {f.name: (getattr(asked, f.name), getattr(used, f.name)) for f in fields(ModelSpec)}
+    return [
+        f"`{name}`"
+        for name, (wanted, found) in pairs.items()
+        if wanted != found and wanted != open_ones.get(name)
+    ]
 
 
 def outcomes(
@@ -141,6 +167,7 @@ def outcomes(
         for one in waiting:
             check_placeholder(one.settings.placeholder, loaded)
             check_room(one.settings, loaded, pictures_of(one.source, loaded.size, one.settings))
+            _check_model(one, loaded)
     for i, one in enumerate(queued, 1):
         place = f"{i} of {len(queued)}: {one.settings.placeholder}"
         if isinstance(loaded, ModelSpec) or one.state == "finished":
@@ -151,11 +178,25 @@ def outcomes(
         try:
             with _job(one, loaded, clip, workers, display) as job:
                 job.finish(display)
+        except SettingError:
+            raise  # it would be the same for all
         except EvokenError as error:
             display.note(f"{place} was not learned: {error}")
             yield Outcome(one, error=error)
         else:
-            yield Outcome(one, job.run, job)
+            yield Outcome(one, job.run)
+
+
+def _check_model(one: Queued, model: LatentModel) -> None:
+    """Raise ``RunError`` if a run that is to go on was begun on a model of another spec."""
+    if one.state == "interrupted":
+        used = LearnRun.open(one.folder).spec
+        if replace(used, batch=0) != replace(model.spec, batch=0):
+            names = ", ".join(_other_model(model.spec, used))
+            raise RunError(
+                f"{shown(one.folder)} already exists, and its run has other {names}.",
+                "Choose another folder with `output`, or move it away.",
+            )
 
 
 def _job(
@@ -169,7 +210,7 @@ def _job(
 def learn_all(
     folders: Sequence[PathLike],
     settings: LearnSettings,
-    model: ModelSpec | str = "stickers",
+    model: LatentModel | ModelSpec | str = "stickers",
     *,
     parent: PathLike = "runs",
     clip: str = "",
@@ -192,9 +233,10 @@ def learn_all(
             of the words could not be learned.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
-    spec = fitting(model) if isinstance(model, str) else model
-    queued = queue(folders, parent, settings, spec, clip)
-    done = list(outcomes(queued, spec, clip, Workers(workers, ray), display))
+    wanted = fitting(model) if isinstance(model, str) else model
+    spec = wanted if isinstance(wanted, ModelSpec) else wanted.spec
+    queued = queue(folders, parent, lambda name: replace(settings, placeholder=name), spec, clip)
+    done = list(outcomes(queued, wanted, clip, Workers(workers, ray), display))
     check_all_learned(done)
     return [one.run for one in done if one.run]
 
@@ -205,7 +247,6 @@ def check_all_learned(done: Sequence[Outcome]) -> None:
     if failed:
         names, (_, first) = " and ".join(name for name, _ in failed), failed[0]
         raise RunError(
-            f"{len(failed)} of {len(done)} words were not learned: {names} "
-            f"({one_line(first.problem)}).",
+            f"not all words were learned: {names} failed ({one_line(first.problem)}).",
             first.fix,
         )
