@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
-STICKER_TESTS := $(addprefix tests/test_,embedded.py readme.py runtimes.py shared.py stickers.py tour.py)
-OTHER_TESTS := $(filter-out $(STICKER_TESTS),$(wildcard tests/test_*.py))
+HALF := embedded readme runtimes shared stickers tour door privacy queue quiet
+ONE_HALF := $(HALF:%=tests/test_%.py)
+OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
@@ -13,13 +14,13 @@ export TRANSFORMERS_VERBOSITY := error
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
 
-# Two halves side by side, one for each core. Threads that wait must not keep a core busy.
+# Two halves of the time, side by side, one for each core. Threads that wait must not keep a core busy.
 test: export OMP_WAIT_POLICY := passive
 test: $(READY) $(DEBIAN)
-	@$(BIN)/python -m pytest $(OTHER_TESTS:%=--ignore=%) >build/sticker-tests.log 2>&1 & stickers=$$!; \
-	trap 'kill $$stickers 2>/dev/null' INT TERM; \
-	$(BIN)/python -m pytest $(STICKER_TESTS:%=--ignore=%); rest=$$?; \
-	wait $$stickers; status=$$?; cat build/sticker-tests.log; \
+	@$(BIN)/python -m pytest $(OTHER_HALF:%=--ignore=%) >build/half.log 2>&1 & half=$$!; \
+	trap 'kill $$half 2>/dev/null' INT TERM; \
+	$(BIN)/python -m pytest $(ONE_HALF:%=--ignore=%); rest=$$?; \
+	wait $$half; status=$$?; cat build/half.log; \
 	[ $$rest -eq 0 ] && [ $$status -eq 0 ]
 
 lint: $(READY)

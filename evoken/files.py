@@ -19,7 +19,7 @@ from evoken.errors import RunError, reason_of, shown
 LONGEST = 255  # bytes of a name, on every file system that is in use
 
 
-def check_can_write(path: Path) -> None:
+def check_can_write(path: Path, fix: str = "Choose another place.") -> None:
     """Raise ``RunError`` unless a file or folder could be written at ``path``; nothing is left.
 
     Permissions alone do not tell: they say nothing of read-only disks, nor to the superuser.
@@ -34,9 +34,7 @@ def check_can_write(path: Path) -> None:
         with tempfile.TemporaryFile(dir=there if there.is_dir() else there.parent):
             pass
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"could not write {shown(path)}: {reason_of(error)}.", "Choose another place."
-        ) from error
+        raise RunError(f"could not write {shown(path)}: {reason_of(error)}.", fix) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -264,7 +264,7 @@ def check_free(file: Path, force: bool) -> None:
             f"{shown(file)} already exists.",
             "Choose another file with `output`, or overwrite it with `force`.",
         )
-    check_can_write(file)
+    check_can_write(file, "Choose another file with `output`.")
 
 
 def check_new(path: Path) -> None:
@@ -276,7 +276,7 @@ def check_new(path: Path) -> None:
             f"{shown(path)} already exists.",
             "Choose another folder with `output`, or continue this run with `resume`.",
         )
-    check_can_write(path)
+    check_can_write(path, "Choose another folder with `output`.")
 
 
 def read_config(path: Path, *commands: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_a_run_that_is_worked_on_is_running(done: Path) -> None:
         ("config.json", '{"format": 99}'),
         ("config.json", '{"format": 1, "settings": {"colour": 1}, "model": {}}'),
         ("config.json", None),
-        ("records.jsonl", "{}\n"),
+        ("records.jsonl", "{}\n{}\n"),
     ],
 )
 def test_damaged_runs_are_listed_with_their_reason(
@@ -151,5 +151,5 @@ def test_what_cannot_be_compared_is_refused(two: tuple[Path, Path], edit: object
     (two[1] / "report.html").unlink()
     refused(evoken("compare", *two, "--force"), "runs/other is not finished", "--resume")
     (two[1] / "report.html").touch()
-    (two[1] / "records.jsonl").write_text("{}\n")
+    (two[1] / "records.jsonl").write_text("{}\n{}\n")
     refused(evoken("compare", *two, "--force"), "records.jsonl is damaged")
