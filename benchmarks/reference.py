@@ -21,7 +21,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# The command line
 
 Every command takes `--help`, and `--config FILE`: a YAML file of the options below without their
-dashes (`calls: 6000`), or the `config.json` of a run folder. Options on the line win over the file.
+dashes (`calls: 6000`, `no-masks: true`), or the `config.json` of a run folder. Options on the line
+win over the file, and `--resume` and `--json` are only for the line.
 `evoken --install-completion` lets your shell complete commands, options and choices, and
 `evoken --version` shows the version.
 

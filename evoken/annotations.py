@@ -4,7 +4,7 @@ Source: the layouts of OneTrainer (cat-masklabel.png, cat.txt) and sd-scripts (c
 cat.caption).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +45,19 @@ NONE = Annotations()
 
 
 def is_mask(path: Path, stems: Collection[str]) -> bool:
-    """Whether a file is a mask by its name.
+    """Whether a file is a mask by its name, whose ending may be in capitals.
 
     Args:
         stems: of the pictures in its folder. What ends in -mask.png may be a picture of a mask, and
             is one if nothing is called like the rest of its name.
     """
-    for end in MASKS:
-        if path.name.lower().endswith(end):
-            return end != "-mask.png" or path.name[: -len(end)] in stems
-    return False
+    stem, end = _parted(path, MASKS)
+    return bool(end) and (end != "-mask.png" or stem in stems)
+
+
+def masks_of(stems: Collection[str], files: Sequence[Path]) -> dict[str, Path]:
+    """Of the files of a folder, the masks of its pictures, by the pictures' stems."""
+    return _first(stems, files, MASKS)
 
 
 def mask_beside(picture: Path) -> Path | None:
@@ -98,17 +101,39 @@ def read_caption(picture: Path) -> str:
         return ""
     try:
         text = read(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        if "\0" in text:  # UTF-16 without a mark
+            raise ValueError
+    except ValueError:
         raise ImageError(
             f"the caption {shown(file)} is no text in UTF-8.",
             "Save it again as UTF-8, or learn without captions (`captions`).",
-        ) from error
+        ) from None
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def _beside(picture: Path, ends: tuple[str, ...]) -> Path | None:
-    files = (picture.with_name(f"{picture.stem}{end}") for end in ends)
-    return next((file for file in files if file.is_file()), None)
+    try:
+        files = [p for p in sorted(picture.parent.iterdir()) if p.name.startswith(picture.stem)]
+    except OSError:  # a folder that may not be listed
+        files = [picture.with_name(f"{picture.stem}{end}") for end in ends]
+    return _first((picture.stem,), [p for p in files if p.is_file()], ends).get(picture.stem)
+
+
+def _first(stems: Collection[str], files: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
+    """By stem, the file whose name goes on with the earliest of the endings."""
+    found: dict[str, Path] = {}
+    for end in ends:
+        for file in files:
+            stem, its_end = _parted(file, ends)
+            if its_end == end and stem in stems:
+                found.setdefault(stem, file)
+    return found
+
+
+def _parted(file: Path, ends: tuple[str, ...]) -> tuple[str, str]:
+    """A name without its ending, and the ending in small letters; "" if it is none of these."""
+    end = next((end for end in ends if file.name.lower().endswith(end)), "")
+    return (file.name[: -len(end)], end) if end else (file.name, "")
 
 
 def together(masks: list[Masks | None], captions: list[str]) -> Annotations:

@@ -71,7 +71,10 @@ def _text(file: Path) -> str:
     size = file.stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"it has {size:,} bytes, and at most {MOST_BYTES:,} are read")
-    return file.read_text(encoding="utf-8")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
 
 
 def _bounded(document: Any) -> Any:

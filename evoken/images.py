@@ -15,6 +15,7 @@ from evoken.annotations import (
     Annotations,
     is_mask,
     mask_beside,
+    masks_of,
     read_caption,
     read_mask,
     together,
@@ -152,6 +153,12 @@ class Found:
     folder: Path | None = None
 
 
+def name_of_pictures(path: Path) -> str:
+    """The name of a folder, or of a picture without its ending; "" of the root of the disk."""
+    place = path.resolve()
+    return place.name if place.is_dir() else place.stem
+
+
 def find(path: Path) -> Found:
     """The images of a folder, or of the one folder in it that has some; a file whatever its name.
 
@@ -163,7 +170,7 @@ def find(path: Path) -> Found:
             return Found([path])
         files, folders = _contents(path)
         if here := _images(files):
-            known = {*here, *(mask_beside(p) for p in here)}
+            known = {*here, *masks_of({p.stem for p in here}, files).values()}
             beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             return Found(here, tuple(p.name for p in beside))
         within = [folder for folder in folders if _images(_contents(folder)[0])]

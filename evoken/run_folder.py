@@ -285,7 +285,9 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     Raises:
         RunError: the folder is no such run, or one of another format.
     """
-    file, expected = path / "config.json", f"a run folder made by 'evoken {' or '.join(commands)}'"
+    *most, last = commands
+    made = f"{', '.join(most)} or {last}" if most else last
+    file, expected = path / "config.json", f"a run folder made by 'evoken {made}'"
     if not file.is_file():
         raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
     with as_written(file):

@@ -20,6 +20,7 @@ from evoken.images import load_images
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import KINDS
+from evoken.textual_inversion.checks import said_of_annotations
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record, learn
 from evoken.textual_inversion.settings import LearnSettings
@@ -59,6 +60,24 @@ def test_a_mask_beside_a_picture_is_cut_with_it_and_is_no_picture(photos: Path, 
     magenta = (found.images[2] - torch.tensor([1.0, -1.0, 1.0])[:, None, None]).abs().amax(0) < 0.1
     assert torch.equal(masks[2, 0] > 0.5, magenta)
     assert load_images(photos, 30, masks=False).annotations.masks is None
+
+
+def test_endings_in_capitals_are_as_good(photos: Path) -> None:
+    put_mask(photos, "1.MASK.PNG")
+    put_mask(photos, "2-Mask.png")
+    (photos / "3.TXT").write_text("on a sofa")
+    (photos / "0.png").rename(photos / "0.PNG")
+    found = load_images(photos, 30)
+    assert found.names == ("0.PNG", "1.png", "2.png", "3.png") and found.ignored == ()
+    assert found.annotations.masked == (False, True, True, False)
+    assert found.annotations.captions == ("", "", "", "on a sofa")
+
+
+def test_of_two_masks_one_counts_and_the_other_is_told(photos: Path) -> None:
+    put_mask(photos, "1.mask.png")
+    put_mask(photos, "1-mask.png")
+    found = load_images(photos, 30)
+    assert found.ignored == ("1-mask.png",) and found.annotations.masked[1]
 
 
 def test_a_picture_of_a_mask_is_a_picture(photos: Path) -> None:
@@ -222,8 +241,9 @@ def test_captions_are_the_first_line_of_a_file(photos: Path, content: bytes, cap
     assert load_images(photos, 16, captions=False).annotations.captions == ()
 
 
-def test_a_caption_that_is_no_text_is_refused(photos: Path) -> None:
-    (photos / "1.txt").write_bytes(b"\xff\xfe\x00")
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", "on a sofa".encode("utf-16-le")])
+def test_a_caption_that_is_no_text_is_refused(photos: Path, content: bytes) -> None:
+    (photos / "1.txt").write_bytes(content)
     with pytest.raises(ImageError, match=r"1.txt is no text in UTF-8"):
         load_images(photos, 16)
 
@@ -308,6 +328,14 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_is_written(
     (photos / "3.txt").write_text("on the beach" * 20)
     refused(learn(), "the caption of '3.png' is too long", "--no-captions")
     assert not Path("runs").exists()
+
+
+def test_a_caption_with_another_word_is_told(photos: Path) -> None:
+    (photos / "0.txt").write_text("a photo of a <Disc> on a sofa")
+    (photos / "1.txt").write_text("a photo of a <disc> on a sofa")
+    said = said_of_annotations(load_images(photos, 16), "<disc>")
+    note = "Note: captions name '<Disc>', which is read as letters: the word is '<disc>'."
+    assert said == ["Captions: 2 of 4 pictures are learned in theirs (see `captions`).", note]
 
 
 def test_a_mask_that_cannot_be_used_is_one_clear_sentence(

@@ -317,3 +317,15 @@ def test_different_numbers_of_vectors_are_shown_and_not_drawn() -> None:
         "clip_l: 2, t5xxl: 1",
         "OneTrainer",
     )
+
+
+@pytest.mark.parametrize("kind", ["text", "gguf", "archive"])
+def test_what_torch_never_writes_is_said_in_words(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "word.pt"
+    if kind == "archive":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("glass.pt", "a word in an archive")
+    else:
+        file.write_bytes(b"hello" if kind == "text" else b"GGUF" + bytes(100))
+    with pytest.raises(WordError, match="neither safetensors nor a file of torch nor a picture"):
+        read_embedding(file)

@@ -110,7 +110,7 @@ def test_a_phrase_fills_as_many_vectors_as_it_has_tokens(
 def test_what_cannot_be_started_from(
     model: StableDiffusion, clip: Clip, images: torch.Tensor
 ) -> None:
-    with pytest.raises(WordError, match="at most 1 tokens"):
+    with pytest.raises(WordError, match=r"as the word has vectors, 1 \(got 2"):
         start("word", model, clip, images, 1, word="red house")
     with pytest.raises(WordError, match="word or phrase"):
         start("word", model, clip, images, 1, word=" ")

@@ -53,6 +53,27 @@ def test_weights_that_do_not_sum_to_1_are_told_and_kept() -> None:
     assert evoken(*given, "--force").exit_code == 0
 
 
+def test_what_no_prompt_or_file_could_hold_is_refused() -> None:
+    both()
+    given = ("merge", "a.safetensors:1e39", "b.safetensors:1e39", "--output", "c.safetensors")
+    refused(evoken(*given), "too large for any file (got 1e+39, 1e+39)")
+    given = ("merge", "a.safetensors", "b.safetensors", "--output", "c.safetensors")
+    refused(evoken(*given, "--name", "  "), "--name must not be empty")
+    assert not Path("c.safetensors").exists()
+
+
+def test_a_word_gets_another_name_as_the_refusal_of_two_says(tiny_folder: Path) -> None:
+    both()
+    model = ("--model", tiny_folder / "model", "--count", 1, "--steps", 1)
+    drawn = ("generate", "a <a>", "--word", "a.safetensors", *model)
+    refused(evoken(*drawn, "--word", "a.safetensors"), "two words are called '<a>'", "evoken merge")
+    other = ("a.safetensors:1", "a.safetensors:0", "--output", "other.safetensors")
+    assert evoken("merge", *other).exit_code == 0
+    assert torch.equal(load_word("other.safetensors").vectors, A.vectors)
+    both_drawn = ("generate", "a <a> and a <other>", *drawn[2:], "--word", "other.safetensors")
+    assert evoken(*both_drawn).exit_code == 0
+
+
 def test_clashes_are_refused_and_nothing_is_written() -> None:
     both()
     save_word("one.safetensors", Word("<one>", A.vectors[:1], {"clip_l": 16}))

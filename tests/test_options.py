@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.reference import commands
 from evoken.cli.app import app
+from evoken.cli.options import _options_of
 from evoken.errors import SettingError
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_preset
@@ -210,6 +212,13 @@ def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Pat
         ("a: [", "could not read"),
         ("popsize: 2", "--popsize must be from 4 to 10,000 (got 2)"),
         ("search: x", "--search must be one of"),
+        ("search: [x]", "search must be one text or number (got ['x'])."),
+        ("calls: true", "calls must be one text or number (got True)"),
+        ("output: 2026-01-01", "Put a text into quotes."),
+        ("masks: maybe", "masks must be true or false (got 'maybe')."),
+        ("json: true", "the option json cannot be given in a file. Type it: --json"),
+        ("resume: runs/cat", "Type it: --resume"),
+        ("calls: 6.5", "--calls"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(
@@ -220,11 +229,35 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
     assert not Path("runs").exists()
 
 
+def test_a_file_may_turn_off_what_an_option_turns_off() -> None:
+    with typer.Context(typer.main.get_command(app).commands["learn"]) as context:
+        for text, masks in (
+            ("no-masks: true", False),
+            ("masks: false", False),
+            ("no_masks: false", True),
+        ):
+            assert _options_of(context, yaml.safe_load(text)) == {"masks": masks}
+        assert _options_of(context, {"output": 2026, "seed": 3}) == {"output": "2026", "seed": "3"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_other_editors(photos: Path, encoding: str) -> None:
+    for name, text in (("o.yaml", "popsize: 2"), ("o.json", '{"popsize": 2}')):
+        Path(name).write_text(text, encoding=encoding)
+        said = "--popsize must be" if encoding == "utf-8-sig" else "it is no text in UTF-8."
+        refused(evoken("learn", photos, "--config", name), said)
+
+
 def test_a_file_that_is_not_there_is_one_sentence(photos: Path) -> None:
     refused(evoken("learn", photos, "--config", "no.yaml"), "no.yaml", "no such file")
 
 
 # JSON.
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=ALL)
+def test_every_command_gives_json(name: str, command: Any) -> None:
+    assert any("--json" in p.opts for p in command.params)
 
 
 def test_json_is_all_that_goes_to_stdout(done: Path, photos: Path) -> None:
@@ -234,6 +267,11 @@ def test_json_is_all_that_goes_to_stdout(done: Path, photos: Path) -> None:
         (("inspect", done), {"word", "layout", "encoders", "norms", "about", "nearest"}),
         (("evaluate", done, "--count", 2), {"reconstruction", "editability", "count"}),
         (("retrieve", done, photos), {"images", "ignored", "file"}),
+        (("convert", done, "--to", "a1111"), {"word", "file", "usage", "caution"}),
+        (
+            ("merge", f"{done}:2", f"{done}:1", "--output", "both.safetensors"),
+            {"word", "file", "merged", "weights"},
+        ),
     ):
         result = evoken(*arguments, "--json")
         assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion import job, queue
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
-from evoken.textual_inversion.queue import learn_all
+from evoken.textual_inversion.queue import concept_of, learn_all
 from evoken.textual_inversion.settings import preset
 from tests.commands import SMALL, evoken, files, refused
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     Path("empty").mkdir()
     before = files(Path())
     for arguments, words in (
-        ((*folders, picture), "is a picture"),
+        ((*folders, picture), "disc/0.png is a file"),
         ((*folders, "other/disc"), "would both be runs/disc"),
         ((*folders, "missing"), "missing"),
         ((*folders, "empty"), "empty"),
@@ -145,6 +145,23 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     ):
         refused(learn_these(*arguments), words)
         assert files(Path()) == before and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "concept"),
+    [
+        ("St. Bernard", "St.-Bernard"),
+        ("v1.5", "v1.5"),
+        ("my cat's photos", "my-cat-s-photos"),
+        ("Кот", "word"),
+        ("...", "word"),
+    ],
+)
+def test_a_concept_has_the_whole_name_of_its_folder(name: str, concept: str) -> None:
+    Path(name).mkdir()
+    assert concept_of(Path(name)) == concept
+    (Path(name) / "cat.v2.png").touch()
+    assert concept_of(Path(name) / "cat.v2.png") == "cat.v2"
 
 
 def test_a_run_of_something_else_is_not_touched(learn_these: Learn, folders: list[Path]) -> None:

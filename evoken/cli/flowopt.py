@@ -119,6 +119,7 @@ def _start(
 
     with errors(advice):
         from evoken.flowopt.job import Request, begun, reopened
+        from evoken.images import name_of_pictures
 
         if resume is not None:
             resume_alone(context, resume)
@@ -134,7 +135,7 @@ def _start(
             model = spec_of(words, of_words, "", spec)
             request = Request(*asked, tuple(words))
             # The name of what is learned from the same pictures is left to "learn".
-            name = f"{asked[0].resolve().stem}-{context.info_name}"
+            name = f"{name_of_pictures(asked[0])}-{context.info_name}"
             folder = output or Path("runs") / name
             job = begun(folder, request, model, preset, changes, clip, out.display)
         started.append(job)
@@ -173,9 +174,10 @@ def step_size(
         int,
         typer.Option(help="Calls of the whole process.", min=1, max=1000, rich_help_panel=BUDGET),
     ] = 8,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate the largest step size that still contracts, for these pictures on this model."""
-    out = Out(as_json=False)
+    out = Out(as_json)
     with errors():
         from evoken.flowopt.inversion import uniinv
         from evoken.flowopt.job import Request
@@ -195,4 +197,15 @@ def step_size(
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
         for name, bound in zip(images.names, found.bounds, strict=True):
             out.say(f"{name}: the smallest bound found is {bound:.4f}")
-        out.say(f"Use --rule fixed --eta {found.eta:.4f}  ({found.calls:,} calls)")
+        advice = f"Use --rule fixed --eta {found.eta:.4g}"
+        if not found.eta:
+            advice = "No step size contracts: describe the picture with --prompt, or use more steps"
+        out.say(f"{advice}  ({found.calls:,} calls)")
+        out.result(
+            bounds=[
+                {"file": name, "bound": bound}
+                for name, bound in zip(images.names, found.bounds, strict=True)
+            ],
+            eta=found.eta,
+            calls=found.calls,
+        )

@@ -163,23 +163,66 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def _options_of(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by the names of the command's parameters; the file may name options or settings."""
-    names: dict[str | None, str | None] = {}
-    several = set()
+    """Values by the names of the command's parameters; the file may name options or settings.
+
+    Raises:
+        SettingError: there is no such option, or its value is none of a kind that it can have.
+    """
+    names: dict[str, Any] = {}
+    kept: set[str] = set()
+    negated: set[str] = set()
     for parameter in context.command.params:
-        if parameter.nargs == -1 or getattr(parameter, "multiple", False):
-            several.add(parameter.name)
-        if parameter.name not in NOT_IN_FILES:
-            flags = (option.lstrip("-").replace("-", "_") for option in parameter.opts)
-            names |= dict.fromkeys((parameter.name, *flags), parameter.name)
-    given = {str(name).replace("-", "_"): value for name, value in values.items()}
-    known_names(given, [n for n in names if n is not None], "option")
-    found = {str(names[name]): value for name, value in given.items()}
-    # Of what can be given several times, a file may name just one.
+        off = {_in_file(option) for option in parameter.secondary_opts}
+        on = {_in_file(option) for option in (str(parameter.name), *parameter.opts)}
+        if parameter.name in NOT_IN_FILES:
+            kept |= on
+        else:
+            names |= dict.fromkeys(on | off, parameter)
+            negated |= off
+    given = {_in_file(name): value for name, value in values.items()}
+    for name in given:
+        if name in kept - set(names):
+            raise SettingError(
+                f"the option {name} cannot be given in a file.", f"Type it: --{name}"
+            )
+    known_names(given, names, "option")
     return {
-        name: [value] if name in several and isinstance(value, str) else value
-        for name, value in found.items()
+        str(names[name].name): _of_file(name, value, names[name], name in negated)
+        for name, value in given.items()
     }
+
+
+def _in_file(option: str) -> str:
+    """The name of an option as a file may have it, with dashes or without."""
+    return option.lstrip("-").replace("-", "_")
+
+
+def _of_file(name: str, value: Any, parameter: Any, negated: bool) -> Any:
+    """A value of a file as that of a parameter: what would otherwise be read as some other text or
+    number than was meant is refused.
+    """
+    several = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    if getattr(parameter, "is_flag", False):
+        if value is not None and not isinstance(value, bool):
+            raise SettingError(f"{name} must be true or false (got {shown(value)}).")
+        return not value if negated and value is not None else value
+    if several and isinstance(value, list):
+        for one in value:
+            _check_is_one(one, name)
+        return [str(one) for one in value if one is not None]
+    _check_is_one(value, name)
+    if value is None:
+        return None
+    return [str(value)] if several else str(value)
+
+
+def _check_is_one(value: Any, name: str) -> None:
+    """Raise ``SettingError`` for what is neither a text nor a number, nor left open."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise SettingError(
+            f"{name} must be one text or number (got {shown(value)}).",
+            "" if isinstance(value, list | dict) else "Put a text into quotes.",
+        )
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def pick(
             files = FlowOptRun.open(path).pick(number)
         elif number is None:
             raise SettingError(
-                "the best word of a run is the one it ends with; another one has a `number`.",
-                f"Give that of a generation: evoken pick {quote(str(path))} 10",
+                "a run keeps its best word anyway; for another one, the `number` of its generation "
+                "is needed.",
+                f"Type it, such as: evoken pick {quote(str(path))} 10",
             )
         else:
             files = [pick_word(path, number)]

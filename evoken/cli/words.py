@@ -35,9 +35,10 @@ def convert(
         typer.Option(help="Folder for the file. \\[default: embeddings/WORD]", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a word as the file that another program loads."""
-    out = Out(as_json=False)
+    out = Out(as_json)
     with errors():
         from evoken.words.convert import convert
         from evoken.words.files import read_embedding
@@ -50,6 +51,12 @@ def convert(
         out.say(f"{_short(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
         for line in (*converted.caution.splitlines(), *converted.usage.splitlines()):
             out.say(line)
+        out.result(
+            word=embedding.placeholder,
+            file=converted.path,
+            usage=converted.usage,
+            caution=converted.caution,
+        )
 
 
 @takes()
@@ -65,9 +72,10 @@ def merge(
         str, typer.Option("--name", help="Its placeholder. \\[default: <FILE>]", show_default=False)
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite another file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make one word of several: the weighted sum of their vectors."""
-    out = Out(as_json=False)
+    out = Out(as_json)
     with errors():
         from evoken.run_folder import check_free
         from evoken.words.files import read_embedding
@@ -92,6 +100,7 @@ def merge(
             out.say(
                 f"Note: the weights sum to {sum(weights):g}, not to 1, and are taken as they are."
             )
+        out.result(word=name, file=output, merged=about["merged"], weights=weights)
 
 
 @takes(spec=From(ModelSpec, ONLY_NAME, {"name": "the word's own, if at hand"}))

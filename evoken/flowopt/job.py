@@ -108,7 +108,8 @@ class FlowOptJob:
     def finish(self, display: Display = SILENT) -> None:
         """Do all steps, and show them."""
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
-        display.say(f"{counted(pictures)}, {settings.iterations} updates.")
+        updates = "1 update" if settings.iterations == 1 else f"{settings.iterations} updates"
+        display.say(f"{counted(pictures)}, {updates}.")
         before = time.monotonic()
         with (
             closing(self.steps()) as steps,

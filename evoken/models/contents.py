@@ -10,7 +10,17 @@ from evoken.errors import ModelError, reason_of, shown
 POINTER = b"version https://git-lfs"
 SAFETENSORS = "Give the model as safetensors: a folder or hub id for diffusers, or one file."
 # What the names of a LoRA's weights hold, in the layouts of peft, kohya, LyCORIS and diffusers.
-LORA = (".lora_", "lora_up.", "lora_down.", "lora_unet_", "lora_te", "hada_w", "lokr_w", "oft_")
+LORA = (
+    ".lora_",
+    ".lora.",
+    "lora_up.",
+    "lora_down.",
+    "lora_unet_",
+    "lora_te",
+    "hada_w",
+    "lokr_w",
+    "oft_",
+)
 WORD_MARK = b"string_to_param"  # in every embedding file of A1111
 TENSORS_OF_A_WORD = 4
 ROWS_OF_A_WORD = 128

@@ -1,5 +1,6 @@
 """What is checked and said of a run's pictures before anything is written."""
 
+import re
 from dataclasses import replace
 
 import torch
@@ -93,7 +94,7 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
         )
 
 
-def said_of_annotations(found: ImageSet) -> list[str]:
+def said_of_annotations(found: ImageSet, placeholder: str) -> list[str]:
     """What people should know of the masks and captions that are used; settings in backticks."""
     masks, captions = sum(found.annotations.masked), found.annotations.captions
     said = []
@@ -103,4 +104,10 @@ def said_of_annotations(found: ImageSet) -> list[str]:
     if captions:
         what = f"{sum(map(bool, captions))} of {counted(len(found.names))}"
         said.append(f"Captions: {what} are learned in theirs (see `captions`).")
+    named = dict.fromkeys(name for text in captions for name in re.findall(r"<[\w.-]+>", text))
+    if others := [name for name in named if name != placeholder]:
+        said.append(
+            f"Note: captions name {listing(others, 'and')}, which is read as letters: the word is "
+            f"{shown(placeholder)}."
+        )
     return said

@@ -117,8 +117,8 @@ def initial_vectors(
 def _from_phrase(embedded: Vectors, word: str, count: int) -> Vectors:
     if len(embedded) > count:
         raise WordError(
-            f"`start` may have at most {count} tokens, one per vector (got {len(embedded)} in "
-            f"{shown(word)}).",
+            f"`start` may have as many tokens as the word has vectors, {count} (got "
+            f"{len(embedded)} in {shown(word)}).",
             "Use a shorter word, or raise `vectors`.",
         )
     return _lengthened(embedded, count)

@@ -303,7 +303,7 @@ def begun(
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
-    for said in said_of_annotations(found):
+    for said in said_of_annotations(found, settings.placeholder):
         display.note(said)
     check_room(settings, loaded, found)
     check_memory(settings, loaded)

@@ -271,8 +271,8 @@ def check_placeholder(placeholder: str, model: Model) -> None:
     """Raise ``WordError`` unless the placeholder is a new token that every tool can read."""
     if not PLACEHOLDER.fullmatch(placeholder):
         raise WordError(
-            "`placeholder` must be like <teapot>: letters, digits, '.', '_' or '-' in <> (got "
-            f"{shown(placeholder)})."
+            "`placeholder` must be like <teapot>: letters from a to z, digits, '.', '_' or '-' in "
+            f"<> (got {shown(placeholder)})."
         )
     if model.has_token(placeholder):
         raise WordError(

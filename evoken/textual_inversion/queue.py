@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from shlex import quote
 
 from PIL import Image
 from rich.console import Console
 
 from evoken.arrays import PathLike
 from evoken.errors import EvokenError, RunError, SettingError, one_line, shown
-from evoken.images import CHECKED
+from evoken.images import CHECKED, name_of_pictures
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import default_clip, started
 from evoken.progress import SILENT, Display
@@ -54,7 +53,7 @@ class Outcome:
 
 def concept_of(source: Path) -> str:
     """The name of a concept, made of that of its folder or picture."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().stem).strip("-") or "word"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name_of_pictures(source)).strip("-.") or "word"
 
 
 def queue(
@@ -78,8 +77,8 @@ def queue(
     for source in map(Path, sources):
         if source.is_file():
             raise SettingError(
-                f"only one picture or several folders can be given ({shown(source)} is a picture).",
-                f"Type: evoken learn {quote(str(source.parent))}",
+                f"several words are learned from folders ({shown(source)} is a file).",
+                "Leave it out, or put the pictures of one thing into a folder.",
             )
         name = concept_of(source)
         folder, settings = Path(parent) / name, settings_of(f"<{name}>")

@@ -25,7 +25,8 @@ def merge(
 
     Raises:
         WordError: the words are of different models or sizes.
-        SettingError: a weight too few or too many, or one that is not finite, or all are 0.
+        SettingError: a weight too few or too many, or one that is not finite, or all are 0, or
+            they are so large that vectors are not finite; the placeholder is blank.
     """
     given = [1 / max(1, len(words))] * len(words) if weights is None else list(weights)
     if len(words) < 2:
@@ -49,8 +50,15 @@ def merge(
                 "Merge words that were learned on the same model.",
             )
     stack = torch.stack([word.vectors.double() for word in words])
-    total = torch.einsum("w,wvd->vd", torch.tensor(given, dtype=torch.float64), stack)
-    return Word(placeholder, total.float(), first.encoders)
+    total = torch.einsum("w,wvd->vd", torch.tensor(given, dtype=torch.float64), stack).float()
+    if not total.isfinite().all():
+        raise SettingError(
+            f"`weights` make vectors too large for any file (got {', '.join(map(str, given))}).",
+            "Use numbers such as 0.7 and 0.3.",
+        )
+    if not placeholder.strip():
+        raise SettingError("`placeholder` must not be empty.", "Use a name such as '<cat>'.")
+    return Word(placeholder, total, first.encoders)
 
 
 def _size(word: Word) -> str:

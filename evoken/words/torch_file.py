@@ -79,12 +79,30 @@ def unpacked_size(file: Path) -> int:
         return sum(member.file_size for member in archive.infolist())
 
 
+def _check_is_torch(file: Path) -> None:
+    """Raise ``WordError`` for what torch never writes, of which its loader says nothing useful."""
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start == b"PK\3\4" and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            found = any(name.endswith("data.pkl") for name in archive.namelist())
+    else:
+        found = start[:1] == b"\x80" or start == b"PK\3\4"  # a pickle, or an archive cut short
+    if not found:
+        raise WordError(
+            f"{shown(file)} is no embedding file: neither safetensors nor a file of torch nor a "
+            "picture with a word in it.",
+            "Give the .safetensors, .pt, .bin or .png file of a word.",
+        )
+
+
 def read_torch(file: Path) -> Any:
     """What a file of torch holds: tensors, numbers and texts, in dicts and lists.
 
     Raises:
         WordError: it holds something else, which only code of the file could make.
     """
+    _check_is_torch(file)
     try:
         # From a stream: of a path, the loader believes the suffix.
         with torch.serialization.safe_globals(STAND_INS), file.open("rb") as stream:

@@ -103,7 +103,8 @@ def words_for(
         if word.placeholder in found:
             raise WordError(
                 f"two words are called {shown(word.placeholder)}.",
-                "Use one of them, or convert one to a file of another name.",
+                "Use one of them, or give one another name: evoken merge WORD:1 WORD:0 --output "
+                "OTHER.safetensors",
             )
         if prompts and not any(holds(prompt, word.placeholder) for prompt in prompts):
             raise WordError(
