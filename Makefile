@@ -8,7 +8,7 @@ OTHER_TESTS := $(filter-out $(STICKER_TESTS),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test lint docs package stickers bench
+.PHONY: demo test lint docs package stickers bench campaign
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -44,6 +44,10 @@ stickers: $(READY) $(DEBIAN)
 
 bench: $(READY) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
+
+# An hour on two cores at most; the same command goes on.
+campaign: $(READY)
+	@$(BIN)/python -m benchmarks.campaign
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
