@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.campaign.process import Command, call, left_over
 
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8")
-LEARN = (*SMALL, "--calls", "160", "--preview-every", "2", "--samples", "1")
+LEARN = (*SMALL, "--calls", "128", "--preview-every", "3", "--samples", "1")
 SHORT = (*SMALL, "--calls", "64", "--preview-every", "0", "--samples", "0")
 FEW = ("--steps", "2", "--last", "2", "--iterations", "1")
 FLOW = ("--steps", "4", "--last", "3", "--iterations", "4")
@@ -26,6 +26,7 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "edit": ("edit", ()),
     "invert": ("invert", ()),
 }
+WORKERS = {"learn-workers": 6.0, "learn-ray": 10.0}  # seconds until they are there, about
 EDITS = [
     {"init_img": "0.png", "source_prompt": "a cat", "target_prompts": ["a dog", "a bird"]},
     {"init_img": "1.png", "source_prompt": "a house", "target_prompts": ["a red house"]},
@@ -69,14 +70,14 @@ def make(folder: Path) -> Given:
     """Make everything in a new folder."""
     call(_write, str(folder))
     seconds: dict[str, float] = {}
-    for mode, (command, more) in MODES.items():
-        case = folder / "making" / mode
-        ended = Command([*given_of(folder).arguments(command, "run"), *more], case).end(300)
+    for command in ("learn", "edit", "invert"):
+        case = folder / "making" / command
+        ended = Command(given_of(folder).arguments(command, "run"), case).end(300)
         if ended.code:
-            raise RuntimeError(f"{mode}: {ended.said}")
-        seconds[mode] = ended.seconds
-        if not more:
-            shutil.copytree(case / "here" / "run", folder / "runs" / command)
+            raise RuntimeError(f"{command}: {ended.said}")
+        seconds[command] = ended.seconds
+        shutil.copytree(case / "here" / "run", folder / "runs" / command)
+    seconds |= {mode: seconds["learn"] + extra for mode, extra in WORKERS.items()}
     photos, model = str(folder / "photos"), given_of(folder).model
     for name, arguments in {
         "drawn": ["generate", PROMPT, *model[:2], *DRAW],

@@ -118,7 +118,8 @@ def _of_picture(content: bytes) -> Arrays:
     from PIL import Image
 
     picture = Image.open(io.BytesIO(content))
-    picture.load()
+    if "sd-ti-embedding" not in picture.info:  # it may come after the pixels
+        picture.load()
     text = picture.info["sd-ti-embedding"]
     entries = json.loads(base64.b64decode(text))["string_to_param"]
     return [np.array(e["TORCHTENSOR"], dtype=np.float32) for e in entries.values()]
