@@ -13,11 +13,10 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import is_accelerate_available
-from safetensors import SafetensorError
 
 from evoken.errors import ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
-from evoken.models.contents import check_is_pipeline, check_is_text_to_image
+from evoken.models.contents import UNREADABLE, check_is_pipeline, check_is_text_to_image
 from evoken.models.families.latent import LatentModel
 from evoken.models.folder import (
     NOT_NEEDED,
@@ -37,17 +36,7 @@ from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with `config`."
-FAILURES = (
-    MemoryError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    SingleFileComponentError,
-)
+FAILURES = (*UNREADABLE, SingleFileComponentError)
 
 
 def load_pipeline(
