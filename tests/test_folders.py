@@ -266,7 +266,13 @@ def test_a_clip_with_values_that_are_none(
 ) -> None:
     path = folder("clip")
     file = path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match="clip"):
+        Clip.load(str(path))
+    file.write_text(json.dumps(config))
+    words = json.loads((path / "tokenizer.json").read_text())  # its reader raises a bare Exception
+    (path / "tokenizer.json").write_text(json.dumps(words | {"post_processor": 0.5}))
     with pytest.raises(ModelError, match="clip"):
         Clip.load(str(path))
 

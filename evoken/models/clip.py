@@ -10,9 +10,8 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils import cached_file
 
 from evoken.arrays import Images
-from evoken.errors import ModelError, reason_of, shown
+from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.batches import in_batches
-from evoken.models.contents import UNREADABLE
 from evoken.models.folder import check_clip_folder, check_holds_all, check_index
 from evoken.models.hub import reached
 from evoken.models.provenance import is_hub_id, repository
@@ -64,7 +63,9 @@ class Clip:
             check_text(model.text_model, tokenizer, f"tokenizer of {shown(name, 200)}")
             check_finite(model, f"CLIP model {shown(name, 200)}")
             return cls(model.float().to(device), tokenizer)
-        except UNREADABLE as error:
+        except EvokenError:
+            raise
+        except Exception as error:  # of what kind depends on where the libraries stumble
             raise ModelError(
                 f"could not load a CLIP model from {shown(name, 200)}: {reason_of(error)}.",
                 "Give the folder or hub id of one with `clip`.",

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from evoken.documents import parse_json
@@ -15,21 +14,6 @@ LORA = (".lora_", "lora_up.", "lora_down.", "lora_unet_", "lora_te", "hada_w", "
 WORD_MARK = b"string_to_param"  # in every embedding file of A1111
 TENSORS_OF_A_WORD = 4
 ROWS_OF_A_WORD = 128
-# What the libraries raise for a model's files that are not as they should be: of what kind depends
-# on how far they get with them.
-UNREADABLE = (
-    MemoryError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-)
 MOST_JSON = 1 << 26  # bytes; the largest vocabularies have half of that
 
 
