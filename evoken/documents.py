@@ -68,10 +68,11 @@ def _check_depth(text: str) -> None:
 
 
 def _text(file: Path) -> str:
-    size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size:,} bytes, and at most {MOST_BYTES:,} are read")
-    return file.read_text(encoding="utf-8")
+    with file.open("rb") as stream:  # a device or a pipe does not say how much it holds
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes, the most that are read")
+    return content.decode("utf-8")
 
 
 def _bounded(document: Any) -> Any:
