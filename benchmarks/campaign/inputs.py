@@ -14,6 +14,7 @@ from benchmarks.campaign.process import Command, Ended, left_over
 from evoken.seeds import numpy_generator
 
 MOST_SECONDS, MOST_MEGABYTES = 20.0, 2000.0
+MOST_LETTERS = 600  # of an error
 LONG = 6.0  # seconds, after which a command with a large budget is interrupted
 
 
@@ -190,10 +191,12 @@ def problems(ended: Ended, interrupted: bool) -> dict[str, str]:
     said = ended.said.strip()
     good = (0, 130) if interrupted else (0,)
     refused = ended.code == 2 and said.startswith("error: ") and "\n" not in said
-    if "Traceback" in said or not (ended.code in good or (refused and len(said) < 600)):
-        found["tracebacks"] = f"exit code {ended.code}: {said[-600:]}"
     if ended.seconds > MOST_SECONDS:
         found["over_time"] = f"{ended.seconds:.0f} s"
     if ended.megabytes > MOST_MEGABYTES:
         found["over_memory"] = f"{ended.megabytes:.0f} MB"
+    killed = ended.code == -signal.SIGKILL and found  # by us, for that
+    fine = ended.code in good or (refused and len(said) < MOST_LETTERS)
+    if "Traceback" in said or not (fine or killed):
+        found["tracebacks"] = f"exit code {ended.code}: {said[-600:]}"
     return found

@@ -43,6 +43,9 @@ def pictures(file: str, run: str) -> str:
     """Whether the picture that a run has kept is the one in a file."""
     from PIL import Image, ImageOps
 
+    if not Path(file).is_file():
+        nowhere = Path(file).is_symlink() and not Path(file).exists()
+        return "a link that leads nowhere was passed over" if nowhere else ""
     kept = sorted(Path(run, "inputs").glob("??.png"))
     names = sorted(p.name for p in Path(file).parent.iterdir())
     made = kept[names.index(Path(file).name) if len(kept) > 1 else 0]
