@@ -9,7 +9,7 @@ OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test lint docs package stickers bench
+.PHONY: demo test lint docs package stickers bench campaign
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -45,6 +45,10 @@ stickers: $(READY) $(DEBIAN)
 
 bench: $(READY) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
+
+# An hour on two cores at most; the same command goes on.
+campaign: $(READY)
+	@$(BIN)/python -m benchmarks.campaign
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

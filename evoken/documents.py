@@ -68,11 +68,12 @@ def _check_depth(text: str) -> None:
 
 
 def _text(file: Path) -> str:
-    size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size:,} bytes, and at most {MOST_BYTES:,} are read")
+    with file.open("rb") as stream:  # a device or a pipe does not say how much it holds
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes, the most that are read")
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
 

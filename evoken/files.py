@@ -74,9 +74,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f"{glob.escape(_hidden(path))}????????"):
-            _remove_abandoned(left)
+            remove_abandoned(left)
         partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_hidden(path)))
-        lock = _locked(partial)
+        lock = lock_folder(partial)
         yield partial
         partial.chmod(0o755)
         os.replace(partial, path)
@@ -100,7 +100,7 @@ def remove_partial(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _locked(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """A lock on a folder, which ends with this process; None if another has it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -113,11 +113,11 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what ``new_folder`` was filling in a process that is no more."""
+def remove_abandoned(folder: Path) -> None:
+    """Remove a folder that was locked by a process that is no more; another stays."""
     if folder.is_symlink() or not folder.is_dir():
         return
-    if (lock := _locked(folder)) is not None:
+    if (lock := lock_folder(folder)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

@@ -199,9 +199,12 @@ def find(path: Path) -> Found:
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files and folders in a folder that are not hidden, by name."""
+    """The files and folders in a folder that are not hidden, by name. A link that leads nowhere is
+    a file: whoever made it wants one to be read.
+    """
     shows = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    return [p for p in shows if p.is_file()], [p for p in shows if p.is_dir()]
+    files = [p for p in shows if p.is_file() or (p.is_symlink() and not p.exists())]
+    return files, [p for p in shows if p.is_dir()]
 
 
 def _images(files: list[Path]) -> list[Path]:

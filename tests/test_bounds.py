@@ -3,8 +3,10 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -78,6 +80,12 @@ def test_json_has_the_same_bounds() -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=words):
             read_json(file)
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_a_device_that_never_ends_is_not_read_to_its_end(read: Callable[[Path], Any]) -> None:
+    with pytest.raises(ValueError, match="more than 1,048,576 bytes"):
+        read(Path("/dev/zero"))
 
 
 def test_a_run_of_an_endless_list_of_pictures_is_refused_at_once(done: Path) -> None:

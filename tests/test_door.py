@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evoken.files import _remove_abandoned, new_folder, write_bytes
+from evoken.files import new_folder, remove_abandoned, write_bytes
 from tests.commands import files
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -157,7 +157,7 @@ def test_what_a_killed_process_left_goes_with_the_next(done: Path) -> None:
     assert not any(file.exists() for file in left)
     with new_folder(Path("runs/new")) as folder:
         (folder / "a").write_text("")
-        _remove_abandoned(folder)  # not while it is being filled
+        remove_abandoned(folder)  # not while it is being filled
     assert sorted(p.name for p in Path("runs").iterdir()) == ["disc", "new"]
 
 

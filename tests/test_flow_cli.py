@@ -545,6 +545,21 @@ def test_a_damaged_folder(evoken: Evoken, photo: Path, file: str) -> None:
         assert result.exit_code == 2 and file in result.stderr
 
 
+@pytest.mark.parametrize("key", ["clip", "sources", "targets", "pictures"])
+@pytest.mark.parametrize("value", [None, 5, [5], [{}]])
+def test_a_config_that_is_not_as_it_was_written(
+    evoken: Evoken, photo: Path, key: str, value: object
+) -> None:
+    edited(evoken, photo)
+    file = Path("runs/house-edit/config.json")
+    config = json.loads(file.read_text()) | {key: value}
+    for other in (config, {k: v for k, v in config.items() if k != key}):
+        file.write_text(json.dumps(other))
+        for command in (("edit", "--resume", "runs/house-edit"), ("pick", "runs/house-edit")):
+            result = evoken(*command)
+            assert result.exit_code == 2 and "config.json is damaged" in result.stderr, command
+
+
 def test_many_pictures_keep_their_order(tmp_path: Path) -> None:
     images = torch.arange(103.0)[:, None, None, None].expand(-1, 3, 16, 16) / 127.5 - 1
     write_inputs(tmp_path, images)

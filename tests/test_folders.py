@@ -257,6 +257,26 @@ def test_a_clip_that_is_not_whole(folder: Callable[[str], Path], name: str) -> N
         Clip.load(str(path))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dtype", []), ("text_config", []), ("vision_config", {"num_attention_heads": 0})],
+)
+def test_a_clip_with_values_that_are_none(
+    folder: Callable[[str], Path], key: str, value: object
+) -> None:
+    path = folder("clip")
+    file = path / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match="clip"):
+        Clip.load(str(path))
+    file.write_text(json.dumps(config))
+    words = json.loads((path / "tokenizer.json").read_text())  # its reader raises a bare Exception
+    (path / "tokenizer.json").write_text(json.dumps(words | {"post_processor": 0.5}))
+    with pytest.raises(ModelError, match="clip"):
+        Clip.load(str(path))
+
+
 def test_shards(folder: Callable[[str], Path], tiny_folder: Path) -> None:
     path = folder("model")
     file = weights(path / "unet")

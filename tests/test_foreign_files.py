@@ -158,6 +158,13 @@ def test_an_archive_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
     refused(evoken("inspect", "bomb.pt"), "bomb.pt has 1,040 MB", "at most 1,024 MB")
 
 
+def test_an_archive_whose_vectors_were_changed_is_damaged() -> None:
+    whole = pt({"<cat>": L})
+    at = whole.index(L.numpy().tobytes())
+    Path("cat.pt").write_bytes(whole[:at] + bytes(8) + whole[at + 8 :])
+    refused(evoken("inspect", "cat.pt"), "cat.pt is damaged", "checksum")
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [

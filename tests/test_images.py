@@ -441,3 +441,11 @@ def test_real_photographs_are_read() -> None:
         pytest.skip("the photographs are not beside this clone")
     for folder in sorted(p for p in PHOTOS.iterdir() if p.is_dir()):
         assert 3 <= len(load_images(folder, 64).images) <= 5
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "link.png"])
+def test_a_link_to_no_picture_is_not_passed_over(tmp_path: Path, target: str) -> None:
+    Image.effect_noise((40, 40), 50).convert("RGB").save(tmp_path / "there.png")
+    (tmp_path / "link.png").symlink_to(target)
+    with pytest.raises(ImageError, match=r"could not read .*link\.png"):
+        load_images(tmp_path, 16)

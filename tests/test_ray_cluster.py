@@ -1,7 +1,9 @@
 """Machines that join and leave a Ray cluster while a search runs, as Ray's own tests have them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from evoken.errors import WorkerError
 from evoken.evaluation import ray_cluster
 from evoken.evaluation.evaluator import Serial
-from evoken.evaluation.ray_cluster import RayWorkers, _load_ray
+from evoken.evaluation.ray_cluster import RayWorkers, _folder_of_ray, _load_ray
 from tests.sums import Sums, sums
 
 MACHINE = {"num_cpus": 1, "object_store_memory": 80_000_000}
@@ -60,3 +62,16 @@ def test_a_cluster_without_a_machine_that_could_work_is_told(
 
         with pytest.raises(WorkerError, match="the cluster has no CPU left"):
             go_on()
+
+
+def test_the_folder_of_a_process_that_was_killed_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "evoken-ray-killed" / "session").mkdir(parents=True)
+    first, lock = _folder_of_ray()
+    second, other = _folder_of_ray()
+    assert {str(p) for p in tmp_path.iterdir()} == {first, second}
+    for held in (lock, other):
+        assert held is not None
+        os.close(held)

@@ -10,8 +10,9 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from evoken.errors import EvokenError, SettingError, WorkerError, reason_of, sho
 from evoken.evaluation.chunks import Chunk, Evaluation
 from evoken.evaluation.pool import Answer, Build, Died, Pool, attempt, compute
 from evoken.evaluation.processes import most_here
+from evoken.files import lock_folder, remove_abandoned
 from evoken.options import at_least, in_range
 
 PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
@@ -54,9 +56,10 @@ class RayWorkers(Pool[Any]):
         super().__init__()
         self._ray = _load_ray()
         self._owned, self._folder = not self._ray.is_initialized(), ""
+        self._lock: int | None = None  # on the folder
         if self._owned:
             if address == "local":
-                self._folder = _folder_of_ray()
+                self._folder, self._lock = _folder_of_ray()
             try:
                 _connect(self._ray, address, count, self._folder)
             except BaseException:
@@ -144,6 +147,9 @@ class RayWorkers(Pool[Any]):
             self._ray.shutdown()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class _Actor:
@@ -175,9 +181,17 @@ def _load_ray() -> Any:
         ) from error
 
 
-def _folder_of_ray() -> str:
-    """A new folder for Ray's logs and sockets; the names of sockets may only be short."""
-    return tempfile.mkdtemp(prefix="evoken-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108
+def _folder_of_ray() -> tuple[str, int | None]:
+    """A new folder for Ray's logs and sockets, and the lock on it; the names of sockets may only be
+    short. Those of processes that were killed go.
+    """
+    place = Path(os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108
+    for left in place.glob("evoken-ray-*"):
+        with suppress(OSError):  # it is just going
+            if left.lstat().st_uid == os.getuid():
+                remove_abandoned(left)
+    folder = tempfile.mkdtemp(prefix="evoken-ray-", dir=place)
+    return folder, lock_folder(Path(folder))
 
 
 def _connect(ray: Any, address: str, count: int | None, folder: str) -> None:

@@ -113,7 +113,13 @@ class FlowOptRun:
     @classmethod
     def open(cls, path: PathLike) -> "FlowOptRun":
         """Open a folder; raises ``RunError`` if it is no run folder, or one of another format."""
-        return cls(Path(path), read_config(Path(path), *COMMANDS))
+        config = read_config(Path(path), *COMMANDS)
+        with as_written(Path(path) / "config.json"):
+            names = [picture["name"] for picture in config["pictures"]]
+            texts = [config["clip"], *names, *config["sources"], *config["targets"]]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("there is no text where one is expected")
+        return cls(Path(path), config)
 
     @property
     def settings(self) -> FlowOptSettings:

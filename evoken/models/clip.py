@@ -5,13 +5,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils import cached_file
 
 from evoken.arrays import Images
-from evoken.errors import ModelError, reason_of, shown
+from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.batches import in_batches
 from evoken.models.folder import check_clip_folder, check_holds_all, check_index
 from evoken.models.hub import reached
@@ -64,7 +63,9 @@ class Clip:
             check_text(model.text_model, tokenizer, f"tokenizer of {shown(name, 200)}")
             check_finite(model, f"CLIP model {shown(name, 200)}")
             return cls(model.float().to(device), tokenizer)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except EvokenError:
+            raise
+        except Exception as error:  # of what kind depends on where the libraries stumble
             raise ModelError(
                 f"could not load a CLIP model from {shown(name, 200)}: {reason_of(error)}.",
                 "Give the folder or hub id of one with `clip`.",

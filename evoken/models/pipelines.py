@@ -11,11 +11,9 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import is_accelerate_available
-from safetensors import SafetensorError
 
-from evoken.errors import ModelError, reason_of, shown
+from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
 from evoken.models.contents import check_is_pipeline, check_is_text_to_image
 from evoken.models.families.latent import LatentModel
@@ -37,17 +35,6 @@ from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
 
 WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with `config`."
-FAILURES = (
-    MemoryError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    SingleFileComponentError,
-)
 
 
 def load_pipeline(
@@ -84,7 +71,9 @@ def load_pipeline(
             return _family(base)(pipeline, spec, **family)
         check_is_text_to_image(spec.config if is_file else spec.name, name)
         reason = f"its class is {shown(name)}"
-    except FAILURES as error:
+    except EvokenError:
+        raise
+    except Exception as error:  # of what kind depends on where the libraries stumble
         reason, cause = reason_of(error), error
         if out_of_memory(error):
             raise ModelError(

@@ -96,13 +96,30 @@ def _check_is_torch(file: Path) -> None:
         )
 
 
+def _check_archive(file: Path) -> None:
+    """Raise ``WordError`` for an archive with a checksum that does not fit, which torch's loader
+    does not look at.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        wrong = archive.testzip()
+    if wrong is not None:
+        raise WordError(
+            f"{shown(file)} is damaged (the checksum of {shown(wrong)} does not fit).",
+            "Copy or download it again.",
+        )
+
+
 def read_torch(file: Path) -> Any:
     """What a file of torch holds: tensors, numbers and texts, in dicts and lists.
 
     Raises:
-        WordError: it holds something else, which only code of the file could make.
+        WordError: it is an archive that is not as it was written, or it holds something else, which
+            only code of the file could make.
     """
     _check_is_torch(file)
+    _check_archive(file)
     try:
         # From a stream: of a path, the loader believes the suffix.
         with torch.serialization.safe_globals(STAND_INS), file.open("rb") as stream:
