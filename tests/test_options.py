@@ -216,8 +216,8 @@ def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Pat
         ("calls: true", "calls must be one text or number (got True)"),
         ("output: 2026-01-01", "Put a text into quotes."),
         ("masks: maybe", "masks must be true or false (got 'maybe')."),
-        ("json: true", "the option json cannot be given in a file. Type it: --json"),
-        ("resume: runs/cat", "Type it: --resume"),
+        ("json: true", "the option json cannot be given in a file. Type it on the command line."),
+        ("resume: runs/cat", "Type it on the command line."),
         ("calls: 6.5", "--calls"),
     ],
 )

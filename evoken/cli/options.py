@@ -183,7 +183,7 @@ def _options_of(context: typer.Context, values: Mapping[str, Any]) -> dict[str, 
     for name in given:
         if name in kept - set(names):
             raise SettingError(
-                f"the option {name} cannot be given in a file.", f"Type it: --{name}"
+                f"the option {name} cannot be given in a file.", "Type it on the command line."
             )
     known_names(given, names, "option")
     return {

@@ -87,7 +87,7 @@ def _check_is_torch(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             found = any(name.endswith("data.pkl") for name in archive.namelist())
     else:
-        found = start[:1] == b"\x80" or start == b"PK\3\4"  # a pickle, or an archive cut short
+        found = start[:1] == b"\x80" or start == b"PK\3\4"  # of old versions of torch, or cut short
     if not found:
         raise WordError(
             f"{shown(file)} is no embedding file: neither safetensors nor a file of torch nor a "

@@ -104,7 +104,7 @@ def words_for(
             raise WordError(
                 f"two words are called {shown(word.placeholder)}.",
                 "Use one of them, or give one another name: evoken merge WORD:1 WORD:0 --output "
-                "OTHER.safetensors",
+                "FILE",
             )
         if prompts and not any(holds(prompt, word.placeholder) for prompt in prompts):
             raise WordError(
