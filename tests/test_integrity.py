@@ -199,6 +199,15 @@ def test_a_last_record_that_is_damaged_is_done_again(edited: Path) -> None:
     assert again == whole
 
 
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_damaged_noise_is_written_again(edited: Path, damage: Callable[[Path], None]) -> None:
+    noise = edited / "noise.safetensors"
+    whole = noise.read_bytes()
+    damage(noise)
+    assert evoken("edit", "--resume", edited).exit_code == 0
+    assert noise.read_bytes() == whole
+
+
 def test_a_score_that_is_damaged_stops_nothing(done: Path) -> None:
     """A run could otherwise never be finished."""
     (done / "previews/0000.json").write_text("[" * 2_000)

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from benchmarks.campaign import report
 from benchmarks.campaign.given import Given
 from benchmarks.campaign.inputs import KINDS, run_input
 from benchmarks.campaign.kills import run_chain
-from benchmarks.campaign.process import adopt
+from benchmarks.campaign.process import adopt, end_with_parent
 from benchmarks.campaign.soak import run_soak
 
 OPTIONAL = ("onnx_runtime", "openvino_runtime")  # imported where they are asked for
@@ -106,6 +107,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.fresh:
         options.results.unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the lanes would go on
     started = time.monotonic()
     import_everything()
     folder = Path(tempfile.mkdtemp(prefix="evoken-campaign-"))
@@ -167,6 +169,7 @@ def start(plan: Plan, lane: int) -> int:
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with_parent()
         adopt()
         plan.work(lane)
         code = 0
@@ -184,7 +187,8 @@ def wait(lanes: list[int]) -> bool:
         ends = [os.waitpid(pid, 0)[1] for pid in lanes]
     except BaseException:
         for pid in lanes:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         raise
     return any(ends)
 

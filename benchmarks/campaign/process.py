@@ -108,7 +108,7 @@ def _become(arguments: list[str], case: Path, new: bool, variables: dict[str, st
     """In the child: the command, and never back."""
     code = 1
     try:
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -151,7 +151,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     if pid == 0:
         code = 1
         try:
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with_parent()
             os.close(reading)
             import torch
 
@@ -180,6 +180,11 @@ def _leave(code: int) -> NoReturn:
         with suppress(Exception):
             stream.flush()
     os._exit(code)
+
+
+def end_with_parent() -> None:
+    """This process is killed when the one that has forked it ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def adopt() -> None:

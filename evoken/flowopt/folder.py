@@ -183,8 +183,7 @@ class FlowOptRun:
             write_bytes(self.picture(i, step.iteration), png(picture))
         state = {"latents": step.latents, "result": step.result}
         write_bytes(self._state(step.iteration), save(_whole(state)))
-        noise = save(_whole({"noise": step.best_latents}))
-        write_bytes(self.path / "noise.safetensors", noise)
+        self.save_noise(iterate)
         append_record(
             self.path / "records.jsonl",
             {
@@ -201,6 +200,11 @@ class FlowOptRun:
             },
             is_sealed(self.config),
         )
+
+    def save_noise(self, iterate: Iterate) -> None:
+        """Write the best z so far."""
+        noise = save(_whole({"noise": iterate.step.best_latents}))
+        write_bytes(self.path / "noise.safetensors", noise)
 
     def suggestions(self) -> list[int] | None:
         """Which iterate of each picture to take (see ``compare.suggested``); ``None`` where

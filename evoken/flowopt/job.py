@@ -101,6 +101,8 @@ class FlowOptJob:
                 if iterate.step.iteration >= len(earlier):
                     run.save(iterate)
                     yield iterate
+                elif iterate.step.iteration == len(earlier) - 1:
+                    run.save_noise(iterate)  # nothing says whether it is as it was written
             rebuilt = model.decode(model.encode(task.images))
             rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
