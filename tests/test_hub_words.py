@@ -10,7 +10,7 @@ import torch
 from evoken.errors import WordError
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.files import read_embedding
-from evoken.words.word import load_word
+from evoken.words.word import Word, load_word, save_word
 from tests.commands import evoken, refused
 from tests.hub_server import COMMIT, HubServer, serving
 from tests.words import pt, save, vectors
@@ -177,3 +177,13 @@ def test_a_folder_here_is_not_of_the_hub(server: HubServer) -> None:
     folder.mkdir(parents=True)
     (folder / "learned_embeds.bin").write_bytes(pt({"<mine>": L}))
     assert load_word(folder).placeholder == "<mine>" and not server.fetched
+
+
+def test_a_word_in_the_home_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_word(tmp_path / "cat.safetensors", Word("<cat>", torch.ones(1, 768)))
+    assert load_word("~/cat.safetensors").placeholder == "<cat>"
+    with pytest.raises(WordError, match="must not be empty"):
+        load_word("")

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from evoken.errors import SettingError, WordError
 from evoken.words.files import read_embedding
-from evoken.words.merge import merge
+from evoken.words.merge import merge, weighted
 from evoken.words.word import Word, load_word, save_word
 from tests.commands import evoken, refused
 from tests.words import save, vectors
@@ -122,3 +122,10 @@ def test_control_characters_of_files_are_never_printed() -> None:
         assert result.output and not set("\x1b\x07\u202e") & set(result.output), command
     assert "\x1b" not in repr(load_word("named.safetensors"))
     assert evil in read_embedding("c.safetensors").about["merged"]
+
+
+@pytest.mark.parametrize("weight", ["0,7", "70%"])
+def test_a_weight_that_is_no_number_is_said(weight: str) -> None:
+    with pytest.raises(SettingError, match=f"must be a number .got '{weight}'."):
+        weighted([f"runs/cat:{weight}", "runs/dog:0.3"])
+    assert weighted(["C:/cat", "dog"]) == (["C:/cat", "dog"], [0.5, 0.5])

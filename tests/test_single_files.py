@@ -175,3 +175,11 @@ def test_a_denoiser_with_holes_is_refused(name: str, part: str, tmp_path: Path) 
     config = beside(pipe, tmp_path / "rest")
     with pytest.raises(ModelError, match=r"one\.safetensors"):
         loaded(file, config)
+
+
+def test_a_part_of_a_model_is_no_model(tmp_path: Path) -> None:
+    """Told by its names, before the hub is asked for a configuration."""
+    file = tmp_path / "vae.safetensors"
+    save_file({f"first_stage_model.{i}": torch.ones(2, 2) for i in range(80)}, file)
+    with pytest.raises(ModelError, match="holds no denoiser of a kind that is known"):
+        load_model(ModelSpec(str(file)))

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import ModelError, shown
-from evoken.models.bases import Base
+from evoken.models.bases import BASES, Base
 from evoken.models.contents import check_is_model
 from evoken.spec import ModelSpec
 
@@ -32,6 +32,13 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
                 "Remove the file: nothing is ever unpickled.",
             )
         return spec.config
+    denoisers = tuple(start for base in BASES for start in next(iter(base.parts.values())))
+    if not any(name.startswith(denoisers) for name in _shapes(file)):
+        raise ModelError(
+            f"{shown(file)} holds no denoiser of a kind that is known.",
+            "Give the file of a whole model, not of a part such as a VAE, a ControlNet or a text "
+            "encoder.",
+        )
     return str(fetch_diffusers_config(_shapes(file))["pretrained_model_name_or_path"])
 
 

@@ -1,6 +1,7 @@
 """Several words as one: the weighted sum of their vectors."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -91,7 +92,7 @@ def weighted(texts: Sequence[str]) -> tuple[list[str], list[float]]:
     """Words and weights of WORD:WEIGHT; without any weight all are the same, with the sum 1.
 
     Raises:
-        SettingError: some words have a weight, and some have none.
+        SettingError: some words have a weight, and some have none, or a weight is no number.
     """
     paths, weights = [], []
     for text in texts:
@@ -99,6 +100,11 @@ def weighted(texts: Sequence[str]) -> tuple[list[str], list[float]]:
         try:
             weights.append(float(weight) if path else math.nan)
         except ValueError:
+            if re.fullmatch(r"[0-9.,]+%?", weight):
+                raise SettingError(
+                    f"the weight behind the colon must be a number (got {shown(weight)}).",
+                    "Write it like 0.7, with a point.",
+                ) from None
             weights.append(math.nan)
         paths.append(text if math.isnan(weights[-1]) else path)
     missing = [path for path, weight in zip(paths, weights, strict=True) if math.isnan(weight)]

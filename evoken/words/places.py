@@ -37,7 +37,9 @@ def place_of(path: PathLike) -> tuple[Path, str]:
     Raises:
         WordError: there is no such file here or on the hub, or the hub cannot be asked.
     """
-    text, name = _parted(os.fspath(path))
+    text, name = _parted(os.path.expanduser(path))
+    if not text:
+        raise WordError("the place of a word must not be empty.", "Give its file or run folder.")
     whole = Path(text)
     file = whole / (main_file(p.name for p in whole.iterdir()) or "") if whole.is_dir() else whole
     if file.is_file():
@@ -55,7 +57,7 @@ def names_word(text: str) -> bool:
     has a slash in it or ends as such a file does, or there is a file of that name, or a folder with
     a word in it. A folder of pictures called "cat" does not make a place of "cat".
     """
-    text, _ = _parted(text)
+    text, _ = _parted(os.path.expanduser(text))
     if "/" in text or text.lower().endswith((*SUFFIXES, *PICTURES)) or os.path.isfile(text):
         return True
     try:
