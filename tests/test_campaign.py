@@ -20,15 +20,15 @@ ROOT = Path(__file__).parent.parent
 
 def test_a_handful_of_every_kind_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    few = ("--kills", 4, "--inputs", 2 * len(KINDS), "--soak", 0.05, "--lanes", 1)
+    few = ("--kills", 2, "--inputs", len(KINDS), "--soak", 0.02, "--lanes", 1, "--seed", 50)
     arguments = ("-m", "benchmarks.campaign", *few, "--results", file)
     done = subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    rows = report.rows(file, 0)
+    rows = report.rows(file, 50)
     found = report.found(rows)
-    assert found.pop("campaign.kills") >= 4 and found.pop("campaign.inputs") == 2 * len(KINDS)
+    assert found.pop("campaign.kills") >= 2 and found.pop("campaign.inputs") == len(KINDS)
     assert report.SOAK in found
     found.pop(report.SOAK)  # too short to say anything
     assert not any(found.values()), done.stdout

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.campaign.given import MODES, Given
-from benchmarks.campaign.process import Command, left_over
+from benchmarks.campaign.process import PATIENCE, Command, left_over
 from evoken.seeds import numpy_generator
 
 MOST = 6  # kills before a run is left to itself
 HIDDEN = re.compile(r"\..*\..{8}")  # what evoken.files names what it has not finished
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 WAYS = ("learn", "learn", "learn", "edit", "edit", "invert", "learn-workers", "learn-ray")
+RAYS_PATIENCE = 90.0  # seconds; the agents of a Ray that was killed look for it for a minute
 NEW = 0.15  # share of the processes that are not forked, but begin with their imports
 SLOW, SLOW_TO_END = 600.0, 60.0  # seconds after which a command is stuck; one asked to end
 
@@ -52,7 +53,9 @@ def run_chain(given: Given, seed: int, number: int, case: Path) -> dict[str, Any
         its_own = not new or "evoken/cli" in ended.said
         if its_own and ended.code not in (0, -which, 128 + which):
             problems.append(f"{killed[-1]}: exit code {ended.code}: {ended.said[-300:]}")
-    problems += [f"still running: {name}" for name in left_over()]
+    problems += [
+        f"still running: {name}" for name in left_over(RAYS_PATIENCE if "ray" in mode else PATIENCE)
+    ]
     problems += [f"left: {file.name}" for file in rays.iterdir()]
     shutil.rmtree(rays, ignore_errors=True)
     hidden = [p for p in (case / "here").rglob(".*") if HIDDEN.fullmatch(p.name)]
