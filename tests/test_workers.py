@@ -29,11 +29,13 @@ def ray_here() -> Iterator[Path]:
     """A small Ray, and its folder; those that tests start use it."""
     from evoken.evaluation.ray_cluster import _connect, _folder_of_ray, _load_ray
 
-    ray, folder = _load_ray(), _folder_of_ray()
+    ray, (folder, lock) = _load_ray(), _folder_of_ray()
     _connect(ray, "local", 4, folder)
     yield Path(folder)
     ray.shutdown()
     shutil.rmtree(folder)
+    if lock is not None:
+        os.close(lock)
 
 
 @pytest.fixture(params=["processes", "ray"])
