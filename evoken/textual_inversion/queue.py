@@ -99,9 +99,8 @@ def _state(folder: Path, source: Path, settings: LearnSettings, model: ModelSpec
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         check_new(folder)
         return "new"
-    fix = "Choose another folder with `output`, or move it away."
     if not is_run_folder(folder):
-        raise RunError(f"{shown(folder)} already exists and is no run.", fix)
+        raise _taken(folder, " and is no run")
     run = LearnRun.open(folder)
     other = _other_settings(run, settings)
     if not _same_pictures(run, source, settings):
@@ -110,11 +109,18 @@ def _state(folder: Path, source: Path, settings: LearnSettings, model: ModelSpec
     if run.clip != (clip or default_clip(model.name)):
         other.append("CLIP model")
     if other:
-        names = ", ".join(other[:4])
-        raise RunError(f"{shown(folder)} already exists, and its run has other {names}.", fix)
+        raise _taken(folder, f", and its run has other {', '.join(other[:4])}")
     if (state := state_of(folder, run.finished)) == "running":
         raise RunError(f"another process is working on {shown(folder)}.", "Wait for it, or end it.")
     return state
+
+
+def _taken(folder: Path, why: str) -> RunError:
+    """The error for a run folder's place where there is something else."""
+    return RunError(
+        f"{shown(folder)} already exists{why}.",
+        "Choose another folder with `output`, or move it away.",
+    )
 
 
 def _other_settings(run: LearnRun, settings: LearnSettings) -> list[str]:
@@ -192,10 +198,7 @@ def _check_model(one: Queued, model: LatentModel) -> None:
         used = LearnRun.open(one.folder).spec
         if replace(used, batch=0) != replace(model.spec, batch=0):
             names = ", ".join(_other_model(model.spec, used))
-            raise RunError(
-                f"{shown(one.folder)} already exists, and its run has other {names}.",
-                "Choose another folder with `output`, or move it away.",
-            )
+            raise _taken(one.folder, f", and its run has other {names}")
 
 
 def _job(

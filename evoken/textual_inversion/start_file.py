@@ -2,13 +2,13 @@
 outside to go on.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evoken.errors import RunError, shown
+from evoken.models.provenance import file_hash
 from evoken.run_folder import as_written, name_of
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.words.word import Word, load_word, save_word
@@ -24,7 +24,7 @@ def keep_start(folder: Path, start: Word, settings: LearnSettings) -> dict[str, 
     return {
         "placeholder": start.placeholder,
         "name": name_of(Path(settings.start)),
-        "sha256": _sha256(folder / START_FILE),
+        "sha256": file_hash(folder / START_FILE),
     }
 
 
@@ -37,14 +37,10 @@ def kept_start(folder: Path, config: Mapping[str, Any]) -> Word:
     file = folder / START_FILE
     with as_written(folder / "config.json"):
         written = config["start"]["sha256"]
-    if not file.is_file() or _sha256(file) != written:
+    if not file.is_file() or file_hash(file) != written:
         raise RunError(
             f"{shown(file)}, the word that the run started from, is "
             f"{'not as it was written' if file.is_file() else 'missing'}.",
             "Restore the file, or run the command again in another folder.",
         )
     return load_word(file)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
