@@ -117,6 +117,40 @@ def test_a_damaged_configuration(folder: Callable[[str], Path], content: bytes) 
         file.write_bytes(kept)
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value", "words"),
+    [
+        ("scheduler/scheduler_config.json", "rescale_betas_zero_snr", "x", "true or false"),
+        ("scheduler/scheduler_config.json", "steps_offset", True, "a number"),
+        ("scheduler/scheduler_config.json", "steps_offset", [1], "a number"),
+        ("scheduler/scheduler_config.json", "beta_end", float("nan"), "finite"),
+        ("scheduler/scheduler_config.json", "beta_schedule", 1, "a text"),
+        ("vae/config.json", "scaling_factor", "0.2", "a number"),
+        ("vae/config.json", "force_upcast", 0.5, "true or false"),
+        ("unet/config.json", "block_out_channels", 32, "a list"),
+        ("unet/config.json", "attention_head_dim", {}, "a list or a number"),
+        ("text_encoder/config.json", "layer_norm_eps", float("inf"), "finite"),
+    ],
+)
+def test_an_entry_of_another_kind_than_its_class_takes(
+    file: str, name: str, value: object, words: str, folder: Callable[[str], Path]
+) -> None:
+    made = folder("model")
+    change(made / file, **{name: value})
+    refused(made, f"'?{name}'? in .* must be {words} ")
+
+
+def test_entries_as_files_of_several_years_have_them(folder: Callable[[str], Path]) -> None:
+    made = folder("model")
+    change(made / "unet/config.json", upcast_attention=None, dropout=0, no_more="x")  # as SDXL
+    change(made / "vae/config.json", latents_mean=None)
+    config = json.loads((made / "scheduler/scheduler_config.json").read_text())
+    for newer in ("timestep_spacing", "rescale_betas_zero_snr", "prediction_type"):
+        config.pop(newer, None)
+    (made / "scheduler/scheduler_config.json").write_text(json.dumps(config))
+    load_model(ModelSpec(str(made)))
+
+
 def test_the_older_layout_of_a_vocabulary(folder: Callable[[str], Path]) -> None:
     path = folder("model")
     words = path / "tokenizer"

@@ -15,6 +15,7 @@ from torch import nn
 
 from evoken.errors import ModelError, reason_of, shown
 from evoken.models.contents import check_is_file, read_json
+from evoken.models.entries import check_entries
 
 # Parts that no family reads, and pipelines do without.
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -81,7 +82,7 @@ def check_folder(folder: Path, config: Mapping[str, Any], without: Iterable[str]
     parts = parts_of(config, without)
     variant = variant_of(files_of(folder), parts)
     for name, kind in parts.items():
-        part = folder / name
+        part, library = folder / name, str(config[name][0])
         if not part.is_dir():
             raise ModelError(f"{shown(folder)} lacks its {name}: there is no such folder.", AGAIN)
         _check_files(part)
@@ -89,8 +90,10 @@ def check_folder(folder: Path, config: Mapping[str, Any], without: Iterable[str]
             _check_tokenizer(part, kind)
         elif "Scheduler" in kind:
             _need(part, "scheduler_config.json")
+            check_entries(part / "scheduler_config.json", library, kind)
         else:
             _check_weights(part, variant)
+            check_entries(part / "config.json", library, kind)
 
 
 def check_clip_folder(folder: Path) -> None:
