@@ -199,6 +199,24 @@ def test_a_last_record_that_is_damaged_is_done_again(edited: Path) -> None:
     assert again == whole
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        Path.unlink,
+        lambda picture: shutil.copy(picture.with_name("00-000.png"), picture),
+    ],
+)
+def test_an_iterate_that_is_not_as_it_was_written_is_not_given_out(
+    edited: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(edited / "iterates/00-001.png")
+    refused(evoken("pick", edited, 1), "iterates/00-001.png is damaged")
+    refused(evoken("edit", "--resume", edited), "iterates/00-001.png is damaged")
+    assert not (edited / "picked").exists()
+    assert evoken("pick", edited, 0).exit_code == 0
+
+
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
 def test_a_damaged_noise_is_written_again(edited: Path, damage: Callable[[Path], None]) -> None:
     noise = edited / "noise.safetensors"
@@ -215,3 +233,14 @@ def test_a_score_that_is_damaged_stops_nothing(done: Path) -> None:
     result = evoken("learn", "--resume", done, "--calls", 500)
     assert result.exit_code == 0, result.output
     assert 0 not in LearnRun.open(done).scores()
+
+
+@pytest.mark.parametrize("name", ["previews/0000.png", "samples/00-before.png"])
+def test_a_drawn_picture_that_is_damaged_is_named_before_the_work(done: Path, name: str) -> None:
+    flip(done / name, at=40)
+    before = files(done)
+    refused(evoken("learn", "--resume", done, "--calls", 500), f"{name} is not an image. Remove it")
+    assert files(done) == before
+    (done / name).unlink()
+    assert evoken("learn", "--resume", done, "--calls", 500).exit_code == 0
+    assert (done / name).exists() == name.startswith("samples")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from evoken.arrays import PathLike
-from evoken.errors import RunError, SettingError, reason_of, shown
+from evoken.errors import SettingError, reason_of
 from evoken.files import new_folder, write_bytes
 from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
@@ -163,11 +163,24 @@ class FlowOptRun:
             try:
                 if (written := record.get("state")) and file_hash(file) != written:
                     raise damaged(file, "it is not as it was written")
+                self._check_pictures(record)
                 state = load_file(file)
                 found.append(Evaluated(state["latents"], state["result"], record["calls"]))
             except (OSError, SafetensorError, KeyError) as error:
                 raise damaged(file, reason_of(error)) from error
         return found
+
+    def _check_pictures(self, record: dict[str, Any]) -> None:
+        """Raise ``RunError`` if a picture of an iterate is another than was written; those of
+        earlier versions have no hash.
+        """
+        for i, written in enumerate(record.get("pictures", [])):
+            file = self.picture(i, record["iteration"])
+            try:
+                if file_hash(file) != written:
+                    raise damaged(file, "it is not as it was written")
+            except OSError as error:
+                raise damaged(file, reason_of(error)) from error
 
     def _state(self, iteration: int) -> Path:
         return self.path / "states" / f"{iteration:03}.safetensors"
@@ -179,8 +192,9 @@ class FlowOptRun:
     def save(self, iterate: Iterate) -> None:
         """Write an iterate; its record comes last and makes it count."""
         step = iterate.step
-        for i, picture in enumerate(to_pictures(iterate.images)):
-            write_bytes(self.picture(i, step.iteration), png(picture))
+        pictures = [png(picture) for picture in to_pictures(iterate.images)]
+        for i, picture in enumerate(pictures):
+            write_bytes(self.picture(i, step.iteration), picture)
         state = {"latents": step.latents, "result": step.result}
         write_bytes(self._state(step.iteration), save(_whole(state)))
         self.save_noise(iterate)
@@ -188,6 +202,9 @@ class FlowOptRun:
             self.path / "records.jsonl",
             {
                 "state": file_hash(self._state(step.iteration)),
+                "pictures": [
+                    file_hash(self.picture(i, step.iteration)) for i in range(len(pictures))
+                ],
                 "iteration": step.iteration,
                 "calls": step.calls,
                 "residual": _listed(step.residual),
@@ -228,7 +245,8 @@ class FlowOptRun:
         Raises:
             SettingError: there is no such iterate, or none can be suggested.
         """
-        last = len(self.records()) - 1
+        records = self.records()
+        last = len(records) - 1
         pictures = len(self.config["pictures"])
         numbers = self.suggestions() if number is None else [number] * pictures
         if numbers is None:
@@ -241,17 +259,19 @@ class FlowOptRun:
                 f"`number` must be from 0 to {last} (got {number}).",
                 "Choose one in report.html.",
             )
+        for chosen in set(numbers):
+            self._check_pictures(records[chosen])
         return [self._pick(i, n) for i, n in enumerate(numbers)]
 
     def _pick(self, picture: int, iteration: int) -> Path:
         name = Path(self.config["pictures"][picture]["name"]).stem[:100]
         source = self.picture(picture, iteration)
-        if not source.exists():
-            raise RunError(
-                f"{shown(source)} is missing.", "Run the command again in another folder."
-            )
         target = self.path / "picked" / f"{picture:02}-{name}-{iteration}.png"
-        write_bytes(target, source.read_bytes())
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise damaged(source, reason_of(error)) from error
+        write_bytes(target, content)
         return target
 
 

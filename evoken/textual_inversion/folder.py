@@ -24,6 +24,7 @@ import torch
 
 from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
+from evoken.decoding import decode, read
 from evoken.documents import read_json
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
@@ -193,8 +194,13 @@ class LearnRun:
         self.config = write_config(self.path, self.config | changed)
 
     def check_unchanged(self) -> None:
-        """Raise ``RunError`` unless settings, pictures and models are those that it began with."""
+        """Raise ``RunError`` unless settings, pictures and models are those that it began with,
+        ``ImageError`` for a drawn picture that cannot be shown in the report that comes last.
+        """
         check_unchanged(self.path, self.config, self.spec)
+        previews = [file for _, file in self.previews()]
+        for file in (*previews, *sorted(self.path.glob("samples/*.png"))):
+            decode(read(file), file)
 
     @property
     def clip(self) -> str:
