@@ -1,6 +1,8 @@
 """JSON and YAML, also of strangers: what they unfold to is bounded before anything looks at it."""
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,9 +69,17 @@ def _check_depth(text: str) -> None:
             raise TooDeepError
 
 
+def _at_once(name: str, flags: int) -> int:
+    """Open without waiting for somebody who writes into a pipe."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
 def _text(file: Path) -> str:
-    with file.open("rb") as stream:  # a device or a pipe does not say how much it holds
+    with open(file, "rb", opener=_at_once) as stream:  # a device does not say how much it holds
+        os.set_blocking(stream.fileno(), True)
         content = stream.read(MOST_BYTES + 1)
+        if not content and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+            raise ValueError("it is a pipe into which nothing is written")
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes, the most that are read")
     try:

@@ -1,7 +1,9 @@
 """What strangers write is bounded before anything looks at it, and models before they are made."""
 
 import json
+import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -86,6 +88,22 @@ def test_json_has_the_same_bounds() -> None:
 def test_a_device_that_never_ends_is_not_read_to_its_end(read: Callable[[Path], Any]) -> None:
     with pytest.raises(ValueError, match="more than 1,048,576 bytes"):
         read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_a_pipe_is_read_if_somebody_writes_into_it(read: Callable[[Path], Any]) -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(ValueError, match="a pipe into which nothing is written"):
+        read(Path("pipe"))
+    writing = subprocess.Popen(["sh", "-c", "exec >pipe; sleep 0.2; echo '{\"steps\": 3}'"])
+    for _ in range(100):
+        with suppress(ValueError):
+            assert read(Path("pipe")) == {"steps": 3}
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("nothing was read")
+    writing.wait()
 
 
 def test_a_run_of_an_endless_list_of_pictures_is_refused_at_once(done: Path) -> None:
