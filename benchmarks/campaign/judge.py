@@ -203,16 +203,19 @@ def started(given: str, name: str) -> str:
 
 
 def _of_config(file: Path, whole: Path, said: str) -> str:
-    """Nothing, where a file could be that of another model: weights, and a configuration with the
-    same entries of the same kinds.
+    """Nothing, where a file could be that of another model: weights, and a configuration with
+    entries of the same kinds, of which earlier versions had fewer.
     """
     if file.suffix == ".safetensors":
         return ""
     try:
-        same = _shape(json.loads(file.read_text())) == _shape(json.loads(whole.read_text()))
+        found, other = (_shape(json.loads(f.read_text())) for f in (file, whole))
     except (OSError, ValueError):
         return said
-    return "" if same else said
+    if isinstance(found, dict) and isinstance(other, dict):
+        found = {k: v for k, v in found.items() if k in other}
+        other = {k: v for k, v in other.items() if k in found}
+    return "" if found == other else said
 
 
 def _shape(value: Any) -> Any:
