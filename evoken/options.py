@@ -85,6 +85,12 @@ class Field:
     about: Setting
 
     @property
+    def option(self) -> str:
+        """Its option on the command line, which turns it off where it is on by default."""
+        flag = self.about.flag or self.name.replace("_", "-")
+        return f"--no-{flag}" if self.about.off else f"--{flag}"
+
+    @property
     def range(self) -> str:
         """The range in words, such as "at least 1"; "" where anything goes."""
         return self._bounded(self.about.most)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from evoken.decoding import decode, read
@@ -76,9 +76,10 @@ class Chart:
 
 
 @cache
-def _templates() -> Environment:
+def templates(package: str = "evoken") -> Environment:
+    """The templates of a package, with those of all pages."""
     return Environment(
-        loader=PackageLoader("evoken"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("evoken")]),
         autoescape=True,
         finalize=_plain,
         undefined=StrictUndefined,
@@ -95,12 +96,12 @@ def _plain(value: Any) -> Any:
 
 def page(template: str, **values: Any) -> str:
     """A whole page of HTML; ``values`` are what the template shows."""
-    return _templates().get_template(template).render(**values)
+    return templates().get_template(template).render(**values)
 
 
 def template_text(name: str) -> str:
     """A template that is no HTML, as it is written."""
-    environment = _templates()
+    environment = templates()
     assert environment.loader is not None  # noqa: S101
     return environment.loader.get_source(environment, name)[0]
 

@@ -44,6 +44,7 @@ class Summary:
             over pictures; None before the first record.
         clip: the last CLIP score; None where none was measured.
         date: when it began; "" if an older folder does not say.
+        left: seconds until "total" at the pace so far; None where there is no pace.
     """
 
     command: str
@@ -57,6 +58,7 @@ class Summary:
     loss: float | None
     clip: float | None
     date: str
+    left: float | None
 
 
 @contextmanager

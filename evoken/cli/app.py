@@ -14,6 +14,7 @@ from evoken.cli.learn import evaluate, finish, learn
 from evoken.cli.pick import pick
 from evoken.cli.runs import compare, runs
 from evoken.cli.terminal import tell
+from evoken.cli.web import web
 from evoken.cli.words import convert, inspect, merge, retrieve
 from evoken.errors import EvokenError
 from evoken.version import __version__
@@ -74,6 +75,7 @@ COMMANDS = (
     merge,
     inspect,
     retrieve,
+    web,
 )
 for command in COMMANDS:
     app.command()(command)

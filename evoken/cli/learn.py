@@ -65,6 +65,10 @@ def learn(
             rich_help_panel=BUDGET,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, say how long it will take, and end."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn a word from three to five images of one object or one style.
@@ -85,10 +89,19 @@ def learn(
         return f"Continue with: evoken learn --resume {quote(str(started[0].run.path))}"
 
     with errors(advice):
-        from evoken.textual_inversion.job import BUDGETS, Workers, begun, reopened
+        from evoken.textual_inversion.job import BUDGETS, Workers, begun, foreseen, reopened
         from evoken.textual_inversion.queue import concept_of
 
         at_work = Workers(workers, ray)
+        if dry_run:
+            if resume is not None or not images or len(images) > 1:
+                raise SettingError(
+                    "`dry_run` is for one folder of images.", "Type: evoken learn FOLDER --dry-run"
+                )
+            chosen = _settings(images[0], settings)
+            found = foreseen(images[0], chosen, fitting(**spec), clip, at_work, out.display)
+            out.say(f"Learning {chosen.placeholder!r} would take {found}.")
+            return out.result(placeholder=chosen.placeholder, **asdict(found))
         if images and len(images) > 1 and resume is None:
             return _learn_all(images, output, settings, fitting(**spec), clip, at_work, out)
         if resume is not None:
@@ -100,15 +113,21 @@ def learn(
                 "Type: evoken learn FOLDER",
             )
         else:
-            name = concept_of(images[0])
-            chosen = make(LearnSettings, {"placeholder": f"<{name}>"} | settings)
-            folder = output or Path("runs") / name
+            chosen = _settings(images[0], settings)
+            folder = output or Path("runs") / concept_of(images[0])
             job = begun(folder, images[0], chosen, fitting(**spec), clip, at_work, out.display)
         with job as its:
             started.append(its)
             its.finish(out.display)
         out.result(**_told(its.run, out))
     return None
+
+
+def _settings(images: Path, given: Mapping[str, Any]) -> LearnSettings:
+    """Settings with a placeholder: by default the folder's name."""
+    from evoken.textual_inversion.queue import concept_of
+
+    return make(LearnSettings, {"placeholder": f"<{concept_of(images)}>"} | dict(given))
 
 
 def _learn_all(

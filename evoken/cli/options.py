@@ -98,9 +98,8 @@ def flags_of(context: typer.Context) -> dict[str, str]:
 def _parameter(field: Field, default: Any) -> inspect.Parameter:
     """The option of a setting; its value is None where it is not given."""
     about = field.about
-    flag = about.flag or field.name.replace("_", "-")
     option = typer.Option(
-        f" /--no-{flag}" if about.off else f"--{flag}",
+        f" /{field.option}" if about.off else field.option,
         help=help_of(field, default),
         rich_help_panel=about.panel,
         show_default=False,

@@ -33,13 +33,14 @@ def runs(
     out = Out(as_json)
     with errors():
         from evoken.run_folder import name_of, run_folders
+        from evoken.summaries import summary
 
         rows: list[tuple[str, ...]] = [HEADS]
         listed, damaged = [], []
         for path in run_folders(folder):
             name = name_of(path) if path == folder else path.relative_to(folder).as_posix()
             try:
-                found = _summary(path)
+                found = summary(path)
             except EvokenError as error:
                 reason = with_flags(one_line(str(error)), flags())
                 damaged.append(f"{one_line(name)}: {reason}.")
@@ -56,19 +57,6 @@ def runs(
         for line in damaged:
             out.say(line)
         out.result(runs=listed)
-
-
-def _summary(path: Path) -> Summary:
-    """A run of any command in a line; raises ``EvokenError`` if its folder is damaged."""
-    from evoken.flowopt import folder as flowopt
-    from evoken.flowopt.summary import summary as of_flowopt
-    from evoken.run_folder import command_of
-    from evoken.textual_inversion.folder import LearnRun
-    from evoken.textual_inversion.summary import summary
-
-    if command_of(path) in flowopt.COMMANDS:
-        return of_flowopt(flowopt.FlowOptRun.open(path))
-    return summary(LearnRun.open(path))
 
 
 def _cells(found: Summary) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def _edit(
         "source": config["sources"][i],
         "target": config["targets"][i] if config["targets"] else "",
         "strip": _strip(run, records, i, best),
-        "charts": _charts(records, floor, i),
+        "charts": charts(records, floor, i),
     }
 
 
@@ -92,16 +92,21 @@ def _strip(
     return strip
 
 
-def _charts(records: Records, floor: dict[str, list[float]], i: int) -> list[Chart]:
-    charts = []
+def charts(records: Records, floor: dict[str, list[float]], i: int) -> list[Chart]:
+    """The measures of the i-th picture over calls.
+
+    Args:
+        floor: see ``write_report``; may be empty.
+    """
+    found = []
     for key, label in UNITS.items():
         rows = [r for r in records if r[key] and r[key][i] is not None]
         if rows:
             calls = [r["calls"] / len(r["residual"]) for r in rows]
             level = floor[key][i] if key in floor else None
             curve = Curve("iterates", calls, [r[key][i] for r in rows])
-            charts.append(chart(label, [curve], level, "autoencoder only"))
-    return charts
+            found.append(chart(label, [curve], level, "autoencoder only"))
+    return found
 
 
 def curves(run: FlowOptRun) -> list[dict[str, Any]]:

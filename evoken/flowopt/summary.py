@@ -1,10 +1,21 @@
 """An inversion or an edit in a line."""
 
-from statistics import fmean
+from itertools import pairwise
+from statistics import fmean, median
 
 from evoken.flowopt.folder import FlowOptRun
 from evoken.models.provenance import public_name
 from evoken.run_folder import Summary, as_written, date_of, state_of
+
+
+def _seconds_left(run: FlowOptRun, done: int) -> float | None:
+    """By the times at which the iterates were written; None for fewer than two. The median: a run
+    may have been interrupted.
+    """
+    files = [run.picture(0, number) for number in range(done)]
+    times = [file.stat().st_mtime for file in files if file.is_file()]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    return max(0, run.settings.iterations + 1 - done) * median(gaps) if gaps else None
 
 
 def summary(run: FlowOptRun) -> Summary:
@@ -28,4 +39,5 @@ def summary(run: FlowOptRun) -> Summary:
             loss=min(residuals, default=None),
             clip=fmean(agreement) if agreement and None not in agreement else None,
             date=date_of(config),
+            left=_seconds_left(run, len(records)),
         )

@@ -33,9 +33,9 @@ from evoken.textual_inversion.checks import (
     said_of_annotations,
 )
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.forecast import forecast
+from evoken.textual_inversion.forecast import Forecast, forecast
 from evoken.textual_inversion.initialization import as_start, read_start
-from evoken.textual_inversion.learn import Learner, Record
+from evoken.textual_inversion.learn import Learner, Record, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import LearnSettings
@@ -45,6 +45,7 @@ from evoken.textual_inversion.workflow import (
     preview_if_due,
     write_result,
 )
+from evoken.words.word import Word
 
 BUDGETS = ("calls", "minutes", "patience")  # what a run can go on with
 MOST_WORKERS = 10_000  # of a cluster
@@ -64,9 +65,7 @@ class Progress:
         record, learner = self.record, self.learner
         speed = record.calls / max(record.seconds, 1e-9)
         total = learner.total_calls
-        left = max(0, total - record.calls) / max(speed, 1e-9)
-        if minutes := learner.settings.minutes:
-            left = min(left, max(0, minutes * 60 - record.seconds))
+        left = seconds_left(record, total, learner.settings.minutes)
         return (
             f"generation {record.generation} of {learner.generations}  "
             f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
@@ -271,6 +270,17 @@ def pick(folder: PathLike, number: int) -> Path:
         return job.pick(number)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A learner, and what its run folder is made of."""
+
+    learner: Learner
+    images: ImageSet
+    clip: str
+    note: str
+    start: Word | None
+
+
 @contextmanager
 def begun(
     folder: PathLike,
@@ -285,9 +295,41 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    # Pictures and the word to start from come before the model, which takes long.
+    # Pictures come before the model, which takes long.
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(path)
+    with _prepared(images, settings, model, clip, workers, display) as its:
+        spec = its.learner.model.spec
+        run = LearnRun.create(path, settings, spec, its.clip, its.images, its.note, its.start)
+        yield LearnJob(run, its.learner)
+
+
+def foreseen(
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str = "stickers",
+    clip: str = "",
+    workers: Workers = ALONE,
+    display: Display = SILENT,
+) -> Forecast:
+    """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
+    Arguments and errors as for ``learn_into``.
+    """
+    check_shown(pictures_of(images, CHECKED, settings))
+    with _prepared(images, settings, model, clip, workers, display) as its:
+        return forecast(its.learner)
+
+
+@contextmanager
+def _prepared(
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str,
+    clip: str,
+    workers: Workers,
+    display: Display,
+) -> Iterator[Prepared]:
+    """What a run begins with; says what people should know of it."""
     start = read_start(settings)
     loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
     if start:
@@ -317,8 +359,7 @@ def begun(
         learner = Learner(
             settings, loaded, found.images, its_clip, evaluator, 0, annotations, start
         )
-        run = LearnRun.create(path, settings, loaded.spec, clip_name, found, note, start)
-        yield LearnJob(run, learner)
+        yield Prepared(learner, found, clip_name, note, start)
 
 
 @contextmanager

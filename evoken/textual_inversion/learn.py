@@ -79,6 +79,18 @@ def _to_array(row: Sequence[float | None]) -> np.ndarray:
     return np.array([math.nan if x is None else x for x in row], dtype=np.float64)
 
 
+def seconds_left(record: Record, total_calls: int, minutes: float) -> float:
+    """How long a run will still learn at its pace so far.
+
+    Args:
+        record: its last one.
+        total_calls: of the whole run.
+        minutes: its budget of time; 0 for none.
+    """
+    left = max(0, total_calls - record.calls) * record.seconds / max(record.calls, 1)
+    return min(left, max(0, minutes * 60 - record.seconds)) if minutes else left
+
+
 class Learner:
     """One run's state: subspace, objective, search, and the best centre so far.
 

@@ -39,7 +39,7 @@ def write_report(run: LearnRun) -> Path:
         note_parts=str(run.config.get("note", "")).split("`name`"),
         inputs=inputs(run, run.path),
         samples=_samples(run),
-        charts=_charts(run),
+        charts=charts(run),
         previews=_previews(run),
         folder=name_of(run.path),
         command=cli_usage(run),
@@ -125,11 +125,12 @@ def clip_curve(run: LearnRun, name: str) -> Curve | None:
     return Curve(name, [calls[g] for g in scores], list(scores.values())) if scores else None
 
 
-def _charts(run: LearnRun) -> list[Chart]:
-    charts = [chart("validation loss", [loss_curve(run, "loss")])]
+def charts(run: LearnRun) -> list[Chart]:
+    """The loss and the CLIP scores of a run so far, which has a record at least."""
+    found = [chart("validation loss", [loss_curve(run, "loss")])]
     if clip := clip_curve(run, "similarity"):
-        charts.append(chart("CLIP similarity of the previews to the images", [clip]))
-    return charts
+        found.append(chart("CLIP similarity of the previews to the images", [clip]))
+    return found
 
 
 def curves(run: LearnRun) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from evoken.models.provenance import public_name
 from evoken.run_folder import Summary, as_written, date_of, state_of
 from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import seconds_left
 from evoken.textual_inversion.report import result_of
 
 
@@ -23,4 +24,5 @@ def summary(run: LearnRun) -> Summary:
             loss=result_of(settings, records).validation if records else None,
             clip=scores[max(scores)].value if scores else None,
             date=date_of(run.config),
+            left=seconds_left(records[-1], settings.calls, settings.minutes) if records else None,
         )

@@ -1,0 +1,5 @@
+"""``python -m evoken`` is the command ``evoken``."""
+
+from evoken.cli import main
+
+main()

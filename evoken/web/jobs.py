@@ -1,0 +1,254 @@
+"""The queue: one command after the other, each in a process of its own. All of it is on disk, so a
+page that was closed, or a server that has ended, finds it again.
+
+    RUNS/.web/jobs/ID/
+        job.json    what is done, and how it ended
+        log.txt     what the command printed
+        lock        locked as long as its process lives
+        ...         its uploads
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from shlex import join
+from typing import Any
+
+from evoken.errors import RunError, one_line, shown
+from evoken.files import lock_folder, write_json
+
+HOME = ".web"
+DRAFT, WAITING, RUNNING, DONE, FAILED, STOPPED = (
+    *("draft", "waiting", "running"),
+    *("done", "failed", "stopped"),
+)
+PAUSE = 0.1  # seconds between two looks at the queue
+PATIENCE = 30.0  # seconds that a command has to write what it did when the server ends
+MOST_WAITING = 100
+DRAFTS_LIVE = 24 * 3600  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that waits, runs or has run.
+
+    Attributes:
+        id: sorts by the time at which it was made.
+        title: what a person calls it.
+        arguments: of the command, to be run in the folder of the runs.
+        run: the name of its run folder; "" for commands that make none.
+        state: DRAFT, WAITING, RUNNING, DONE, FAILED or STOPPED.
+        values: what the form held, to fill it again.
+        urgent: whether it goes before those that wait.
+        pid: of its process while it runs.
+        seconds: that it has taken.
+    """
+
+    id: str
+    title: str
+    arguments: tuple[str, ...]
+    run: str = ""
+    state: str = WAITING
+    values: Mapping[str, Any] | None = None
+    urgent: bool = False
+    pid: int = 0
+    seconds: float = 0.0
+
+    @property
+    def command(self) -> str:
+        """What does the same in a terminal."""
+        return join(["evoken", *self.arguments])
+
+    @property
+    def verb(self) -> str:
+        """The command's name."""
+        return self.arguments[0]
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a folder; ``OSError`` or ``ValueError`` if there is none."""
+    values = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    try:
+        return Job(**values | {"arguments": tuple(values["arguments"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{shown(folder)} holds no job") from error
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Keep a job; its file appears whole."""
+    write_json(folder / "job.json", asdict(job))
+
+
+class Queue:
+    """The jobs of a folder of runs.
+
+    Raises:
+        RunError: another server works on that folder.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self._folder = runs / HOME / "jobs"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._held = lock_folder(runs / HOME)
+        if self._held is None:
+            raise RunError(
+                f"another page works on {shown(runs)}.", "Use that one, or end it first."
+            )
+        self._changing = threading.Lock()
+        self._ended = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._work, name="evoken queue", daemon=True)
+
+    def start(self) -> None:
+        """Begin, or go on with, what waits."""
+        for job in self.jobs():
+            old = time.time() - (self.folder(job) / "job.json").stat().st_mtime > DRAFTS_LIVE
+            if job.state == DRAFT and old:
+                self.remove(job)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Interrupt what runs, as Ctrl-C does; what waits is still there for the next server."""
+        self._ended.set()
+        self._thread.join()
+        if job := self.running():
+            self._signal(job, signal.SIGINT)
+            until = time.monotonic() + PATIENCE
+            while self._lives(job) and time.monotonic() < until:
+                time.sleep(PAUSE)
+        if self._held is not None:
+            os.close(self._held)
+
+    def add(
+        self,
+        title: str,
+        arguments: Sequence[str],
+        run: str = "",
+        state: str = WAITING,
+        urgent: bool = False,
+        id: str = "",  # noqa: A002
+    ) -> Job:
+        """A new job, at the end of the queue.
+
+        Args:
+            id: of a folder that ``new_folder`` made and that holds the uploads.
+
+        Raises:
+            RunError: too many wait.
+        """
+        if sum(job.state == WAITING for job in self.jobs()) >= MOST_WAITING:
+            raise RunError(f"{MOST_WAITING} jobs wait already.", "Wait for some of them.")
+        job = Job(id or self.new_folder().name, title, tuple(arguments), run, state, urgent=urgent)
+        self.keep(job)
+        return job
+
+    def new_folder(self) -> Path:
+        """A folder for the uploads of a job that is to be added."""
+        folder = self._folder / f"{time.time_ns():x}-{secrets.token_hex(4)}"
+        folder.mkdir()
+        return folder
+
+    def keep(self, job: Job) -> None:
+        """Write what has changed of a job."""
+        write_job(self.folder(job), job)
+
+    def folder(self, job: Job | str) -> Path:
+        """Where a job is kept."""
+        return self._folder / (job if isinstance(job, str) else job.id)
+
+    def jobs(self) -> list[Job]:
+        """All of them, in the order in which they are done."""
+        found = []
+        for folder in sorted(self._folder.iterdir()):
+            with suppress(OSError, ValueError):  # of a folder that is being filled, or removed
+                found.append(read_job(folder))
+        return sorted(found, key=lambda job: (not job.urgent, job.id))
+
+    def job(self, id: str) -> Job | None:  # noqa: A002
+        """One of them; None if there is no such job."""
+        return next((job for job in self.jobs() if job.id == id), None)
+
+    def of_run(self, run: str) -> Job | None:
+        """The job that was given to a run folder last."""
+        return max((j for j in self.jobs() if j.run == run), key=lambda j: j.id, default=None)
+
+    def running(self) -> Job | None:
+        """The one that runs."""
+        return next((job for job in self.jobs() if job.state == RUNNING), None)
+
+    def log(self, job: Job) -> list[str]:
+        """The lines that its command has printed, the last ones of many."""
+        try:
+            with (self.folder(job) / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
+                return file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+
+    def reason(self, job: Job) -> str:
+        """Why a job failed, in a sentence."""
+        errors = [line[7:] for line in self.log(job) if line.startswith("error: ")]
+        return one_line(errors[-1] if errors else "It ended without a word; its log may tell.")
+
+    def stop(self, job: Job) -> None:
+        """Interrupt a job as Ctrl-C does, or take it out of the queue."""
+        with self._changing:
+            now = self.job(job.id)
+            if now and now.state == WAITING:
+                self.keep(replace(now, state=STOPPED))
+        if now and now.state == RUNNING:
+            self._signal(now, signal.SIGINT)
+
+    def remove(self, job: Job) -> None:
+        """Forget a job and its uploads; a job that runs stays."""
+        if job.state != RUNNING:
+            shutil.rmtree(self.folder(job), ignore_errors=True)
+
+    def _work(self) -> None:
+        while not self._ended.wait(PAUSE):
+            if self._process and self._process.poll() is None:
+                continue
+            if job := self.running():  # of a server before this one
+                if not self._lives(job):
+                    self.keep(replace(job, state=STOPPED, pid=0))
+                continue
+            with self._changing:
+                if job := next((j for j in self.jobs() if j.state == WAITING), None):
+                    self._process = self._begin(job)
+
+    def _begin(self, job: Job) -> "subprocess.Popen[bytes]":
+        """Its process is not this one's child alone: it survives a server that is killed."""
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "evoken.web.supervisor", str(self.folder(job)), str(self.runs)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.keep(replace(job, state=RUNNING, pid=process.pid))
+        return process
+
+    def _lives(self, job: Job) -> bool:
+        with (self.folder(job) / "lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _signal(self, job: Job, number: int) -> None:
+        if self._lives(job) and job.pid:
+            with suppress(ProcessLookupError):
+                os.kill(job.pid, number)

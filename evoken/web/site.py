@@ -1,0 +1,169 @@
+"""What every view needs: the folder of the runs, the queue, and how a page is made."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from evoken.errors import EvokenError, RunError, shown
+from evoken.models.embedded import EMBEDDED
+from evoken.models.provenance import is_hub_id
+from evoken.page import templates
+from evoken.run_folder import Summary, run_folders
+from evoken.summaries import AnyRun, open_run, summary
+from evoken.web.forms import for_people
+from evoken.web.jobs import RUNNING, WAITING, Job, Queue
+from evoken.web.safety import place
+
+
+@dataclass
+class Site:
+    """A folder of runs and what works on it.
+
+    Attributes:
+        models: a folder whose folders and files are offered as models; None for none.
+        asides: processes that look something up for a page, by the folder of their answers.
+    """
+
+    runs: Path
+    queue: Queue
+    models: Path | None = None
+    asides: dict[Path, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def run_path(self, name: str) -> Path:
+        """The run folder of this name; raises ``RunError`` if there is none."""
+        return place(self.runs, name)
+
+    def run(self, name: str) -> AnyRun | None:
+        """The run of this name; None if it has not begun yet."""
+        path = self.run_path(name)
+        return open_run(path) if path.is_dir() else None
+
+    def listed(self) -> list[tuple[str, Summary | str]]:
+        """All runs by name, the newest first; of a damaged one the reason."""
+        found: list[tuple[str, Summary | str]] = []
+        for path in run_folders(self.runs):
+            name = path.relative_to(self.runs).as_posix()
+            with suppress(RunError):  # it lies behind a link
+                self.run_path(name)
+                try:
+                    found.append((name, summary(path)))
+                except EvokenError as error:
+                    found.append((name, for_people(error)))
+        began = {name: (self.runs / name).stat().st_mtime for name, _ in found}
+        return sorted(found, key=lambda one: began[one[0]], reverse=True)
+
+    def words(self) -> list[str]:
+        """Names of the runs and files that hold a learned word."""
+        runs = [
+            name
+            for name, found in self.listed()
+            if isinstance(found, Summary) and found.command == "learn" and found.done
+            if (self.runs / name / "learned_embeds.safetensors").is_file()
+        ]
+        files = [p.name for p in sorted(self.runs.glob("[!.]*.safetensors")) if p.is_file()]
+        return runs + files
+
+    def model_names(self) -> list[str]:
+        """What a form offers: the embedded models, and those of the folder."""
+        names = list(EMBEDDED)
+        if self.models:
+            for path in sorted(self.models.iterdir()):
+                is_file = path.suffix == ".safetensors" and path.is_file()
+                if is_file or (path / "model_index.json").is_file():
+                    names.append(path.name)
+        return names
+
+    def model(self, name: str) -> str:
+        """What a command is told of a model that was chosen.
+
+        Raises:
+            RunError: it is neither embedded, nor in the folder of the models, nor a hub id.
+        """
+        if name in EMBEDDED:
+            return name
+        if self.models and name in self.model_names():
+            return str(self.models / name)
+        if is_hub_id(name) and not (self.runs / name).exists():
+            return name
+        raise RunError(
+            f"there is no model {shown(name, 100)} here.",
+            "Choose one of the list, type a hub id, or start the page with --models FOLDER.",
+        )
+
+    def new_name(self, wish: str) -> str:
+        """A name for a run folder that nothing has yet."""
+        plain = "".join(c if c.isalnum() else "-" for c in wish.lower()).strip("-")[:60] or "run"
+        taken = {job.run for job in self.queue.jobs()}
+        name, number = plain, 1
+        while name in taken or os.path.lexists(self.runs / name):
+            number += 1
+            name = f"{plain}-{number}"
+        return name
+
+    def ask(self, folder: Path, arguments: Sequence[str]) -> None:
+        """Let a command that prints JSON look something up; see ``answer``."""
+        if folder not in self.asides:
+            with (
+                (folder / "answer.json").open("wb") as out,
+                (folder / "said.txt").open("wb") as err,
+            ):
+                self.asides[folder] = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "evoken", *arguments, "--json"],
+                    cwd=self.runs,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
+
+    def answer(self, folder: Path) -> tuple[dict[str, Any] | None, list[str]] | None:
+        """What a command has found, None where it failed, and what it said; None while it looks."""
+        process = self.asides.get(folder)
+        if process and process.poll() is None:
+            return None
+        said = (folder / "said.txt").read_text(encoding="utf-8").splitlines()
+        found = None
+        with suppress(OSError, ValueError):
+            found = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        return found, [for_people(line) for line in said if line.strip()]
+
+    def close(self) -> None:
+        """End what still looks something up, and the queue."""
+        for process in self.asides.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.queue.close()
+
+
+def site_of(request: Request) -> Site:
+    """The site that a request is for."""
+    site: Site = request.app.state.site
+    return site
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """A page, or a part of one, of a template. A browser that has it already is told so."""
+    site = site_of(request)
+    common = {"path": request.url.path, "at_work": at_work(site), "runs_folder": site.runs.name}
+    text = templates("evoken.web").get_template(template).render(**common | values)
+    tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:20]}"'
+    if status == 200 and request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"etag": tag})
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    return HTMLResponse(text, status, headers)
+
+
+def at_work(site: Site) -> list[Job]:
+    """The jobs that run or wait."""
+    return [job for job in site.queue.jobs() if job.state in (RUNNING, WAITING)]

@@ -1,0 +1,85 @@
+"""What people drop on the page: kept within bounds, and without what a camera writes beside it."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from evoken.decoding import decode_mask, decode_with_alpha
+from evoken.errors import ImageError, shown
+from evoken.files import write_bytes
+from evoken.images import SUFFIXES
+
+MOST_FILES = 40
+MOST_WIDE = 2048  # px; the largest that a model is asked for
+CAPTIONS = (".txt", ".caption")
+MOST_CAPTION = 10_000  # bytes
+MASK = re.compile(r"[._-](mask|masklabel)$", re.IGNORECASE)
+Files = Sequence[tuple[str, bytes]]
+
+
+def safe_name(name: str) -> str:
+    """A file's name without folders, and without letters that mean something to a system."""
+    last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+    plain = "".join(c if c.isalnum() or c in "._- " else "_" for c in last).strip(". ")
+    stem, dot, suffix = plain.rpartition(".")
+    stem, suffix = (stem, suffix) if stem else (plain, "")
+    return f"{stem[:60] or 'file'}{dot if suffix else ''}{suffix[:12]}"
+
+
+def keep_pictures(files: Files, folder: Path) -> list[str]:
+    """Write pictures, their masks and their captions into a new folder; returns the names of those
+    that are none of these. Pictures become PNGs, upright, no wider than ``MOST_WIDE``.
+
+    Raises:
+        ImageError: there are no pictures, too many files, or one that cannot be used.
+    """
+    if len(files) > MOST_FILES:
+        raise ImageError(
+            f"there are {len(files)} files, and {MOST_FILES} at most are taken.", "Choose fewer."
+        )
+    ignored = []
+    for given, content in files:
+        name = safe_name(given)
+        path = Path(name)
+        if path.suffix.lower() in CAPTIONS and len(content) <= MOST_CAPTION:
+            _write(folder / name, content, given)
+        elif path.suffix.lower() in SUFFIXES:
+            _write(folder / f"{path.stem}.png", _cleaned(content, Path(given)), given)
+        else:
+            ignored.append(given)
+    if not any(folder.glob("*.png")):
+        raise ImageError("there are no pictures.", "Choose three to five.")
+    return ignored
+
+
+def _cleaned(content: bytes, name: Path) -> bytes:
+    """A picture or a mask as PNG that holds its pixels and nothing else."""
+    if MASK.search(name.stem):
+        picture = decode_mask(content, name)
+    else:
+        picture, alpha = decode_with_alpha(content, name)
+        if alpha:
+            picture.putalpha(alpha)
+    picture.thumbnail((MOST_WIDE, MOST_WIDE), Image.Resampling.LANCZOS)
+    clean, file = Image.new(picture.mode, picture.size), BytesIO()
+    clean.paste(picture)
+    clean.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes, given: str) -> None:
+    if path.exists():
+        raise ImageError(f"there are two files called {shown(given)}.", "Rename one of them.")
+    write_bytes(path, content)
+
+
+def as_seen(content: bytes, name: Path) -> bytes:
+    """A picture to give out: as it is, if there is nothing in it but pixels."""
+    with Image.open(BytesIO(content)) as picture:
+        if not picture.info and not picture.getexif():
+            return content
+    return _cleaned(content, name)

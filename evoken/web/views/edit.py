@@ -1,0 +1,168 @@
+"""Edit: a picture, what it shows and what it should show; every iterate as it is made."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from evoken.decoding import read
+from evoken.errors import EvokenError, ImageError, RunError, SettingError, shown
+from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.job import DEFAULT_MODEL
+from evoken.flowopt.report import charts
+from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
+from evoken.spec import FITTING, ModelSpec
+from evoken.summaries import summary
+from evoken.web.forms import for_people, options_of, questions, text_of
+from evoken.web.jobs import Job
+from evoken.web.site import Site, render, site_of
+from evoken.web.uploads import keep_pictures
+from evoken.web.views.jobs import told
+from evoken.web.views.media import in_run
+from evoken.web.views.teach import NOT_ASKED, files_of, posted, texts_of
+from evoken.web.views.words import state_of_run
+from evoken.words.files import read_embedding
+
+NO_FIELDS = ("encoders", *NOT_ASKED)
+
+
+def edit(request: Request) -> Response:
+    """The form; with the iterate of another edit, where that is to be gone on from."""
+    query = request.query_params
+    values = {name: query.get(name, "") for name in ("source", "target", "from_run", "from_file")}
+    return _form(request, site_of(request), values)
+
+
+def _form(request: Request, site: Site, values: dict[str, str], said: str = "") -> Response:
+    panels = questions(FlowOptSettings, (), DEFAULTS["edit"], values)
+    for panel, more in questions(ModelSpec, NO_FIELDS, FITTING, values).items():
+        panels.setdefault(panel, []).extend(more)
+    words = []
+    for name in site.words():
+        try:
+            words.append((name, read_embedding(site.runs / name).placeholder))
+        except EvokenError:
+            continue
+    return render(
+        request,
+        "edit.html",
+        400 if said else 200,
+        title="Edit",
+        values=defaultdict(str, values),
+        panels=panels,
+        words=words,
+        models=[DEFAULT_MODEL, *(m for m in site.model_names() if m != DEFAULT_MODEL)],
+        said=said,
+    )
+
+
+async def begin(request: Request) -> Response:
+    """Put an edit into the queue."""
+    site, form = site_of(request), await posted(request)
+    files, answers = await files_of(form, "picture"), texts_of(form)
+    words = [str(w) for w in form.getlist("word")]
+    try:
+        job = await run_in_threadpool(_begin, site, files, answers, words)
+    except EvokenError as error:
+        return _form(request, site, answers, for_people(error))
+    return RedirectResponse(f"/edits/{job.run}", 303)
+
+
+def _begin(
+    site: Site, files: list[tuple[str, bytes]], answers: dict[str, str], words: list[str]
+) -> Job:
+    target = text_of(answers, "target")
+    if not target:
+        raise SettingError("it is not said what the picture should show.", "Say it in a sentence.")
+    if run := text_of(answers, "from_run"):
+        file = in_run(site, run, text_of(answers, "from_file"))
+        files = files or [(f"{Path(run).name}.png", read(file))]
+    if len(files) != 1:
+        raise ImageError("an edit is of one picture.", "Choose one.")
+    options = [f"--from={text_of(answers, 'source')}", f"--to={target}"]
+    for word in words:
+        site.run_path(word)
+        options.append(f"--word={word}")
+    if model := text_of(answers, "hub") or text_of(answers, "model"):
+        options += [f"--model={site.model(model)}"] if model != DEFAULT_MODEL or words else []
+    options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
+    folder = site.queue.new_folder()
+    keep_pictures(files, folder)
+    [picture] = folder.glob("*.png")
+    run = site.new_name(f"{picture.stem}-edit")
+    path = picture.relative_to(site.runs).as_posix()
+    arguments = ("edit", path, *options, f"--output={run}")
+    return site.queue.add(f"Edit to {target[:60]}", arguments, run, id=folder.name)
+
+
+def page(request: Request) -> Response:
+    """An edit, while it is made and afterwards."""
+    found = _edit(request)
+    return render(request, "edited.html", title=found["title"], **found)
+
+
+def live(request: Request) -> Response:
+    """The part of that page that changes."""
+    return render(request, "parts/edited.html", **_edit(request))
+
+
+def _edit(request: Request) -> dict[str, Any]:
+    site, name = site_of(request), request.path_params["run"]
+    run, job = site.run(name), site.queue.of_run(name)
+    if run is None and job is None:
+        raise RunError(f"there is no edit {shown(name, 100)}.", "Choose one of the gallery.")
+    about: dict[str, Any] = {
+        "name": name,
+        "run": run,
+        "job": job,
+        "told": told(site, job) if job else "",
+        "state": state_of_run(site, name, job),
+        "command": job.command if job else f"evoken edit --resume {name}",
+        "title": job.title if job else name,
+        "pictures": [],
+        "summary": None,
+        "report": False,
+    }
+    if not isinstance(run, FlowOptRun):
+        return about
+    records = run.records()
+    suggested = run.suggestions() or []
+    for i, entry in enumerate(run.config["pictures"]):
+        targets = run.config["targets"]
+        best = suggested[i] if i < len(suggested) else None
+        about["pictures"].append(
+            {
+                "number": i,
+                "name": entry["name"],
+                "source": run.config["sources"][i],
+                "target": targets[i] if targets else "",
+                "given": f"inputs/{i:02}.png",
+                "iterates": [_iterate(run, i, record, best) for record in records],
+                "suggested": best,
+                "charts": charts(records, {}, i) if records else [],
+            }
+        )
+    return about | {"summary": summary(run.path), "report": (run.path / "report.html").is_file()}
+
+
+def _iterate(run: FlowOptRun, i: int, record: dict[str, Any], best: int | None) -> dict[str, Any]:
+    number = record["iteration"]
+    return {
+        "number": number,
+        "file": run.picture(i, number).relative_to(run.path).as_posix(),
+        "rmse": record["rmse"][i],
+        "agreement": record["agreement"][i] if record["agreement"] else None,
+        "suggested": number == best,
+    }
+
+
+ROUTES = [
+    Route("/edit", edit),
+    Route("/edit", begin, methods=["POST"]),
+    Route("/edits/{run:path}", page),
+    Route("/live/edits/{run:path}", live),
+]

@@ -1,0 +1,254 @@
+"""Teach: photographs become a draft, which is looked at, then a job of ``evoken learn``."""
+
+from collections import defaultdict
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from evoken.decoding import decode, decode_mask
+from evoken.errors import EvokenError, ImageError, SettingError
+from evoken.images import square
+from evoken.models.embedded import EMBEDDED
+from evoken.spec import FITTING, ModelSpec
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.web.forms import Question, for_people, options_of, questions, text_of
+from evoken.web.jobs import DRAFT, WAITING, Job
+from evoken.web.safety import MOST_BYTES
+from evoken.web.site import Site, render, site_of
+from evoken.web.uploads import MASK, MOST_FILES, keep_pictures
+
+# Asked for by fields of their own, or files of this machine, which the page does not read.
+OWN = ("placeholder", "kind", "start")
+NOT_ASKED = ("name", "config")
+PHOTOS = "photos"
+SHOWN = 160  # px
+EXAMPLES = {"otter": "an otter", "blueprint": "blueprints, a style"}
+_PACKAGED = Path(__file__).parent.parent / "examples"
+EXAMPLE_FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "examples"
+
+
+async def posted(request: Request) -> FormData:
+    """A form, within bounds."""
+    return await request.form(max_files=MOST_FILES + 1, max_fields=500, max_part_size=MOST_BYTES)
+
+
+async def files_of(form: FormData, name: str) -> list[tuple[str, bytes]]:
+    """The files of a field, by name."""
+    given = [f for f in form.getlist(name) if isinstance(f, UploadFile) and f.filename]
+    return [(str(f.filename), await f.read()) for f in given]
+
+
+def texts_of(form: FormData) -> dict[str, str]:
+    """The answers of a form that are no files."""
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def teach(request: Request) -> Response:
+    """The form, empty or as it was filled in for a draft."""
+    site = site_of(request)
+    draft = _draft(site, request.query_params.get("draft", ""))
+    return _form(request, site, dict(draft.values or {}) if draft else {}, draft)
+
+
+def _form(
+    request: Request,
+    site: Site,
+    values: dict[str, str],
+    draft: Job | None = None,
+    said: str = "",
+) -> Response:
+    asked = _questions(values)
+    return render(
+        request,
+        "teach.html",
+        400 if said else 200,
+        title="Teach",
+        values=defaultdict(str, values),
+        models=site.model_names(),
+        draft=draft,
+        photos=_photos(site, draft) if draft else [],
+        panels=asked,
+        said=said,
+        examples=EXAMPLES,
+    )
+
+
+def _questions(values: dict[str, str]) -> dict[str, list[Question]]:
+    found = questions(LearnSettings, OWN, values=values)
+    for panel, more in questions(ModelSpec, NOT_ASKED, FITTING, values).items():
+        found.setdefault(panel, []).extend(more)
+    return found
+
+
+async def begin(request: Request) -> Response:
+    """Make a draft of what was dropped and filled in."""
+    site, form = site_of(request), await posted(request)
+    files, values = await files_of(form, "photos"), texts_of(form)
+    try:
+        draft = await run_in_threadpool(_begin, site, files, values)
+    except EvokenError as error:
+        old = _draft(site, values.get("draft", ""))
+        return _form(request, site, values, old, for_people(error))
+    return RedirectResponse(f"/teach/{draft.id}", 303)
+
+
+def _begin(site: Site, files: list[tuple[str, bytes]], values: dict[str, str]) -> Job:
+    name = text_of(values, "word").strip("<>").strip()
+    if not name:
+        raise SettingError("the word has no name yet.", "Give it one, such as otter.")
+    model = site.model(text_of(values, "hub") or text_of(values, "model") or "stickers")
+    options = [f"--word=<{name}>"]
+    if kind := text_of(values, "kind"):
+        options.append(f"--kind={kind}")
+    if start := text_of(values, "start"):
+        options.append(f"--start={start}")
+        if start not in site.words() and not start.replace(" ", "").isalnum():
+            raise SettingError("`start` must be a word, or one that you have learned.")
+    options += [f"--model={model}"] if model != "stickers" else []
+    options += options_of(LearnSettings, values, OWN) + options_of(ModelSpec, values, NOT_ASKED)
+    old = _draft(site, values.get("draft", ""))
+    folder = site.queue.folder(old) if old and not files else site.queue.new_folder()
+    if files:
+        (folder / PHOTOS).mkdir()
+        keep_pictures(files, folder / PHOTOS)
+        if old:
+            site.queue.remove(old)
+    elif not old:
+        site.queue.folder(folder.name).rmdir()
+        raise ImageError("there are no photographs yet.", "Choose three to five.")
+    (folder / "answer.json").unlink(missing_ok=True)
+    site.asides.pop(folder, None)
+    photos = (folder / PHOTOS).relative_to(site.runs).as_posix()
+    run = site.new_name(name)
+    job = Job(
+        folder.name,
+        f"Teach <{name}>",
+        ("learn", photos, *options, f"--output={run}"),
+        run,
+        DRAFT,
+        values,
+    )
+    site.queue.keep(job)
+    return job
+
+
+def example(request: Request) -> Response:
+    """A draft of pictures that come with this program."""
+    site, name = site_of(request), request.path_params["name"]
+    if name not in EXAMPLES:
+        raise SettingError("there is no such example.", "Choose one of the page.")
+    files = [(p.name, p.read_bytes()) for p in sorted((EXAMPLE_FOLDER / name).glob("*.png"))]
+    kind = "style" if name == "blueprint" else "object"
+    draft = _begin(site, files, {"word": name, "kind": kind, "model": "stickers"})
+    return RedirectResponse(f"/teach/{draft.id}", 303)
+
+
+def _draft(site: Site, name: str) -> Job | None:
+    job = site.queue.job(name)
+    return job if job and job.state == DRAFT else None
+
+
+def look(request: Request) -> Response:
+    """A draft: the pictures as they will be used, what there is to know, and how long it takes."""
+    site = site_of(request)
+    draft = _draft(site, request.path_params["id"])
+    if not draft:
+        job = site.queue.job(request.path_params["id"])
+        return RedirectResponse(f"/words/{job.run}" if job else "/", 303)
+    return render(request, "draft.html", title=draft.title, **_checked(site, draft))
+
+
+def check(request: Request) -> Response:
+    """The part of that page that comes when the command has looked."""
+    site = site_of(request)
+    draft = _draft(site, request.path_params["id"])
+    if not draft:
+        return Response(status_code=404)
+    return render(request, "parts/checked.html", **_checked(site, draft))
+
+
+def _checked(site: Site, draft: Job) -> dict[str, Any]:
+    folder = site.queue.folder(draft)
+    site.ask(folder, (*draft.arguments, "--dry-run"))
+    answer = site.answer(folder)
+    found, said = answer or (None, [])
+    return {
+        "draft": draft,
+        "photos": _photos(site, draft),
+        "waits": answer is None,
+        "forecast": found,
+        "notes": said if found else [],
+        "error": "" if answer is None or found else (said or ["It cannot be done."])[-1],
+        "embedded": any(f"--model={name}" in draft.arguments for name in EMBEDDED)
+        or not any(a.startswith("--model=") for a in draft.arguments),
+    }
+
+
+def _photos(site: Site, draft: Job) -> list[tuple[str, bool]]:
+    """Names of the pictures, and whether each has a mask."""
+    files = sorted((site.queue.folder(draft) / PHOTOS).glob("*.png"))
+    masks = {MASK.sub("", p.stem) for p in files if MASK.search(p.stem)}
+    return [(p.name, p.stem in masks) for p in files if not MASK.search(p.stem)]
+
+
+def photo(request: Request) -> Response:
+    """A picture of a draft as the model will see it: its middle square, darker where a mask says
+    that it does not count.
+    """
+    site = site_of(request)
+    draft, name = _draft(site, request.path_params["id"]), request.path_params["name"]
+    folder = site.queue.folder(draft) / PHOTOS if draft else None
+    if not folder or name not in {p.name for p in folder.iterdir()}:
+        return Response(status_code=404)
+    file = folder / name
+    picture = square(decode(file.read_bytes(), file), SHOWN)
+    masks = [
+        p for p in folder.glob("*.png") if p.stem != file.stem and MASK.sub("", p.stem) == file.stem
+    ]
+    if masks:
+        level = square(decode_mask(masks[0].read_bytes(), masks[0]).convert("RGB"), SHOWN).convert(
+            "L"
+        )
+        dark = picture.point(lambda value: value // 4)
+        dark.paste(picture, mask=level)
+        picture = dark
+    content = BytesIO()
+    picture.save(content, "PNG")
+    return Response(content.getvalue(), media_type="image/png")
+
+
+def start(request: Request) -> Response:
+    """Put a draft into the queue."""
+    site = site_of(request)
+    draft = _draft(site, request.path_params["id"])
+    if draft:
+        site.queue.keep(replace(draft, state=WAITING))
+        return RedirectResponse(f"/words/{draft.run}", 303)
+    return RedirectResponse("/", 303)
+
+
+def discard(request: Request) -> Response:
+    """Forget a draft and its pictures."""
+    site = site_of(request)
+    if draft := _draft(site, request.path_params["id"]):
+        site.queue.remove(draft)
+    return RedirectResponse("/", 303)
+
+
+ROUTES = [
+    Route("/", teach),
+    Route("/teach", begin, methods=["POST"]),
+    Route("/example/{name}", example, methods=["POST"]),
+    Route("/teach/{id}", look),
+    Route("/teach/{id}/check", check),
+    Route("/teach/{id}/photo/{name}", photo),
+    Route("/teach/{id}/start", start, methods=["POST"]),
+    Route("/teach/{id}/discard", discard, methods=["POST"]),
+]
