@@ -16,7 +16,17 @@ PACKAGE = Path(__file__).parent.parent / "evoken"
 # A module imports from its own folder and from the rows above it.
 LAYERS = (
     ("errors", "arrays", "seeds", "version", "cache", "prompts", "quiet", "telemetry"),
-    ("progress", "dialects", "documents", "files", "decoding", "options", "process", "runtimes"),
+    (
+        "bugs",
+        "progress",
+        "dialects",
+        "documents",
+        "files",
+        "decoding",
+        "options",
+        "process",
+        "runtimes",
+    ),
     ("annotations", "spec", "page", "records"),
     ("images",),
     ("models",),
@@ -24,6 +34,8 @@ LAYERS = (
     ("words", "search", "run_folder"),
     ("pictures",),
     ("textual_inversion", "flowopt"),
+    ("summaries",),
+    ("web",),
     ("cli",),
     ("evoken",),  # the package's face
 )

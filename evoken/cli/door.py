@@ -60,7 +60,7 @@ def _unforeseen(error: Exception) -> int:
     """Say what happened; returns the exit code."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return _not_printed(error)  # of files, a RunError says it
-    from evoken.cli.bugs import described, issues_page, write_log
+    from evoken.bugs import described, issues_page, write_log
 
     log = write_log(error)
     with_log = f" with its log, {log}," if log else ""

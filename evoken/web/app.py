@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from evoken.bugs import described, issues_page, write_log
 from evoken.errors import EvokenError
 from evoken.web.forms import for_people
 from evoken.web.jobs import Queue
@@ -47,7 +48,7 @@ def create_app(
             Route("/favicon.ico", lambda request: RedirectResponse("/static/icon.svg")),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        exception_handlers={EvokenError: _refused, HTTPException: _missing},
+        exception_handlers={EvokenError: _refused, HTTPException: _missing, Exception: _broken},
         lifespan=lifespan,
     )
     app.state.site = site
@@ -58,6 +59,14 @@ def _refused(request: Request, error: Exception) -> Response:
     """What cannot be done, as a page with the library's sentence."""
     said = for_people(error) if isinstance(error, EvokenError) else str(error)
     return render(request, "refused.html", 400, title="That did not work", said=said)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """What nobody foresaw: named as a bug, with its log."""
+    log = write_log(error)
+    said = f"This is a bug of evoken ({described(error)})."
+    said += f" Please report it with its log, {log}{issues_page()}." if log else ""
+    return render(request, "refused.html", 500, title="A bug", said=said)
 
 
 def _missing(request: Request, error: Exception) -> Response:

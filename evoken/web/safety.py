@@ -24,7 +24,7 @@ HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none, a browser hides where a form came from
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }

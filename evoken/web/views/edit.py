@@ -101,8 +101,7 @@ def _begin(
 
 def page(request: Request) -> Response:
     """An edit, while it is made and afterwards."""
-    found = _edit(request)
-    return render(request, "edited.html", title=found["title"], **found)
+    return render(request, "edited.html", **_edit(request))
 
 
 def live(request: Request) -> Response:

@@ -89,7 +89,7 @@ def word(request: Request) -> Response:
         raise RunError(f"there is no word {shown(name, 100)}.", "Choose one of the gallery.")
     if isinstance(found["run"], FlowOptRun):
         return RedirectResponse(f"/edits/{name}", 303)
-    return render(request, "word.html", title=found["title"], **found)
+    return render(request, "word.html", **found)
 
 
 def live(request: Request) -> Response:
