@@ -128,6 +128,9 @@ class Queue:
             until = time.monotonic() + PATIENCE
             while self._lives(job) and time.monotonic() < until:
                 time.sleep(PAUSE)
+        if self._process:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
         if self._held is not None:
             os.close(self._held)
 

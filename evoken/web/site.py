@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from evoken.summaries import AnyRun, open_run, summary
 from evoken.web.forms import for_people
 from evoken.web.jobs import RUNNING, WAITING, Job, Queue
 from evoken.web.safety import place
+
+ANSWERS = ("answer.json", "said.txt")  # what a command found, and what it said
 
 
 @dataclass
@@ -73,6 +76,12 @@ class Site:
         files = [p.name for p in sorted(self.runs.glob("[!.]*.safetensors")) if p.is_file()]
         return runs + files
 
+    def word(self, name: str) -> str:
+        """The name of a learned word; raises ``RunError`` if there is none."""
+        if name not in self.words():
+            raise RunError(f"there is no word {shown(name, 100)}.", "Choose one of the list.")
+        return name
+
     def model_names(self) -> list[str]:
         """What a form offers: the embedded models, and those of the folder."""
         names = list(EMBEDDED)
@@ -100,6 +109,12 @@ class Site:
             "Choose one of the list, type a hub id, or start the page with --models FOLDER.",
         )
 
+    def clip(self, name: str) -> str:
+        """The same for a CLIP model."""
+        if self.models and name and name in {p.name for p in self.models.iterdir() if p.is_dir()}:
+            return str(self.models / name)
+        return self.model(name)
+
     def new_name(self, wish: str) -> str:
         """A name for a run folder that nothing has yet."""
         plain = "".join(c if c.isalnum() else "-" for c in wish.lower()).strip("-")[:60] or "run"
@@ -113,10 +128,8 @@ class Site:
     def ask(self, folder: Path, arguments: Sequence[str]) -> None:
         """Let a command that prints JSON look something up; see ``answer``."""
         if folder not in self.asides:
-            with (
-                (folder / "answer.json").open("wb") as out,
-                (folder / "said.txt").open("wb") as err,
-            ):
+            answer, said = (folder / name for name in ANSWERS)
+            with answer.open("wb") as out, said.open("wb") as err:
                 self.asides[folder] = subprocess.Popen(  # noqa: S603
                     [sys.executable, "-m", "evoken", *arguments, "--json"],
                     cwd=self.runs,
@@ -131,17 +144,34 @@ class Site:
         process = self.asides.get(folder)
         if process and process.poll() is None:
             return None
-        said = (folder / "said.txt").read_text(encoding="utf-8").splitlines()
+        answer, log = (folder / name for name in ANSWERS)
+        said = log.read_text(encoding="utf-8").splitlines()
         found = None
         with suppress(OSError, ValueError):
-            found = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+            found = json.loads(answer.read_text(encoding="utf-8"))
         return found, [for_people(line) for line in said if line.strip()]
+
+    def forget(self, folder: Path) -> None:
+        """End what looks something up for a page, and forget what it found."""
+        if process := self.asides.pop(folder, None):
+            process.kill()
+            process.wait()
+        for name in ANSWERS:
+            (folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def removed_if_refused(self, folder: Path) -> Iterator[None]:
+        """Remove a folder of uploads if one of them cannot be used."""
+        try:
+            yield
+        except EvokenError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def close(self) -> None:
         """End what still looks something up, and the queue."""
         for process in self.asides.values():
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.wait()
         self.queue.close()
 

@@ -3,22 +3,60 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from starlette.requests import Request
 
 from evoken.decoding import decode_mask, decode_with_alpha
 from evoken.errors import ImageError, shown
 from evoken.files import write_bytes
 from evoken.images import SUFFIXES
 
-MOST_FILES = 40
+MOST_FILES, MOST_FIELDS = 40, 500
 MOST_WIDE = 2048  # px; the largest that a model is asked for
 CAPTIONS = (".txt", ".caption")
 MOST_CAPTION = 10_000  # bytes
 MASK = re.compile(r"[._-](mask|masklabel)$", re.IGNORECASE)
 Files = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What a form held: all texts of a field, and all files by name."""
+
+    texts: dict[str, list[str]]
+    uploads: dict[str, list[tuple[str, bytes]]]
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The last text of each field."""
+        return {name: texts[-1] for name, texts in self.texts.items()}
+
+    def chosen(self, name: str) -> list[str]:
+        """The boxes of a field that were ticked."""
+        return self.texts.get(name, [])
+
+    def files(self, name: str) -> list[tuple[str, bytes]]:
+        """The files of a field."""
+        return self.uploads.get(name, [])
+
+
+async def posted(request: Request) -> Posted:
+    """Read a form, within bounds."""
+    found = Posted({}, {})
+    limits: dict[str, Any] = {"max_files": MOST_FILES, "max_fields": MOST_FIELDS}
+    async with request.form(**limits) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                found.texts.setdefault(name, []).append(value)
+            elif value.filename:
+                one = (value.filename, await value.read())
+                found.uploads.setdefault(name, []).append(one)
+    return found
 
 
 def safe_name(name: str) -> str:

@@ -14,9 +14,8 @@ from evoken.web.forms import for_people, text_of
 from evoken.web.jobs import Job
 from evoken.web.safety import place
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import as_seen
+from evoken.web.uploads import as_seen, posted
 from evoken.web.views.jobs import told
-from evoken.web.views.teach import posted, texts_of
 from evoken.words.files import read_embedding
 
 PICTURES = "pictures"
@@ -35,7 +34,7 @@ def _prompt(site: Site, words: list[str]) -> str:
     """A sentence to begin with."""
     if not words:
         return ""
-    names = [read_embedding(site.run_path(word)).placeholder for word in words]
+    names = [read_embedding(site.runs / site.word(word)).placeholder for word in words]
     return f"a photo of a {' and a '.join(names)}"
 
 
@@ -66,8 +65,7 @@ def _form(
 async def begin(request: Request) -> Response:
     """Put a drawing into the queue."""
     site, form = site_of(request), await posted(request)
-    answers = texts_of(form)
-    chosen = [str(w) for w in form.getlist("word")]
+    answers, chosen = form.answers, form.chosen("word")
     try:
         job = await run_in_threadpool(_begin, site, answers, chosen)
     except EvokenError as error:
@@ -79,10 +77,8 @@ def _begin(site: Site, answers: dict[str, str], chosen: list[str]) -> Job:
     prompt = text_of(answers, "prompt")
     if not prompt:
         raise SettingError("there is no `prompt`.", "Say what to draw.")
-    options = []
-    for name in chosen:
-        site.run_path(name)
-        options.append(f"--word={name}")
+    options: list[str] = []
+    options += [f"--word={site.word(name)}" for name in chosen]
     if negative := text_of(answers, "negative"):
         options.append(f"--negative={negative}")
     options += [f"--{name}={value}" for name in NUMBERS if (value := text_of(answers, name))]

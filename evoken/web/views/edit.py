@@ -20,14 +20,20 @@ from evoken.summaries import summary
 from evoken.web.forms import for_people, options_of, questions, text_of
 from evoken.web.jobs import Job
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import keep_pictures
+from evoken.web.uploads import keep_pictures, posted
 from evoken.web.views.jobs import told
 from evoken.web.views.media import in_run
-from evoken.web.views.teach import NOT_ASKED, files_of, posted, texts_of
+from evoken.web.views.teach import EXAMPLE_FOLDER, NOT_ASKED
 from evoken.web.views.words import state_of_run
 from evoken.words.files import read_embedding
 
 NO_FIELDS = ("encoders", *NOT_ASKED)
+STRENGTH = ("guidance", "last", "fresh")  # how far an edit goes
+EXAMPLE = {
+    "source": "a photo of a crown in a room",
+    "target": "a photo of a crown on the beach",
+}
+EXAMPLE_PICTURE = "crown.png"
 
 
 def edit(request: Request) -> Response:
@@ -53,7 +59,9 @@ def _form(request: Request, site: Site, values: dict[str, str], said: str = "") 
         400 if said else 200,
         title="Edit",
         values=defaultdict(str, values),
-        panels=panels,
+        strength=[q for asked in panels.values() for q in asked if q.name in STRENGTH],
+        panels={p: [q for q in asked if q.name not in STRENGTH] for p, asked in panels.items()},
+        example=EXAMPLE,
         words=words,
         models=[DEFAULT_MODEL, *(m for m in site.model_names() if m != DEFAULT_MODEL)],
         said=said,
@@ -63,10 +71,9 @@ def _form(request: Request, site: Site, values: dict[str, str], said: str = "") 
 async def begin(request: Request) -> Response:
     """Put an edit into the queue."""
     site, form = site_of(request), await posted(request)
-    files, answers = await files_of(form, "picture"), texts_of(form)
-    words = [str(w) for w in form.getlist("word")]
+    files, answers = form.files("picture"), form.answers
     try:
-        job = await run_in_threadpool(_begin, site, files, answers, words)
+        job = await run_in_threadpool(_begin, site, files, answers, form.chosen("word"))
     except EvokenError as error:
         return _form(request, site, answers, for_people(error))
     return RedirectResponse(f"/edits/{job.run}", 303)
@@ -84,19 +91,26 @@ def _begin(
     if len(files) != 1:
         raise ImageError("an edit is of one picture.", "Choose one.")
     options = [f"--from={text_of(answers, 'source')}", f"--to={target}"]
-    for word in words:
-        site.run_path(word)
-        options.append(f"--word={word}")
+    options += [f"--word={site.word(word)}" for word in words]
     if model := text_of(answers, "hub") or text_of(answers, "model"):
         options += [f"--model={site.model(model)}"] if model != DEFAULT_MODEL or words else []
+    options += [f"--clip={site.clip(clip)}"] if (clip := text_of(answers, "clip")) else []
     options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
     folder = site.queue.new_folder()
-    keep_pictures(files, folder)
+    with site.removed_if_refused(folder):
+        keep_pictures(files, folder)
     [picture] = folder.glob("*.png")
     run = site.new_name(f"{picture.stem}-edit")
     path = picture.relative_to(site.runs).as_posix()
     arguments = ("edit", path, *options, f"--output={run}")
     return site.queue.add(f"Edit to {target[:60]}", arguments, run, id=folder.name)
+
+
+def example(request: Request) -> Response:
+    """An edit of a picture that comes with this program."""
+    content = (EXAMPLE_FOLDER / EXAMPLE_PICTURE).read_bytes()
+    job = _begin(site_of(request), [(EXAMPLE_PICTURE, content)], dict(EXAMPLE), [])
+    return RedirectResponse(f"/edits/{job.run}", 303)
 
 
 def page(request: Request) -> Response:
@@ -162,6 +176,7 @@ def _iterate(run: FlowOptRun, i: int, record: dict[str, Any], best: int | None) 
 ROUTES = [
     Route("/edit", edit),
     Route("/edit", begin, methods=["POST"]),
+    Route("/example-edit", example, methods=["POST"]),
     Route("/edits/{run:path}", page),
     Route("/live/edits/{run:path}", live),
 ]

@@ -1,5 +1,6 @@
 """Files: what an embedding file is, and the same word for other programs."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ from starlette.routing import Route
 from evoken.errors import EvokenError, RunError, WordError
 from evoken.web.forms import for_people
 from evoken.web.safety import place
-from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import safe_name
-from evoken.web.views.teach import files_of, posted
+from evoken.web.site import ANSWERS, Site, render, site_of
+from evoken.web.uploads import posted, safe_name
 from evoken.web.views.words import attachment, tools_of
 from evoken.words.convert import convert
 from evoken.words.files import read_embedding
@@ -32,9 +32,9 @@ def files(request: Request) -> Response:
 async def begin(request: Request) -> Response:
     """Keep a file that was dropped, if a word is in it."""
     site = site_of(request)
-    given = await files_of(await posted(request), "file")
+    form = await posted(request)
     try:
-        name = await run_in_threadpool(_begin, site, given)
+        name = await run_in_threadpool(_begin, site, form.files("file"))
     except EvokenError as error:
         return render(request, "files.html", 400, title="Files", said=for_people(error))
     return RedirectResponse(f"/files/{name}", 303)
@@ -49,20 +49,12 @@ def _begin(site: Site, given: list[tuple[str, bytes]]) -> str:
     folder = folder.rename(home / folder.name)
     name = safe_name(given[0][0])
     (folder / name).write_bytes(given[0][1])
-    try:
+    with site.removed_if_refused(folder):
         read_embedding(folder / name)
-    except EvokenError:
-        _remove(folder)
-        raise
     for old in sorted(home.iterdir())[:-MOST_KEPT]:
-        _remove(old)
+        site.forget(old)
+        shutil.rmtree(old)
     return folder.name
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
 
 
 def file(request: Request) -> Response:
@@ -104,7 +96,7 @@ def _kept(request: Request) -> Path:
     site = site_of(request)
     folder = place(site.runs / ".web" / FILES, request.path_params["id"])
     kept = list(folder.iterdir()) if folder.is_dir() else []
-    mine = [p for p in kept if p.name not in ("answer.json", "said.txt")]
+    mine = [p for p in kept if p.name not in ANSWERS]
     if len(mine) != 1:
         raise RunError("this file is not here any more.", "Drop it again.")
     return mine[0]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -20,9 +19,8 @@ from evoken.spec import FITTING, ModelSpec
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.web.forms import Question, for_people, options_of, questions, text_of
 from evoken.web.jobs import DRAFT, WAITING, Job
-from evoken.web.safety import MOST_BYTES
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import MASK, MOST_FILES, keep_pictures
+from evoken.web.uploads import MASK, keep_pictures, posted
 
 # Asked for by fields of their own, or files of this machine, which the page does not read.
 OWN = ("placeholder", "kind", "start")
@@ -32,22 +30,6 @@ SHOWN = 160  # px
 EXAMPLES = {"otter": "an otter", "blueprint": "blueprints, a style"}
 _PACKAGED = Path(__file__).parent.parent / "examples"
 EXAMPLE_FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "examples"
-
-
-async def posted(request: Request) -> FormData:
-    """A form, within bounds."""
-    return await request.form(max_files=MOST_FILES + 1, max_fields=500, max_part_size=MOST_BYTES)
-
-
-async def files_of(form: FormData, name: str) -> list[tuple[str, bytes]]:
-    """The files of a field, by name."""
-    given = [f for f in form.getlist(name) if isinstance(f, UploadFile) and f.filename]
-    return [(str(f.filename), await f.read()) for f in given]
-
-
-def texts_of(form: FormData) -> dict[str, str]:
-    """The answers of a form that are no files."""
-    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def teach(request: Request) -> Response:
@@ -90,9 +72,9 @@ def _questions(values: dict[str, str]) -> dict[str, list[Question]]:
 async def begin(request: Request) -> Response:
     """Make a draft of what was dropped and filled in."""
     site, form = site_of(request), await posted(request)
-    files, values = await files_of(form, "photos"), texts_of(form)
+    values = form.answers
     try:
-        draft = await run_in_threadpool(_begin, site, files, values)
+        draft = await run_in_threadpool(_begin, site, form.files("photos"), values)
     except EvokenError as error:
         old = _draft(site, values.get("draft", ""))
         return _form(request, site, values, old, for_people(error))
@@ -112,19 +94,20 @@ def _begin(site: Site, files: list[tuple[str, bytes]], values: dict[str, str]) -
         if start not in site.words() and not start.replace(" ", "").isalnum():
             raise SettingError("`start` must be a word, or one that you have learned.")
     options += [f"--model={model}"] if model != "stickers" else []
+    options += [f"--clip={site.clip(clip)}"] if (clip := text_of(values, "clip")) else []
     options += options_of(LearnSettings, values, OWN) + options_of(ModelSpec, values, NOT_ASKED)
     old = _draft(site, values.get("draft", ""))
     folder = site.queue.folder(old) if old and not files else site.queue.new_folder()
     if files:
         (folder / PHOTOS).mkdir()
-        keep_pictures(files, folder / PHOTOS)
+        with site.removed_if_refused(folder):
+            keep_pictures(files, folder / PHOTOS)
         if old:
-            site.queue.remove(old)
+            _remove(site, old)
     elif not old:
-        site.queue.folder(folder.name).rmdir()
+        folder.rmdir()
         raise ImageError("there are no photographs yet.", "Choose three to five.")
-    (folder / "answer.json").unlink(missing_ok=True)
-    site.asides.pop(folder, None)
+    site.forget(folder)
     photos = (folder / PHOTOS).relative_to(site.runs).as_posix()
     run = site.new_name(name)
     job = Job(
@@ -238,8 +221,13 @@ def discard(request: Request) -> Response:
     """Forget a draft and its pictures."""
     site = site_of(request)
     if draft := _draft(site, request.path_params["id"]):
-        site.queue.remove(draft)
+        _remove(site, draft)
     return RedirectResponse("/", 303)
+
+
+def _remove(site: Site, draft: Job) -> None:
+    site.forget(site.queue.folder(draft))
+    site.queue.remove(draft)
 
 
 ROUTES = [

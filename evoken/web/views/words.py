@@ -21,9 +21,9 @@ from evoken.web.forms import for_people, text_of
 from evoken.web.jobs import HOME, RUNNING, WAITING, Job
 from evoken.web.safety import place
 from evoken.web.site import Site, render, site_of
+from evoken.web.uploads import posted
 from evoken.web.views.jobs import told
 from evoken.web.views.media import PAGE_POLICY
-from evoken.web.views.teach import posted, texts_of
 from evoken.words.convert import NAMES, TOOLS, convert, taken
 from evoken.words.files import WORD_FILE, read_embedding
 
@@ -108,7 +108,7 @@ def _word(site: Site, name: str) -> dict[str, Any]:
     about["state"] = state_of_run(site, name, job)
     about["command"] = job.command if job else f"evoken learn --resume {name}"
     if not isinstance(run, LearnRun):
-        return about | {"title": job.title if job else name}
+        return about | {"title": job.title.removeprefix("Teach ") if job else name}
     line, records = summary(run.path), run.records()
     scores = run.scores()
     previews = [
@@ -213,10 +213,12 @@ def _merged(request: Request, site: Site, name: str) -> Response:
 async def act(request: Request) -> Response:
     """Stop, keep, go on with, pick out of, or delete a run."""
     site, name = site_of(request), request.path_params["run"]
-    answers = texts_of(await posted(request))
+    answers = (await posted(request)).answers
     action = request.path_params["action"]
     if action not in ACTIONS:
         return Response(status_code=404)
+    if not site.run_path(name).exists() and not site.queue.of_run(name):
+        raise RunError(f"there is no run {shown(name, 100)}.", "Choose one of the gallery.")
     return RedirectResponse(ACTIONS[action](site, name, answers), 303)
 
 
@@ -234,14 +236,11 @@ def _keep(site: Site, name: str, answers: dict[str, str]) -> str:
 
 
 def _go_on(site: Site, name: str, answers: dict[str, str]) -> str:
-    run = site.run(name)
+    run, job = site.run(name), site.queue.of_run(name)
     options = [f"--calls={calls}"] if (calls := text_of(answers, "calls")) else []
-    if run is None:
-        job = site.queue.of_run(name)
-        if not job:
-            raise RunError(f"there is no run {shown(name, 100)}.", "Choose one of the gallery.")
+    if run is None and job:
         site.queue.add(job.title, job.arguments, name)
-    else:
+    elif run:
         verb = run.config["command"]
         site.queue.add(f"Go on with {name}", (verb, "--resume", name, *options), name)
     return _page_of(site, name)
@@ -296,12 +295,10 @@ def compare(request: Request) -> Response:
 async def merge(request: Request) -> Response:
     """Make one word of several."""
     site, form = site_of(request), await posted(request)
-    answers = texts_of(form)
+    answers, chosen, parts = form.answers, form.chosen("run"), []
     name = text_of(answers, "name").strip("<>")
-    chosen = [str(n) for n in form.getlist("run") if isinstance(n, str)]
-    parts = []
     for one in chosen:
-        site.run_path(one)
+        site.word(one)
         weight = text_of(answers, f"weight-{one}") or f"{1 / len(chosen):g}"
         try:
             parts.append(f"{one}:{float(weight):g}")

@@ -1,0 +1,199 @@
+"""The queue with real commands: they finish, fail, stop, go on, and outlive their server."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from evoken.options import fields_of
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.settings import LearnSettings
+from evoken.web.forms import options_of, questions
+from evoken.web.jobs import DONE, RUNNING, STOPPED, Queue
+from tests.web import TINY, Browser, opened, photos_of, state_in
+
+
+@pytest.fixture
+def browser(tmp_path: Path, tiny_folder: Path) -> Iterator[Browser]:
+    with opened(tmp_path / "runs", tiny_folder) as found:
+        yield found
+
+
+def begun(browser: Browser, photos: Path, calls: int = 128) -> str:
+    """A draft; returns its address."""
+    sent = browser.post("/teach", photos_of(photos), word="disc", calls=str(calls), **TINY)
+    assert sent.status_code == 200, sent.text
+    return str(sent.url.path)
+
+
+def test_photographs_become_a_word_for_other_programs(browser: Browser, photos: Path) -> None:
+    draft = begun(browser, photos)
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page or "refused" in page)
+    assert "evoken learn" in text and "--word=" in text and "refused" not in text
+    assert "only draws" not in text
+    for name in ("0.png", "1.png"):
+        assert browser.client.get(f"{draft}/photo/{name}").headers["content-type"] == "image/png"
+    assert not (browser.site.runs / "disc").exists()  # nothing was started
+    page = browser.post(f"{draft}/start").url.path
+    assert page == "/words/disc"
+    text = browser.wait(page, lambda page: state_in(page) == "finished")
+    assert "&lt;disc&gt;" in text and "previews/" in text and "ComfyUI" in text
+    content = browser.client.get("/word-file/comfyui/disc").content
+    (browser.site.runs / "out.safetensors").write_bytes(content)
+    assert load_file(browser.site.runs / "out.safetensors")
+    [job] = browser.site.queue.jobs()
+    assert job.state == DONE and job.seconds > 0
+    # The command that the page shows gives the same word.
+    shown = ["learn", *job.arguments[1:-1], "--output=again"]
+    subprocess.run([sys.executable, "-m", "evoken", *shown], cwd=browser.site.runs, check=True)
+    words = [(browser.site.runs / r / "learned_embeds.safetensors") for r in ("disc", "again")]
+    assert words[0].read_bytes() == words[1].read_bytes()
+
+    page = browser.post("/do/pick/disc", number="0").url.path
+    text = browser.wait(page, lambda text: "?generation=0000" in text)
+    assert browser.client.get("/word-file/comfyui/disc?generation=0000").status_code == 200
+
+    draw = browser.post("/draw", prompt="a <disc>", word="disc", count="2", steps="2")
+    text = browser.wait(f"{draw.url.path}/live", lambda t: state_in(t) in ("done", "failed"))
+    pictures = re.findall(r'img class="art" src="(/drawn/[^"]+)"', text)
+    assert len(pictures) == 2
+    assert browser.client.get(pictures[0]).headers["content-type"] == "image/png"
+
+    merged = browser.post("/merge", run=["disc", "again"], name="both", **{"weight-disc": "0.7"})
+    assert merged.status_code == 200
+    browser.wait("/words", lambda text: "both.safetensors" in text)
+    assert "0.7" in browser.get("/words/both.safetensors")
+    assert "side by side" in browser.get("/compare?run=disc&run=again")
+
+    browser.post("/do/delete/disc")
+    assert not (browser.site.runs / "disc").exists()
+    assert {j.run for j in browser.site.queue.jobs()} <= {""}
+
+
+def test_a_job_that_fails_shows_its_sentence(browser: Browser, photos: Path) -> None:
+    sent = browser.post("/teach", photos_of(photos), word="a", **TINY | {"model": "flow"}, axes="9")
+    draft = sent.url.path
+    text = browser.wait(draft, lambda page: "refused" in page or "of memory" in page)
+    assert "Traceback" not in text
+    draw = browser.post("/draw", prompt="a", model="flow", steps="100000")
+    text = browser.wait(f"{draw.url.path}/live", lambda t: state_in(t) in ("done", "failed"))
+    assert "“Steps” must be" in text and "--" not in text.partition("refused")[2][:100]
+    assert "“Steps” must be" in browser.get("/queue")
+
+
+def test_a_run_is_stopped_and_goes_on_after_the_server_was_there_again(
+    tmp_path: Path, tiny_folder: Path, photos: Path
+) -> None:
+    runs = tmp_path / "runs"
+    with opened(runs, tiny_folder) as browser:
+        draft = begun(browser, photos, calls=100_000)
+        page = browser.post(f"{draft}/start").url.path
+        browser.wait(page, lambda text: "best loss" in text)
+        waiting = browser.post("/draw", prompt="a", model="model", steps="2", count="1").url.path
+        assert state_in(browser.get(waiting)) == "waiting"
+    # The server has ended: what ran was interrupted, what waited still does.
+    with opened(runs, tiny_folder) as browser:
+        browser.wait(f"{waiting}/live", lambda text: state_in(text) == "done")
+        text = browser.get(page)
+        assert state_in(text) == "interrupted" and "Go on" in text
+        browser.post("/do/go-on/disc")
+        browser.wait(page, lambda text: state_in(text) == "running")
+        browser.post("/do/keep/disc")
+        text = browser.wait(page, lambda text: state_in(text) == "finished")
+        assert "ComfyUI" in text
+
+
+def test_a_job_outlives_a_server_that_is_killed(
+    tmp_path: Path, tiny_folder: Path, photos: Path
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    shutil.copytree(photos, runs / "photos")
+    given = TINY | {n: str(tiny_folder / n) for n in ("model", "clip")}
+    options = [f"--{n.replace('_', '-')}={v}" for n, v in given.items()]
+    arguments = ("learn", "photos", *options, "--calls=100000", "--output=disc")
+    queue = Queue(runs)
+    job = queue.add("Teach", arguments, "disc")
+    queue.start()
+    until = time.monotonic() + 60
+    while not (runs / "disc" / "records.jsonl").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    queue._ended.set()  # as SIGKILL: nobody interrupts the job
+    queue._thread.join()
+    assert queue._held is not None
+    os.close(queue._held)
+    after = Queue(runs)
+    after.start()
+    time.sleep(0.5)
+    [found] = after.jobs()
+    assert (found.state == RUNNING and found.pid == job.pid) or found.pid
+    after.close()
+    [found] = after.jobs()
+    assert found.state == STOPPED
+    assert "Continue with: evoken learn --resume disc" in "\n".join(after.log(found))
+
+
+def test_a_job_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    job = queue.add("Teach", ("learn", "x"), "x")
+    queue.keep(replace(job, state=RUNNING, pid=999_999))
+    queue.start()
+    until = time.monotonic() + 10
+    while queue.jobs()[0].state == RUNNING:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    queue.close()
+    assert queue.jobs()[0].state == STOPPED
+
+
+def test_forms_ask_for_every_setting_once() -> None:
+    for settings in (LearnSettings, ModelSpec):
+        asked = [q for found in questions(settings).values() for q in found]
+        assert sorted(q.name for q in asked) == sorted(fields_of(settings))
+        for question in asked:
+            about = fields_of(settings)[question.name].about
+            assert (
+                set(about.choices) <= set(question.choices)
+                and (about.off or about.help)[:20] in question.help
+            )
+
+
+def test_answers_become_the_options_of_the_command() -> None:
+    answers = {"calls": "600", "sigma": "0.3", "masks": "on", "captions": "", "search": "cma"}
+    answers["preview_prompts"] = "a {}\na {} --x\n"
+    assert sorted(options_of(LearnSettings, answers)) == [
+        "--calls=600",
+        "--no-masks",
+        "--preview-prompt=a {}",
+        "--preview-prompt=a {} --x",
+        "--search=cma",
+        "--sigma=0.3",
+    ]
+
+
+def test_the_server_ends_by_ctrl_c(tmp_path: Path) -> None:
+    address = [sys.executable, "-m", "evoken", "web", "runs", "--no-browser", "--port", "0"]
+    for options, host in ((("--host", "0.0.0.0"), "?token="), ((), "")):
+        with subprocess.Popen(
+            [*address, *options],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as server:
+            assert server.stdout is not None
+            assert host in server.stdout.readline()
+            time.sleep(1)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) in (0, 130)

@@ -1,0 +1,269 @@
+"""The page does nothing for other sites, and gives out nothing but what is in its folder."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from starlette.requests import ClientDisconnect
+
+from evoken.errors import EvokenError, RunError
+from evoken.web.forms import for_people, text_of
+from evoken.web.safety import MOST_BYTES, place
+from evoken.web.uploads import MOST_FILES, keep_pictures, safe_name
+from tests.web import HERE, Browser, opened
+
+PAGES = ("/", "/words", "/draw", "/edit", "/files", "/queue", "/status")
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def browser(tmp_path: Path, finished: Path) -> Iterator[Browser]:
+    """Over a folder with a finished run; nothing is started."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    os.symlink(finished, runs / "link")
+    import shutil
+
+    shutil.copytree(finished, runs / "disc")
+    (tmp_path / "secret.png").write_bytes(photo())
+    with opened(runs) as found:
+        yield found
+
+
+def photo(exif: bool = False, size: tuple[int, int] = (40, 30)) -> bytes:
+    picture, content = Image.new("RGB", size, "red"), io.BytesIO()
+    picture.paste("blue", (5, 5, 15, 15))
+    data = Image.Exif()
+    if exif:
+        data[0x010F] = "a camera"
+        data.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
+    picture.save(content, "JPEG", exif=data)
+    return content.getvalue()
+
+
+def test_pages_under_another_name_are_not_given_out(browser: Browser) -> None:
+    """A site can point its own name to this machine, and would then be let read everything."""
+    for host in ("evil.example", "evil.example:7860", "localhost.evil.example", ""):
+        response = browser.client.get("/words", headers={"host": host})
+        assert response.status_code == 421 and "disc" not in response.text
+    for host in ("localhost:7860", "127.0.0.1", "[::1]:80"):
+        assert browser.client.get("/words", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:8000"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": HERE},
+        {},
+    ],
+)
+def test_a_cross_site_request_does_nothing(browser: Browser, headers: dict[str, str]) -> None:
+    for address in ("/do/delete/disc", "/teach", "/draw", "/merge", "/example/otter", "/files"):
+        sent = browser.client.post(address, data={"prompt": "a"}, headers=headers)
+        assert sent.status_code == 403
+    assert browser.site.queue.jobs() == [] and (browser.site.runs / "disc").is_dir()
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(browser: Browser) -> None:
+    addresses = (*PAGES, "/words/disc", "/nothing", "/picture/disc/file/inputs/00.png")
+    for address in (*addresses, "/static/page.js", "/report/disc", "/compare?run=disc"):
+        headers = browser.client.get(address).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "script-src 'unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+    assert "sandbox" in browser.client.get("/report/disc").headers["content-security-policy"]
+
+
+def test_a_token_opens_the_page_once_for_a_browser(tmp_path: Path) -> None:
+    with opened(tmp_path / "runs", token="a-long-enough-token", hosts=()) as browser:
+        for address in (*PAGES, "/?token=", "/?token=another-long-token", "/static/page.css"):
+            assert browser.client.get(address).status_code == 401
+        assert browser.post("/draw", prompt="a").status_code == 401
+        assert browser.client.get("/words?token=a-long-enough-token").status_code == 200
+        cookie = browser.client.cookies
+        assert "a-long-enough-token" not in str(dict(cookie))
+        assert browser.client.get("/words").status_code == 200
+        browser.client.cookies.set("evoken", "guessed")
+        browser.client.cookies.clear()
+        assert browser.client.get("/words").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        "../secret.png",
+        "disc/../../secret.png",
+        "%2e%2e/secret.png",
+        "..%2fsecret.png",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "link",
+        ".web",
+        ".web/jobs",
+        "disc\\..",
+        "disc%00",
+        "a" * 300,
+        "disc//inputs",
+    ],
+)
+def test_addresses_that_lead_out_of_the_folder_lead_nowhere(browser: Browser, name: str) -> None:
+    for before, after in (
+        ("/words/", ""),
+        ("/live/words/", ""),
+        ("/edits/", ""),
+        ("/picture/", "/file/inputs/00.png"),
+        ("/picture/disc/file/", ""),
+        ("/picture/disc/file/inputs/", ""),
+        ("/report/", ""),
+        ("/changed/", "/0/0.png"),
+        ("/word-file/comfyui/", ""),
+        ("/compare?run=disc&run=", ""),
+        ("/draw?word=", ""),
+        ("/edit?from_run=disc&from_file=", ""),
+    ):
+        # A client would take out plain dots itself.
+        response = browser.client.get(f"{before}{name.replace('..', '%2e%2e')}{after}")
+        assert response.status_code in (400, 404) or before.startswith("/edit?"), (before, name)
+    for action in ("delete", "stop", "keep", "go-on", "pick"):
+        assert browser.post(f"/do/{action}/{name}", number="0").status_code in (400, 404)
+    assert browser.post("/draw", prompt="a", word=name).status_code == 400
+    assert browser.post("/edit", target="a", from_run="disc", from_file=name).status_code == 400
+    assert browser.site.queue.jobs() == []
+
+
+@given(st.text() | st.lists(st.sampled_from(["..", ".", "a", "", "/", "\\", "\0"])).map("/".join))
+def test_a_place_is_in_its_folder_or_refused(name: str) -> None:
+    home = Path("/nowhere/runs")
+    try:
+        found = place(home, name)
+    except RunError:
+        return
+    assert found != home and Path(os.path.normpath(found)).is_relative_to(home)
+
+
+def test_a_model_of_this_machine_is_only_one_of_the_folder_of_models(
+    browser: Browser, tiny_folder: Path
+) -> None:
+    for model in (str(tiny_folder / "model"), "../tiny/model", "disc", "~/model", "./a"):
+        sent = browser.post("/draw", prompt="a", model=model)
+        assert sent.status_code == 400 and "no model" in sent.text
+        sent = browser.post("/teach", [("photos", ("a.jpg", photo()))], word="a", hub=model)
+        assert sent.status_code == 400 and "no model" in sent.text
+        sent = browser.post("/edit", [("picture", ("a.jpg", photo()))], target="a", clip=model)
+        assert sent.status_code == 400
+    for start in ("/etc/passwd", "../a", "disc/learned_embeds.safetensors", "~"):
+        files = [("photos", ("a.jpg", photo()))]
+        assert browser.post("/teach", files, word="a", start=start).status_code == 400
+    assert browser.site.queue.jobs() == []
+
+
+def test_uploads_are_limited(browser: Browser) -> None:
+    many = [("photos", (f"{i}.jpg", photo())) for i in range(MOST_FILES + 1)]
+    assert browser.post("/teach", many, word="a").status_code == 400
+    huge = {"origin": HERE, "content-length": str(MOST_BYTES + 1)}
+    assert browser.client.post("/teach", content=b"", headers=huge).status_code == 413
+    for content in (b"", b"no picture", photo()[:100]):
+        sent = browser.post("/teach", [("photos", ("a.jpg", content))], word="a")
+        assert sent.status_code == 400 and 'class="refused"' in sent.text
+    assert browser.post("/teach", [("photos", ("a.exe", b"MZ"))], word="a").status_code == 400
+    assert browser.post("/files", [("file", ("a.pt", b"no word"))]).status_code == 400
+    left = [p for p in (browser.site.runs / ".web").rglob("*") if p.is_file()]
+    assert left == []
+
+
+def test_an_upload_that_does_not_say_how_long_it_is_ends_too(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evoken.web.safety.MOST_BYTES", 10_000)
+
+    def endless() -> Iterator[bytes]:
+        head = 'Content-Disposition: form-data; name="photos"; filename="a.jpg"\r\n\r\n'
+        yield b"--x\r\n" + head.encode()
+        for _ in range(50):
+            yield b"\0" * 1000
+
+    kind = {"content-type": "multipart/form-data; boundary=x", "origin": HERE}
+    with pytest.raises(ClientDisconnect):
+        browser.client.post("/teach", content=endless(), headers=kind)
+    assert browser.site.queue.jobs() == []
+
+
+def test_nothing_of_what_a_camera_wrote_is_kept_or_given_out(
+    browser: Browser, tmp_path: Path
+) -> None:
+    keep_pictures([("a.jpg", photo(exif=True))], tmp_path)
+    assert b"camera" in photo(exif=True)
+    with Image.open(tmp_path / "a.png") as kept:
+        assert not kept.getexif() and not kept.info and kept.size == (40, 30)
+    with Image.open(browser.site.runs / "disc" / "inputs" / "00.png") as foreign:
+        data = Image.Exif()
+        data[0x010F] = "a camera"
+        foreign.save(browser.site.runs / "disc" / "inputs" / "00.png", exif=data)
+    given_out = browser.client.get("/picture/disc/file/inputs/00.png").content
+    assert b"camera" not in given_out
+    with Image.open(io.BytesIO(given_out)) as shown:
+        assert not shown.getexif()
+
+
+def test_uploads_go_with_their_job(browser: Browser) -> None:
+    site = browser.site
+    sent = browser.post("/teach", [("photos", ("a.jpg", photo()))], word="a", model="stickers")
+    assert sent.status_code == 200
+    [draft] = site.queue.jobs()
+    assert (site.queue.folder(draft) / "photos" / "a.png").is_file()
+    browser.post(f"/teach/{draft.id}/discard")
+    assert not site.queue.folder(draft).exists() and site.queue.jobs() == []
+
+
+def test_what_people_write_is_shown_as_text(browser: Browser) -> None:
+    site = browser.site
+    site.queue._ended.set()  # nothing of it is to run
+    site.queue.add(NASTY, ("learn", NASTY), "disc")
+    site.queue.add(NASTY, ("generate", "--", NASTY))
+    for address in ("/queue", "/words", "/words/disc", "/status", "/draw"):
+        text = browser.get(address)
+        assert "<img src=x" not in text
+    for address, form in (
+        ("/draw", {"prompt": NASTY, "model": NASTY}),
+        ("/edit", {"target": NASTY, "source": NASTY, "model": NASTY}),
+        ("/teach", {"word": NASTY, "kind": NASTY, "model": NASTY}),
+    ):
+        text = browser.post(address, **form).text
+        assert "<img src=x" not in text and "&lt;img src=x" in text
+    files = [("photos", (f"{NASTY}.jpg", b"no picture"))]
+    text = browser.post("/teach", files, word="a", model="stickers").text
+    assert "<img src=x" not in text and "is not an image" in text
+
+
+@given(st.text())
+def test_a_safe_name_is_one_name(text: str) -> None:
+    name = safe_name(text)
+    assert name and "/" not in name and not name.startswith(".") and name.isprintable()
+    assert len(name) < 80
+
+
+def test_answers_with_letters_that_cannot_be_seen_are_refused() -> None:
+    for answer in ("a\0b", "a\x1b[2J", "‮", "x" * 3000):
+        with pytest.raises(EvokenError):
+            text_of({"a": answer}, "a")
+
+
+def test_errors_name_what_the_form_calls_it() -> None:
+    assert for_people("`validation_draws` must be 1.") == "“Validation draws” must be 1."
+    assert for_people("--popsize must be 4.") == "“Popsize” must be 4."
+
+
+def test_a_second_page_on_a_folder_is_refused(browser: Browser) -> None:
+    with pytest.raises(RunError, match="another page works on"), opened(browser.site.runs):
+        pass
