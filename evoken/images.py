@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ class Found:
 
 def name_of_pictures(path: Path) -> str:
     """The name of a folder, or of a picture without its ending; "" of the root of the disk."""
-    place = path.resolve()
+    place = Path(os.path.realpath(path))  # which a link to itself does not stop
     return place.name if place.is_dir() else place.stem
 
 

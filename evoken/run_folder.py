@@ -252,7 +252,7 @@ def made(config: Mapping[str, Any]) -> str:
 
 def name_of(path: Path) -> str:
     """A run folder's own name, which may be published where its path may not."""
-    return path.resolve().name
+    return Path(os.path.realpath(path)).name
 
 
 def check_free(file: Path, force: bool) -> None:

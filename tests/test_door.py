@@ -78,6 +78,41 @@ def test_ctrl_c_at_the_very_beginning_is_no_traceback(start: Start, seconds: flo
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_a_library_makes_an_error_of_is_one(
+    start: Start, number: signal.Signals
+) -> None:
+    """Importing a part of diffusers turns whatever happens then into an ImportError."""
+    broken = (
+        "import os, evoken.words.files as f\n"
+        "from evoken.errors import WordError\n"
+        "def broken(path):\n"
+        f"    try: os.kill(os.getpid(), {int(number)})\n"
+        "    except BaseException as e: raise {error} from e\n"
+        "f.read_embedding = broken\n"
+    )
+    for error in ("WordError('it cannot be read.')", "ImportError('no module')"):
+        code = broken.replace("{error}", error)
+        process = start("inspect", "a.pt", code=code + MAIN)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert "error" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_before_the_command_begins_is_said(
+    start: Start, number: signal.Signals
+) -> None:
+    early = (
+        "import os, evoken.cli.app as a\n"
+        f"a.Program.parse_args = lambda *_: os.kill(os.getpid(), {int(number)})\n"
+    )
+    process = start("runs", code=early + MAIN)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said == "\nInterrupted. Nothing was started.\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
 def test_a_full_output_is_a_sentence(start: Start, done: Path) -> None:
     with Path("/dev/full").open("w") as full:

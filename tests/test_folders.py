@@ -3,6 +3,7 @@ the hub answers.
 """
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -138,6 +139,24 @@ def test_an_entry_of_another_kind_than_its_class_takes(
     made = folder("model")
     change(made / file, **{name: value})
     refused(made, f"'?{name}'? in .* must be {words} ")
+
+
+@pytest.mark.parametrize("beta_end", [1e24, 2, 1.0001])
+def test_noise_levels_that_are_none(beta_end: float, folder: Callable[[str], Path]) -> None:
+    made = folder("model")
+    change(made / "scheduler/scheduler_config.json", beta_end=beta_end)
+    refused(made, "noise levels of the model's scheduler must rise")
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_pipe_in_place_of_weights_is_not_waited_for(
+    part: str, folder: Callable[[str], Path]
+) -> None:
+    made = folder("model")
+    file = weights(made / part)
+    file.unlink()
+    os.mkfifo(file)
+    refused(made, "holds no weights in safetensors")
 
 
 def test_entries_as_files_of_several_years_have_them(folder: Callable[[str], Path]) -> None:

@@ -17,6 +17,7 @@ from PIL.TiffTags import RATIONAL
 from evoken.decoding import decode
 from evoken.errors import ImageError
 from evoken.images import grid, load_images, to_pictures, to_tensor
+from tests.commands import evoken, refused
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -449,3 +450,17 @@ def test_a_link_to_no_picture_is_not_passed_over(tmp_path: Path, target: str) ->
     (tmp_path / "link.png").symlink_to(target)
     with pytest.raises(ImageError, match=r"could not read .*link\.png"):
         load_images(tmp_path, 16)
+
+
+def test_a_link_to_itself_is_a_sentence(own_folder: None) -> None:
+    Path("loop").symlink_to("loop")
+    for command in (
+        ("learn", "loop"),
+        ("invert", "loop", "--prompt", "a"),
+        ("edit", "loop", "--from", "a", "--to", "b"),
+        ("evaluate", "loop"),
+        ("compare", "loop", "loop"),
+        ("inspect", "loop"),
+        ("generate", "a", "--model", "loop"),
+    ):
+        refused(evoken(*command))

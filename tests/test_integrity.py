@@ -228,11 +228,15 @@ def test_a_damaged_noise_is_written_again(edited: Path, damage: Callable[[Path],
 
 def test_a_score_that_is_damaged_stops_nothing(done: Path) -> None:
     """A run could otherwise never be finished."""
-    (done / "previews/0000.json").write_text("[" * 2_000)
     (done / "previews/notes.png").write_text("mine")
+    whole = json.loads((done / "previews/0000.json").read_text())
+    damages = ["[" * 2_000, "null", json.dumps(whole | {"high": "y" * 99}), "{}"]
+    damages += [json.dumps(whole | {"low": {"a": 1}}), json.dumps(whole | {"n": None})]
+    for damage in damages:
+        (done / "previews/0000.json").write_text(damage)
+        assert 0 not in LearnRun.open(done).scores()
     result = evoken("learn", "--resume", done, "--calls", 500)
     assert result.exit_code == 0, result.output
-    assert 0 not in LearnRun.open(done).scores()
 
 
 @pytest.mark.parametrize("name", ["previews/0000.png", "samples/00-before.png"])

@@ -54,11 +54,22 @@ def learned(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("more", [("--workers", 2), ("--ray", "local", "--workers", 2)])
 def test_workers_learn_the_serial_word_and_it_goes_on_without_them(
-    given: tuple[object, ...], serial: Path, more: tuple[object, ...]
+    given: tuple[object, ...],
+    serial: Path,
+    more: tuple[object, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spread = Path("spread")
+    spread, append = Path("spread"), LearnRun.append
+    handlers = {signal.getsignal(signal.SIGTERM)}  # Ray would end the process with a stack
+
+    def looking(self: LearnRun, record: Record) -> None:
+        append(self, record)
+        handlers.add(signal.getsignal(signal.SIGTERM))
+
+    monkeypatch.setattr(LearnRun, "append", looking)
     result = evoken(*given, "--output", spread, *more)
     assert result.exit_code == 0, result.output
+    assert len(handlers) == 1
     assert learned(spread) == learned(serial)
     configs = [LearnRun.open(run).config | {"began": ""} for run in (spread, serial)]
     assert configs[0] == configs[1]

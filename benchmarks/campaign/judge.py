@@ -212,10 +212,14 @@ def _of_config(file: Path, whole: Path, said: str) -> str:
         found, other = (_shape(json.loads(f.read_text())) for f in (file, whole))
     except (OSError, ValueError):
         return said
-    if isinstance(found, dict) and isinstance(other, dict):
-        found = {k: v for k, v in found.items() if k in other}
-        other = {k: v for k, v in other.items() if k in found}
-    return "" if found == other else said
+    return "" if _fits(found, other) else said
+
+
+def _fits(found: Any, whole: Any) -> bool:
+    """Whether shapes are the same but for entries that one of them has not."""
+    if isinstance(found, dict) and isinstance(whole, dict):
+        return all(_fits(found[key], whole[key]) for key in found.keys() & whole.keys())
+    return bool(found == whole)
 
 
 def _shape(value: Any) -> Any:

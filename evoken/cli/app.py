@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from evoken.cli.common import interrupted
 from evoken.cli.flowopt import app as flowopt
 from evoken.cli.flowopt import edit, invert
 from evoken.cli.generate import generate
@@ -24,9 +25,13 @@ USAGE_ERROR: Any = typer.BadParameter.__base__  # typer gives it no name that la
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """What cannot be parsed is an error like any other: one line, and exit code 2."""
+    """What cannot be parsed is an error like any other: one line, and exit code 2. Ctrl-C before a
+    command has begun is one as well: typer would end without a word.
+    """
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise interrupted(error, "Nothing was started.") from None
     except USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.exits import BAD_INPUT, INTERRUPTED, TERMINATED, Terminated
+from evoken.cli.exits import BAD_INPUT, code_of, heard
 from evoken.cli.options import flags
 from evoken.cli.terminal import print_line, tell, with_flags
 from evoken.errors import EvokenError, RunError, SettingError, reason_of, shown
@@ -73,6 +73,8 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
     try:
         yield
     except EvokenError as error:
+        if heard:
+            raise interrupted(error, resume()) from None
         tell(error, flags())
         raise typer.Exit(BAD_INPUT) from None
     except BrokenPipeError:
@@ -83,10 +85,14 @@ def errors(resume: Callable[[], str] = lambda: "") -> Iterator[None]:
         tell(_of_system(error), flags())
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt as error:
-        typer.echo(err=True)
-        print_line(f"Interrupted. {resume()}".rstrip(), err=True)
-        ended = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        raise typer.Exit(ended) from None
+        raise interrupted(error, resume()) from None
+
+
+def interrupted(error: BaseException, advice: str) -> typer.Exit:
+    """Say that the command was interrupted and how it goes on; the exit to raise."""
+    typer.echo(err=True)
+    print_line(f"Interrupted. {advice}".rstrip(), err=True)
+    return typer.Exit(code_of(error))
 
 
 def _of_system(error: OSError) -> EvokenError:

@@ -8,17 +8,18 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
 from typing import NoReturn
 
-from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, TERMINATED, Terminated
+from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, code_of, hear, heard
 
 
 def main() -> None:
     """Entry point of the ``evoken`` command."""
     code = INTERRUPTED
     try:
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, hear)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not with nohup
+            signal.signal(signal.SIGINT, hear)
         from evoken.cli.app import app
         from evoken.quiet import quiet_process
 
@@ -26,18 +27,12 @@ def main() -> None:
         app(prog_name="evoken")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except Terminated:
-        code = TERMINATED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        code = code_of(error)
         _say("\nInterrupted. Nothing was started.")
     except Exception as error:
-        code = _unforeseen(error)
+        code = code_of(error) if heard else _unforeseen(error)
     _end(code)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows cleans up
-    raise Terminated
 
 
 def _end(code: int) -> NoReturn:

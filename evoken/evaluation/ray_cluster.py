@@ -7,12 +7,14 @@ one: one way in for all, instead of Ray's restarts beside it.
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -212,10 +214,26 @@ def _connect(ray: Any, address: str, count: int | None, folder: str) -> None:
     elif address != "auto":
         _knock(address)
     try:
-        with _unreachable() if address == "local" else nullcontext():
+        with _unreachable() if address == "local" else nullcontext(), _same_signals():
             ray.init(address, **options)
     except Exception as error:  # a start that takes too long is a bare Exception
         raise _nobody(address, reason_of(error)) from error
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """SIGTERM does after the block what it did before: Ray would end the process at once, with the
+    stack of its own.
+    """
+    utils: Any = import_module("ray._private.utils")
+    before, setter = signal.getsignal(signal.SIGTERM), utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = setter
+        if before is not None and current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

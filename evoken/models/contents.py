@@ -95,7 +95,8 @@ def check_is_pipeline(folder: Path) -> None:
         check_is_file(index)
         read_json(index)
         return
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".safetensors")
+    found = (p for p in folder.iterdir() if p.is_file())
+    files = sorted(p for p in found if p.suffix.lower() == ".safetensors")
     for file in files:
         check_is_model(file)
     fix = "Give the folder that holds model_index.json, with the folders of all parts beside it."

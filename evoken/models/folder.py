@@ -190,7 +190,7 @@ def _check_tokenizer(part: Path, kind: str) -> None:
 def weight_files(part: Path, variant: str | None) -> list[Path]:
     """The safetensors that a part is loaded from: those of the variant, where it has some."""
     kinds: dict[str, list[Path]] = {}
-    for file in sorted(part.glob("*.safetensors")):
+    for file in sorted(p for p in part.glob("*.safetensors") if p.is_file()):
         if match := WEIGHTS.fullmatch(file.name):
             kinds.setdefault(match["variant"] or match["legacy"] or "", []).append(file)
     found = kinds.get(variant or "", kinds.get("", []))

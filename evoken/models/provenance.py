@@ -66,7 +66,8 @@ def _hash(files: Sequence[Path]) -> str:
 
 
 def _read_from(part: Path) -> list[Path]:
-    return sorted(p for p in part.iterdir() if p.suffix == ".safetensors" or p.name in VOCABULARIES)
+    files = (p for p in part.iterdir() if p.is_file())
+    return sorted(p for p in files if p.suffix == ".safetensors" or p.name in VOCABULARIES)
 
 
 def repository(model: str) -> tuple[str, str | None]:
@@ -108,7 +109,7 @@ def _files(model: str) -> list[Path]:
         return [path]
     folder = _folder(model)
     parts = [folder / name for name in DENOISERS] if folder else []
-    return sorted(file for part in parts for file in part.glob("*.safetensors"))
+    return sorted(p for part in parts for p in part.glob("*.safetensors") if p.is_file())
 
 
 def _folder(model: str, index: str = "model_index.json") -> Path | None:

@@ -63,11 +63,14 @@ class Score:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Score":
-        """From what ``dataclasses.asdict`` gave, or from the value and error of older files."""
+        """From what ``dataclasses.asdict`` gave, or from the value and error of older files;
+        ``TypeError``, ``ValueError`` or ``KeyError`` for anything else.
+        """
+        value = float(values["value"])
         if "error" in values:
-            value, error = values["value"], values["error"]
+            error = float(values["error"])
             return cls(value, value - error, value + error)
-        return cls(**values)
+        return cls(value, float(values["low"]), float(values["high"]), int(values.get("n", 0)))
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

@@ -1,5 +1,6 @@
 """Runs of ``evoken learn`` side by side, as one page."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def write_comparison(paths: Sequence[Path], output: Path, force: bool = False) -
         RunError: fewer than two runs or one twice, one that is not a finished run of ``learn``, a
             damaged one, or a file at ``output``.
     """
-    if len({path.resolve() for path in paths}) < max(2, len(paths)):
+    if len({os.path.realpath(path) for path in paths}) < max(2, len(paths)):
         raise RunError(
             "a comparison needs two or more different runs.",
             "Type: evoken compare runs/ONE runs/OTHER",
@@ -67,7 +68,7 @@ def _page(runs: list[LearnRun], home: Path) -> str:
 def _names(runs: list[LearnRun]) -> list[str]:
     """What the page calls the runs: their folders, with the folders above where those are equal."""
     for depth in range(1, 4):
-        names = ["/".join(run.path.resolve().parts[-depth:]) for run in runs]
+        names = ["/".join(Path(os.path.realpath(run.path)).parts[-depth:]) for run in runs]
         if len({*names}) == len(names):
             return names
     return [f"{name_of(run.path)} ({i})" for i, run in enumerate(runs, 1)]

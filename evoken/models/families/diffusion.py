@@ -8,7 +8,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from evoken.arrays import Hidden, Images
-from evoken.errors import ModelError, SettingError
+from evoken.errors import ModelError, SettingError, shown
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
 from evoken.models.sampling import GUIDANCE, STEPS
@@ -34,7 +34,15 @@ class DiffusionModel(LatentModel):
                 "Use another model.",
             )
         solver = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
-        self.process = DDPM(solver.alphas_cumprod, self.scheduler.config.prediction_type)
+        left = solver.alphas_cumprod
+        if not bool(((left > 0) & (left <= 1)).all() and (left.diff() <= 0).all()):
+            raise ModelError(
+                "the noise levels of the model's scheduler must rise from none to all "
+                f"(beta_start {shown(self.scheduler.config.beta_start)}, beta_end "
+                f"{shown(self.scheduler.config.beta_end)}).",
+                "Use another copy of the model.",
+            )
+        self.process = DDPM(left, self.scheduler.config.prediction_type)
 
     def schedule(self, steps: int) -> list[float]:
         """DDIM's levels (Song et al. 2021), evenly spaced from the noisiest, the "trailing" ones of
