@@ -3,6 +3,8 @@ import shutil
 from collections.abc import Callable
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# What a test forgets to forbid would wait for the network, for a minute where there is none.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 
