@@ -20,7 +20,7 @@ from evoken.models.pipelines import load_pipeline
 from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
 from tests import tiny
-from tests.commands import SMALL, evoken
+from tests.commands import QUICK, SMALL, evoken
 
 torch.set_num_threads(1)
 # How long an example takes says more about the machine than about the example.
@@ -100,10 +100,10 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def learn(tiny_folder: Path, photos: Path) -> Callable[..., Result]:
-    """``evoken learn`` on the small model; arguments are appended."""
+    """``evoken learn`` on the small model, without pictures; arguments are appended."""
 
     def run(*arguments: object, images: Path | None = photos) -> Result:
-        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *SMALL)
+        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *QUICK)
         where = () if images is None else (images,)
         return evoken("learn", *where, *model, *arguments)
 

@@ -38,6 +38,7 @@ from evoken.textual_inversion import forecast as forecasts
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
+from tests.commands import SMALL
 
 ELSEWHERE = tuple(name for name in RUNTIMES if name != "torch")
 COMBINATIONS = [
@@ -457,11 +458,10 @@ def evoken(
     tiny_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     monkeypatch.chdir(photos.parent)
-    small = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
     model = ("--model", str(tiny_folder / "model"), "--clip", str(tiny_folder / "clip"))
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["learn", str(photos), *model, *small, *arguments])
+        return CliRunner().invoke(app, ["learn", str(photos), *model, *SMALL, *arguments])
 
     return run
 
