@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,15 @@ torch.set_num_threads(1)
 # How long an example takes says more about the machine than about the example.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: collections of garbage, which evoken asks for when memory is short,
+    need not search it every time.
+    """
+    gc.collect()
+    gc.freeze()
+
 
 # Only a machine without Debian's packages goes without the tests that draw stickers; CI never does.
 collect_ignore = (
