@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
-HALF := embedded readme runtimes shared stickers tour door privacy queue quiet
+HALF := embedded readme runtimes shared stickers tour door privacy queue quiet devices models
 ONE_HALF := $(HALF:%=tests/test_%.py)
 OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core

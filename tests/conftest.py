@@ -1,8 +1,11 @@
+import gc
 import os
 import shutil
 from collections.abc import Callable
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# What a test forgets to forbid would wait for the network, for a minute where there is none.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 
@@ -18,12 +21,21 @@ from evoken.models.pipelines import load_pipeline
 from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
 from tests import tiny
-from tests.commands import SMALL, evoken
+from tests.commands import QUICK, SMALL, evoken
 
 torch.set_num_threads(1)
 # How long an example takes says more about the machine than about the example.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: collections of garbage, which evoken asks for when memory is short,
+    need not search it every time.
+    """
+    gc.collect()
+    gc.freeze()
+
 
 # Only a machine without Debian's packages goes without the tests that draw stickers; CI never does.
 collect_ignore = (
@@ -98,10 +110,10 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def learn(tiny_folder: Path, photos: Path) -> Callable[..., Result]:
-    """``evoken learn`` on the small model; arguments are appended."""
+    """``evoken learn`` on the small model, without pictures; arguments are appended."""
 
     def run(*arguments: object, images: Path | None = photos) -> Result:
-        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *SMALL)
+        model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip", *QUICK)
         where = () if images is None else (images,)
         return evoken("learn", *where, *model, *arguments)
 

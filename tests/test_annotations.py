@@ -29,7 +29,7 @@ from tests.commands import files, refused
 from tests.test_objective import denoising, words
 
 pytestmark = pytest.mark.usefixtures("own_folder")
-QUICK = ("--calls", 64, "--preview-every", 0, "--samples", 0)
+FEW = ("--calls", 64)
 
 
 def put_mask(photos: Path, name: str, size: tuple[int, int] = (40, 30)) -> Path:
@@ -344,14 +344,14 @@ def test_a_mask_that_cannot_be_used_is_one_clear_sentence(
     put_mask(photos, "3.mask.png", (40, 40))
     refused(learn(), "3.mask.png must be as large as", "--no-masks")
     assert not Path("runs").exists()
-    assert learn("--no-masks", *QUICK).exit_code == 0
+    assert learn("--no-masks", *FEW).exit_code == 0
 
 
 def test_a_mask_that_is_gone_from_the_run_is_damage(
     learn: Callable[..., Result], photos: Path
 ) -> None:
     annotate(photos)
-    assert learn(*QUICK).exit_code == 0
+    assert learn(*FEW).exit_code == 0
     Path("runs/disc/inputs/02-mask.png").unlink()
     refused(command("learn", "--resume", "runs/disc"), "02-mask.png is damaged")
 
@@ -360,7 +360,7 @@ def test_a_white_thing_on_transparency_is_learned_and_an_invisible_one_is_not(
     learn: Callable[..., Result],
 ) -> None:
     thing(Path("white"))
-    result = learn(*QUICK, images=Path("white"))
+    result = learn(*FEW, images=Path("white"))
     assert result.exit_code == 0 and "Masks: of 4 of 4 pictures" in result.output
     Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save("white/0.png")
     refused(learn(images=Path("white")), "one colour", "'0.png'")
@@ -372,7 +372,7 @@ def test_copies_may_have_masks_and_captions_of_their_own(
     for i in range(1, 4):
         (photos / f"{i}.png").write_bytes((photos / "0.png").read_bytes())
     annotate(photos)
-    result = learn(*QUICK)
+    result = learn(*FEW)
     assert result.exit_code == 0 and "are the same picture" in result.output
 
 
@@ -381,7 +381,7 @@ def test_similarity_has_no_use_for_masks(learn: Callable[..., Result], photos: P
         LearnSettings("<x>", objective="similarity", search="cma", masks=False)
     annotate(photos)
     how = ("--objective", "similarity", "--search", "random", "--popsize", 5, "--calls", 800)
-    tiny = learn(*how, "--draws", 16, "--validation-draws", 64, "--samples", 0)
+    tiny = learn(*how, "--draws", 16, "--validation-draws", 64)
     assert tiny.exit_code == 0, tiny.output
     assert "Masks" not in tiny.output and LearnRun.open("runs/disc").annotations().masks is None
 

@@ -25,7 +25,8 @@ from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import write_report
 from evoken.words.word import Word, save_word
-from tests.commands import evoken, files, refused
+from tests.commands import ONE_SENTENCE, QUICK, evoken, files, refused
+from tests.conftest import make_photos
 
 
 def test_learning_leaves_a_whole_run_folder(done: Path) -> None:
@@ -244,19 +245,34 @@ def interrupt_after(generations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StableDiffusion, "denoise", interrupted)
 
 
+PICTURES = ("--preview-every", 2, *ONE_SENTENCE)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with pictures that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    photos, model = make_photos(folder / "disc"), tiny_folder / "model"
+    how = ("--model", model, "--clip", tiny_folder / "clip", *QUICK, *PICTURES)
+    assert evoken("learn", photos, *how, "--output", folder / "run").exit_code == 0
+    return folder / "run"
+
+
 @pytest.mark.parametrize("generations", [0, 1, 3, 5])
 def test_ctrl_c_loses_nothing_and_resume_ends_where_the_run_would_have(
-    learn: Callable[..., Result], finished: Path, monkeypatch: pytest.MonkeyPatch, generations: int
+    learn: Callable[..., Result], whole: Path, monkeypatch: pytest.MonkeyPatch, generations: int
 ) -> None:
     interrupt_after(generations, monkeypatch)
-    result = learn("--output", "cut")
+    result = learn(*PICTURES, "--output", "cut")
     assert result.exit_code == 130
     assert "evoken learn --resume cut" in result.stderr
     assert len(LearnRun.open(Path("cut")).records()) == generations
     result = evoken("learn", "--resume", "cut")
     assert result.exit_code == 0, result.output
-    for name in ("learned_embeds.safetensors", "samples/00-after.png", "previews/0000.png"):
-        assert (Path("cut") / name).read_bytes() == (finished / name).read_bytes()
+    names = [p.relative_to(whole) for p in sorted(whole.glob("*/*.png"))]
+    assert {p.parts[0] for p in names} == {"inputs", "previews", "samples"}
+    for name in (*names, Path("learned_embeds.safetensors")):
+        assert (Path("cut") / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_record_that_a_crash_cut_off_is_done_again(done: Path) -> None:
@@ -291,7 +307,7 @@ def test_a_run_that_is_there_is_not_overwritten(learn: Callable[..., Result], do
 
 def test_the_second_objective_learns(tiny_folder: Path, photos: Path) -> None:
     model = ("--model", tiny_folder / "model", "--clip", tiny_folder / "clip")
-    how = ("--objective", "similarity", "--popsize", "5", "--calls", "800")
+    how = ("--objective", "similarity", "--popsize", "5", "--calls", "800", "--samples", 0)
     refused(evoken("learn", photos, *model, *how), "sep-cma")
     result = evoken("learn", photos, *model, *how, "--search", "random")
     assert result.exit_code == 0, result.output

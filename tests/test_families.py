@@ -14,7 +14,18 @@ from tests import ldm, mmdit, tiny
 from tests.commands import evoken, refused
 from tests.conftest import make_photos
 
-SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "80")
+SMALL = (
+    "--popsize",
+    "5",
+    "--draws",
+    "4",
+    "--validation-draws",
+    "8",
+    "--calls",
+    "80",
+    "--samples",
+    "0",
+)
 FEW = ("--count", 1, "--steps", 2)
 # Families, what is asked for, the encoders that a word then lives in, and its width.
 CASES = [

@@ -179,6 +179,8 @@ def test_a_learned_word_may_stand_in_the_target(
             "8",
             "--calls",
             "80",
+            "--samples",
+            "0",
         ],
     )
     assert learned.exit_code == 0, learned.output

@@ -310,6 +310,12 @@ def test_a_clip_that_is_not_whole(folder: Callable[[str], Path], name: str) -> N
         Clip.load(str(path))
 
 
+@pytest.mark.parametrize("name", ["none", "/no/such/clip", "a/b/c"])
+def test_a_clip_that_is_nowhere_is_told_without_asking_the_hub(name: str) -> None:
+    with pytest.raises(ModelError, match="`clip` must be stickers, a folder or a hub id"):
+        Clip.load(name)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("dtype", []), ("text_config", []), ("vision_config", {"num_attention_heads": 0})],

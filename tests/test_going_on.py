@@ -18,11 +18,12 @@ from evoken.textual_inversion.job import finish as end
 from evoken.textual_inversion.job import pick, resume
 from evoken.textual_inversion.learn import Record
 from evoken.words.word import load_word
-from tests.commands import evoken, files, refused
+from tests.commands import ONE_SENTENCE, evoken, files, refused
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 Learn = Callable[..., Result]
 RUN = Path("runs/disc")
+LONG = ("--calls", 400, "--preview-every", 1, *ONE_SENTENCE)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(workflow, "preview", stop)
-        assert learn("--calls", 400, "--preview-every", 1, "--samples", 2).exit_code == 130
+        assert learn(*LONG).exit_code == 130
     return RUN
 
 
@@ -48,7 +49,7 @@ def test_an_interrupted_run_can_be_ended_and_still_goes_on(interrupted: Path) ->
     assert "Learned <disc>" in result.output and f"evoken learn --resume {RUN}" in result.output
     run = LearnRun.open(RUN)
     assert run.finished and len(run.records()) == 4
-    assert len(list(RUN.glob("samples/*.png"))) == 18
+    assert len(list(RUN.glob("samples/*.png"))) == 2
     run.scores_path.write_text("{}")
     ended = files(RUN)
     assert evoken("learn", "--resume", RUN).exit_code == 0
@@ -68,8 +69,7 @@ def test_what_was_ended_on_the_way_equals_what_never_was(
     assert evoken("finish", RUN).exit_code == 0
     assert evoken("learn", "--resume", RUN).exit_code == 0
     whole = tmp_path / "whole"
-    how = ("--calls", 400, "--preview-every", 1, "--samples", 2, "--output", whole)
-    assert learn(*how).exit_code == 0
+    assert learn(*LONG, "--output", whole).exit_code == 0
     names = [p.relative_to(whole) for p in whole.glob("samples/*.png")]
     names += [Path("learned_embeds.safetensors")]
     for name in names:
@@ -100,9 +100,10 @@ def test_a_finished_run_is_extended(done: Path) -> None:
 
 
 def test_an_extended_run_equals_itself_when_interrupted(
-    done: Path, learn: Learn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    learn: Learn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    evoken("learn", "--resume", done, "--calls", 400)
+    assert learn().exit_code == 0
+    assert evoken("learn", "--resume", RUN, "--calls", 400).exit_code == 0
     assert learn("--output", tmp_path / "again").exit_code == 0
     append = LearnRun.append
 
@@ -118,7 +119,7 @@ def test_an_extended_run_equals_itself_when_interrupted(
     def told(run: Path) -> list[Record]:
         return [replace(record, seconds=0) for record in LearnRun.open(run).records()]
 
-    assert told(tmp_path / "again") == told(done)
+    assert told(tmp_path / "again") == told(RUN)
 
 
 def test_a_budget_that_leaves_nothing_to_do_is_refused_and_changes_nothing(done: Path) -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -42,6 +43,7 @@ LAYERS = (
 ROW = {place: row for row, places in enumerate(LAYERS) for place in places}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package; a folder's ``__init__`` goes by the folder's name."""
     found = {}
@@ -56,6 +58,7 @@ def place(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """All that a module imports, within functions and for types too."""
     names = set()

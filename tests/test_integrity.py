@@ -14,7 +14,7 @@ from evoken.errors import RunError
 from evoken.flowopt.folder import FlowOptRun
 from evoken.records import append_record, read_records
 from evoken.textual_inversion.folder import LearnRun
-from tests.commands import evoken, files, refused
+from tests.commands import QUICK, evoken, files, refused
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -119,8 +119,7 @@ def test_a_run_goes_on_only_with_the_models_it_began_with(
 ) -> None:
     shutil.copytree(tiny_folder / "model", "model")
     shutil.copytree(tiny_folder / "clip", "clip")
-    small = ("--popsize", 5, "--draws", 4, "--validation-draws", 8, "--calls", 64, "--samples", 0)
-    made = evoken("learn", photos, "--model", "model", "--clip", "clip", *small)
+    made = evoken("learn", photos, "--model", "model", "--clip", "clip", *QUICK, "--calls", 64)
     assert made.exit_code == 0, made.output
     more = ("learn", "--resume", "runs/disc", "--calls")
     assert evoken(*more, 100).exit_code == 0
@@ -137,9 +136,11 @@ def test_a_model_that_was_moved_is_found_where_config_json_says(
 ) -> None:
     """Its path may be corrected by hand: its weights have hashes."""
     shutil.copytree(tiny_folder / "model", "model")
-    small = ("--popsize", 5, "--draws", 4, "--validation-draws", 8, "--calls", 64, "--samples", 0)
     clip = tiny_folder / "clip"
-    assert evoken("learn", photos, "--model", "model", "--clip", clip, *small).exit_code == 0
+    assert (
+        evoken("learn", photos, "--model", "model", "--clip", clip, *QUICK, "--calls", 64).exit_code
+        == 0
+    )
     Path("model").rename("moved")
     config = Path("runs/disc/config.json")
     config.write_text(config.read_text().replace('"name": "model"', '"name": "moved"'))

@@ -23,7 +23,7 @@ from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_pr
 from evoken.options import PANELS, check, fields_of, known_names, make, setting, to_dict
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.settings import PRESETS, LearnSettings, preset
-from tests.commands import SMALL, evoken, refused
+from tests.commands import QUICK, evoken, refused
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -187,7 +187,7 @@ def settings_of(run: str) -> dict[str, Any]:
 
 
 def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Path) -> None:
-    line = dict(zip(SMALL[::2], SMALL[1::2], strict=True))
+    line = dict(zip(QUICK[::2], QUICK[1::2], strict=True))
     options = {name.lstrip("-"): int(value) for name, value in line.items()}
     named = {"model": str(tiny_folder / "model"), "clip": str(tiny_folder / "clip")}
     file = written(**options, **named, t_low=0.3, mistake=["unit-norm"], images=str(photos))

@@ -18,7 +18,7 @@ def test_previews_and_report_show_the_given_sentences(
     learn: Callable[..., Result], done: Path
 ) -> None:
     more = ("--preview-prompt", "a red {}", "--preview-prompt", "a blue <disc>")
-    result = learn(*more, "--output", "own")
+    result = learn(*more, "--samples", 1, "--preview-every", 5, "--output", "own")
     assert result.exit_code == 0, result.output
     report = Path("own/report.html").read_text()
     assert "a red &lt;disc&gt;</h3>" in report and "a blue &lt;disc&gt;</h3>" in report

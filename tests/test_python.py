@@ -18,6 +18,7 @@ from tests import commands
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SMALL: dict[str, Any] = {"popsize": 5, "draws": 4, "validation_draws": 8, "calls": 128}
+QUICK = SMALL | {"samples": 0, "preview_every": 0}
 
 
 def test_the_public_names_are_shown_and_exist() -> None:
@@ -62,7 +63,7 @@ def test_a_run_from_python_is_that_of_the_command(
 def test_an_interrupted_run_is_resumed_from_python(
     tiny_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = evoken.preset("default", placeholder="<disc>", **SMALL)
+    settings = evoken.preset("default", placeholder="<disc>", **QUICK)
     model = evoken.load_model(evoken.ModelSpec(str(tiny_folder / "model")))
     clip = str(tiny_folder / "clip")
     whole = evoken.learn_into("whole", photos, settings, model, clip=clip, with_progress=True)
@@ -76,7 +77,7 @@ def test_an_interrupted_run_is_resumed_from_python(
 
 
 def test_workers_are_one_argument(tiny_folder: Path, photos: Path, done: Path) -> None:
-    settings = evoken.preset("default", placeholder="<disc>", **SMALL)
+    settings = evoken.preset("default", placeholder="<disc>", **QUICK)
     spec, clip = evoken.ModelSpec(str(tiny_folder / "model")), str(tiny_folder / "clip")
     run = evoken.learn_into("shared", photos, settings, spec, clip=clip, workers=1)
     name = "learned_embeds.safetensors"
@@ -119,7 +120,9 @@ def test_pictures_are_edited_and_inverted_into_folders(tiny_folder: Path, photos
     flow = evoken.load_model(str(tiny_folder / "flow"))
     small: dict[str, Any] = {"steps": 3, "last": 2, "iterations": 1}
     picture = str(photos / "0.png")
-    edited = evoken.edit_into("edit", picture, "a cat", "a dog", flow, clip="none", **small)
+    edited = evoken.edit_into(
+        "edit", picture, "a cat", "a dog", flow, clip=str(tiny_folder / "clip"), **small
+    )
     assert len(edited.records()) == 2 and edited.pick(1)[0].exists()
     assert repr(edited).startswith("<FlowOptRun edit: edit on ")
     found = evoken.invert_into("invert", picture, "a cat", flow, **small)

@@ -17,11 +17,10 @@ from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.queue import concept_of, learn_all
 from evoken.textual_inversion.settings import preset
-from tests.commands import SMALL, evoken, files, refused
+from tests.commands import QUICK, evoken, files, refused
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 Learn = Callable[..., Result]
-QUICK = (*SMALL, "--samples", 0)
 
 
 @pytest.fixture

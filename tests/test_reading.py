@@ -87,6 +87,8 @@ def test_learning_says_that_it_reads(
             "40",
             "--preview-every",
             "0",
+            "--samples",
+            "0",
             "--output",
             str(tmp_path / name),
         ]

@@ -38,6 +38,7 @@ from evoken.textual_inversion import forecast as forecasts
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
+from tests.commands import SMALL
 
 ELSEWHERE = tuple(name for name in RUNTIMES if name != "torch")
 COMBINATIONS = [
@@ -72,8 +73,8 @@ def test_every_runtime_is_near_torch_and_the_batch_changes_no_bit(
     tiny_folder: Path, name: str, runtime: str, precision: str
 ) -> None:
     path = str(tiny_folder / name)
-    there = load_pipeline(path, ModelSpec("tiny", precision, 64, runtime=runtime))
-    torchs = load_pipeline(path, ModelSpec("tiny"))
+    there = load_pipeline(path, ModelSpec("tiny", precision, 64, runtime=runtime, size=16))
+    torchs = load_pipeline(path, ModelSpec("tiny", size=16))  # FLUX would draw 1,024 px
     given_ = inputs(torchs, 37)
     expected = torchs.denoise(*given_)
     found = there.denoise(*given_)
@@ -457,11 +458,10 @@ def evoken(
     tiny_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     monkeypatch.chdir(photos.parent)
-    small = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
     model = ("--model", str(tiny_folder / "model"), "--clip", str(tiny_folder / "clip"))
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["learn", str(photos), *model, *small, *arguments])
+        return CliRunner().invoke(app, ["learn", str(photos), *model, *SMALL, *arguments])
 
     return run
 

@@ -14,6 +14,7 @@ from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.provenance import weights_hash
 from stickers.export import export, unpack
 from stickers.vocabulary import MAX_TOKENS
+from tests.commands import QUICK
 from tests.commands import evoken as command
 
 OTTER = Path(__file__).parent.parent / "examples" / "otter"
@@ -76,7 +77,7 @@ def test_a_folder_that_holds_the_model_stays_and_others_are_refused(exported: Pa
 
 
 def test_the_code_of_a_sticker_words_card_works_as_it_stands(own_folder: None) -> None:
-    result = command("learn", OTTER, "--calls", 700, "--output", "run")
+    result = command("learn", OTTER, *QUICK, "--output", "run")
     assert result.exit_code == 0, result.output
     code, _, _ = Path("run/README.md").read_text().split("```python\n")[1].partition("```")
     exec(code, {})

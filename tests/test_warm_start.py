@@ -21,7 +21,7 @@ from evoken.textual_inversion.start_file import keep_start, kept_start
 from evoken.words.places import names_word
 from evoken.words.word import Word, load_word, save_word
 from tests import tiny
-from tests.commands import evoken, files, refused
+from tests.commands import ONE_SENTENCE, evoken, files, refused
 from tests.conftest import make_photos
 from tests.words import a1111_dict, pt, save, vectors
 
@@ -130,7 +130,7 @@ def test_the_mistakes_of_the_paper_change_a_learned_start_too(
 
 
 def test_a_run_goes_on_from_another_run(learn: Learn, done: Path) -> None:
-    result = learn("--start", done, "--output", "runs/again")
+    result = learn("--start", done, "--output", "runs/again", "--samples", 4)
     assert result.exit_code == 0, result.output
     assert f"Starting from the word <disc> in {done}." in result.output
     assert torch.equal(start_of(Path("runs/again")), load_word(done).vectors)
@@ -193,7 +193,7 @@ def test_a_word_of_another_model_is_refused(learn: Learn) -> None:
 def test_a_resumed_run_needs_nothing_from_outside(
     learn: Learn, friend: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = ("--start", friend, "--vectors", 3, "--samples", 1, "--calls", 300, "--preview-every", 1)
+    how = ("--start", friend, "--vectors", 3, "--calls", 300, "--preview-every", 1, *ONE_SENTENCE)
     assert learn(*how, "--output", "runs/whole").exit_code == 0
     preview = workflow.preview
 
@@ -223,7 +223,7 @@ def test_a_resumed_run_needs_nothing_from_outside(
 
 
 def test_a_phrase_stays_one_when_a_folder_of_its_name_comes(learn: Learn, done: Path) -> None:
-    assert learn("--start", "cat", "--output", "runs/x", "--samples", 0).exit_code == 0
+    assert learn("--start", "cat", "--output", "runs/x").exit_code == 0
     shutil.copytree(done, "cat")
     assert names_word("cat")
     result = evoken("learn", "--resume", "runs/x", "--calls", 200)
@@ -234,7 +234,7 @@ def test_a_phrase_stays_one_when_a_folder_of_its_name_comes(learn: Learn, done: 
 
 @pytest.mark.parametrize("damage", ["missing", "not as it was written"])
 def test_a_damaged_start_is_refused(learn: Learn, friend: Path, damage: str) -> None:
-    assert learn("--start", friend, "--samples", 0).exit_code == 0
+    assert learn("--start", friend).exit_code == 0
     file = RUN / "start.safetensors"
     if damage == "missing":
         file.unlink()
@@ -249,7 +249,7 @@ def test_what_is_published_has_the_names_and_no_path(
     learn: Learn, friend: Path, done: Path
 ) -> None:
     run = Path("runs/again")
-    assert learn("--start", friend, "--samples", 1, "--output", run).exit_code == 0
+    assert learn("--start", friend, *ONE_SENTENCE, "--output", run).exit_code == 0
     for name in ("README.md", "report.html", "start.safetensors", "learned_embeds.safetensors"):
         assert b"secret" not in (run / name).read_bytes(), name
     assert "started from the word \\<my cat\\>" in (run / "README.md").read_text()
@@ -264,7 +264,7 @@ def test_what_is_published_has_the_names_and_no_path(
 
 def test_a_name_that_a_layout_has_a_meaning_for_is_no_obstacle(learn: Learn) -> None:
     Path("odd.pt").write_bytes(pt(a1111_dict(FRIEND) | {"name": "bundle_emb.x.clip_l"}))
-    assert learn("--start", "odd.pt", "--samples", 0).exit_code == 0
+    assert learn("--start", "odd.pt").exit_code == 0
     assert torch.equal(start_of(RUN), FRIEND)
     assert evoken("learn", "--resume", RUN, "--calls", 200).exit_code == 0
 
@@ -279,7 +279,7 @@ def test_the_vectors_of_several_encoders_are_kept(tmp_path: Path) -> None:
 
 def test_one_of_several_words_in_a_file(learn: Learn) -> None:
     Path("many.safetensors").write_bytes(save({"a": FRIEND, "b": FRIEND + 1}))
-    assert learn("--start", "many.safetensors#b", "--samples", 0).exit_code == 0
+    assert learn("--start", "many.safetensors#b").exit_code == 0
     assert torch.equal(start_of(RUN), FRIEND + 1)
 
 

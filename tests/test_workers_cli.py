@@ -23,6 +23,8 @@ SMALL = (
     "20",
     "--preview-every",
     "0",
+    "--samples",
+    "0",
     "--calls",
     "130",
 )

@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 from evoken.arrays import Images
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.batches import in_batches
+from evoken.models.embedded import EMBEDDED
 from evoken.models.folder import check_clip_folder, check_holds_all, check_index
 from evoken.models.hub import reached
 from evoken.models.provenance import is_hub_id, repository
@@ -28,8 +29,13 @@ def _checked(name: str) -> tuple[str, str | None]:
     known to be whole, and to name safetensors alone.
     """
     folder = Path(name)
+    if not folder.exists() and not is_hub_id(name):
+        raise ModelError(
+            f"`clip` must be {EMBEDDED[0]}, a folder or a hub id (got {shown(name, 200)}).",
+            "Check the spelling.",
+        )
     if not folder.exists():
-        kept = reached(name, "config.json") if is_hub_id(name) else None
+        kept = reached(name, "config.json")
         if kept is None:
             index = cached_file(
                 repository(name)[0],
