@@ -5,6 +5,7 @@ page that was closed, or a server that has ended, finds it again.
         job.json    what is done, and how it ended
         log.txt     what the command printed
         lock        locked as long as its process lives
+        stop        there when it is to be interrupted
         ...         its uploads
 """
 
@@ -13,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -51,7 +51,6 @@ class Job:
         state: DRAFT, WAITING, RUNNING, DONE, FAILED or STOPPED.
         values: what the form held, to fill it again.
         urgent: whether it goes before those that wait.
-        pid: of its process while it runs.
         seconds: that it has taken.
     """
 
@@ -62,7 +61,6 @@ class Job:
     state: str = WAITING
     values: Mapping[str, Any] | None = None
     urgent: bool = False
-    pid: int = 0
     seconds: float = 0.0
 
     @property
@@ -124,7 +122,7 @@ class Queue:
         self._ended.set()
         self._thread.join()
         if job := self.running():
-            self._signal(job, signal.SIGINT)
+            self._interrupt(job)
             until = time.monotonic() + PATIENCE
             while self._lives(job) and time.monotonic() < until:
                 time.sleep(PAUSE)
@@ -212,7 +210,7 @@ class Queue:
             if now and now.state == WAITING:
                 self.keep(replace(now, state=STOPPED))
         if now and now.state == RUNNING:
-            self._signal(now, signal.SIGINT)
+            self._interrupt(now)
 
     def remove(self, job: Job) -> None:
         """Forget a job and its uploads; a job that runs stays."""
@@ -225,23 +223,27 @@ class Queue:
                 continue
             if job := self.running():  # of a server before this one
                 if not self._lives(job):
-                    self.keep(replace(job, state=STOPPED, pid=0))
+                    self.keep(replace(job, state=STOPPED))
                 continue
             with self._changing:
                 if job := next((j for j in self.jobs() if j.state == WAITING), None):
                     self._process = self._begin(job)
 
     def _begin(self, job: Job) -> "subprocess.Popen[bytes]":
-        """Its process is not this one's child alone: it survives a server that is killed."""
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "evoken.web.supervisor", str(self.folder(job)), str(self.runs)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.keep(replace(job, state=RUNNING, pid=process.pid))
-        return process
+        """In a session of its own: it survives a server that is killed."""
+        folder = self.folder(job)
+        (folder / "stop").unlink(missing_ok=True)
+        self.keep(replace(job, state=RUNNING))
+        with (folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # which the process inherits
+            return subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "evoken.web.supervisor", str(folder), str(self.runs)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
 
     def _lives(self, job: Job) -> bool:
         with (self.folder(job) / "lock").open("ab") as file:
@@ -251,7 +253,5 @@ class Queue:
                 return True
         return False
 
-    def _signal(self, job: Job, number: int) -> None:
-        if self._lives(job) and job.pid:
-            with suppress(ProcessLookupError):
-                os.kill(job.pid, number)
+    def _interrupt(self, job: Job) -> None:
+        (self.folder(job) / "stop").touch()
