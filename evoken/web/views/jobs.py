@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from evoken.web.forms import for_people
 from evoken.web.jobs import DRAFT, FAILED, STOPPED, WAITING, Job
 from evoken.web.site import Site, render, site_of
 
@@ -34,7 +35,7 @@ def _told(site: Site) -> dict[str, Any]:
 def told(site: Site, job: Job) -> str:
     """Where a job is, in a line."""
     if job.state == FAILED:
-        return site.queue.reason(job)
+        return for_people(site.queue.reason(job))
     if job.state == WAITING:
         before = [j for j in site.queue.jobs() if j.state == WAITING]
         return f"waits, number {before.index(job) + 1} of {len(before)}" if job in before else ""
