@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEBIAN := build/debian/ready
+BROWSER := build/browser/ready
+AXE := axe-core@4.14.1
 HALF := embedded readme runtimes shared stickers tour door privacy queue quiet devices models
 ONE_HALF := $(HALF:%=tests/test_%.py)
 OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
@@ -16,7 +18,7 @@ demo: $(READY)
 
 # Two halves of the time, side by side, one for each core. Threads that wait must not keep a core busy.
 test: export OMP_WAIT_POLICY := passive
-test: $(READY) $(DEBIAN)
+test: $(READY) $(DEBIAN) $(BROWSER)
 	@$(BIN)/python -m pytest $(OTHER_HALF:%=--ignore=%) >build/half.log 2>&1 & half=$$!; \
 	trap 'kill $$half 2>/dev/null' INT TERM; \
 	$(BIN)/python -m pytest $(ONE_HALF:%=--ignore=%); rest=$$?; \
@@ -54,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,ray]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,ray,web]"
 	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
 	@touch $@
@@ -70,4 +72,20 @@ $(DEBIAN):
 	      { apt-get update -qq && apt-get download $(PACKAGES); }; } && \
 	    for package in *.deb; do dpkg -x $$package .; done; \
 	else echo "No Debian packages here: tests that draw stickers are left out."; fi
+	@touch $@
+
+# Chromium with what it needs and this machine lacks, unpacked as above, and axe-core's rules of
+# accessibility. Where there is no apt-get or no npm, tests of the page in a browser are left out.
+$(BROWSER):
+	@mkdir -p build/browser build/axe
+	@get() { apt-get download $$(apt-get install --simulate --no-install-recommends chromium | \
+	      sed -n 's/^Inst \([^ ]*\).*/\1/p') && ls chromium_*.deb >/dev/null; }; \
+	if command -v chromium >/dev/null; then :; \
+	elif command -v apt-get >/dev/null; then cd build/browser && \
+	    { get >/dev/null 2>&1 || { apt-get update -qq && get >/dev/null; }; } && \
+	    for package in *.deb; do dpkg -x $$package .; done; \
+	else echo "No Debian packages here: tests in a browser are left out."; fi
+	@if command -v npm >/dev/null; then cd build/axe && \
+	    npm pack --silent $(AXE) >/dev/null && tar -xzf *.tgz; \
+	else echo "No npm here: tests in a browser are left out."; fi
 	@touch $@

@@ -21,6 +21,7 @@ from evoken.models.pipelines import load_pipeline
 from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
 from tests import tiny
+from tests.browser import AXE, BROWSER
 from tests.commands import QUICK, SMALL, evoken
 
 torch.set_num_threads(1)
@@ -41,6 +42,9 @@ def pytest_collection_finish() -> None:
 collect_ignore = (
     [] if FONT.exists() or "CI" in os.environ else ["test_stickers.py", "test_embedded.py"]
 )
+# The same goes for Chromium and axe-core.
+if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
+    collect_ignore.append("test_web_browser.py")
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +140,19 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "--output",
         folder / "run",
     )
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def edited(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished edit, made once."""
+    folder = tmp_path_factory.mktemp("edited")
+    Image.new("RGB", (40, 30), "red").save(folder / "house.png")
+    model = ("--model", tiny_folder / "flow", "--clip", tiny_folder / "clip")
+    small = ("--steps", 4, "--last", 3, "--iterations", 2, "--output", folder / "run")
+    what = ("--from", "a cat", "--to", "a dog")
+    result = evoken("edit", folder / "house.png", *what, *model, *small)
     assert result.exit_code == 0, result.output
     return folder / "run"
 

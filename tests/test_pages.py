@@ -27,7 +27,6 @@ from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import write_report
 from evoken.words.word import Word, save_word
-from tests.commands import evoken
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 NASTY = "<script>alert(\"1\")</script> & 'quotes'"
@@ -76,19 +75,6 @@ def noise(side: int) -> Image.Image:
 
 def colours(image: Image.Image) -> set[tuple[int, ...]]:
     return {*map(tuple, np.asarray(image.convert("RGB")).reshape(-1, 3).tolist())}
-
-
-@pytest.fixture(scope="session")
-def edited(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished edit, made once."""
-    folder = tmp_path_factory.mktemp("edited")
-    Image.new("RGB", (40, 30), "red").save(folder / "house.png")
-    model = ("--model", tiny_folder / "flow", "--clip", tiny_folder / "clip")
-    small = ("--steps", 4, "--last", 3, "--iterations", 2, "--output", folder / "run")
-    what = ("--from", "a cat", "--to", "a dog")
-    result = evoken("edit", folder / "house.png", *what, *model, *small)
-    assert result.exit_code == 0, result.output
-    return folder / "run"
 
 
 @pytest.fixture

@@ -43,8 +43,9 @@ function put(part, made) {
 }
 
 function keepOpen(old, piece) {
-  const open = [...old.querySelectorAll("details")].map((d) => d.open);
-  [...piece.querySelectorAll("details")].forEach((d, i) => { if (open[i]) d.open = true; });
+  const details = (root) => [root, ...root.querySelectorAll("details")].filter((d) => d.matches("details"));
+  const open = details(old).map((d) => d.open);
+  details(piece).forEach((d, i) => { if (open[i]) d.open = true; });
   for (const field of old.querySelectorAll("input[name], select[name]")) {
     const same = [...piece.querySelectorAll(`[name="${CSS.escape(field.name)}"]`)];
     if (field.type === "radio") {
