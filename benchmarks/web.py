@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from playwright.sync_api import Page
-from tests.browser import PHONE, Visit, chromium, serving, violations
 
 from benchmarks import figures
+from tests.browser import PHONE, Visit, chromium, serving, violations
 
 ROOT = Path(__file__).parent.parent
 CALLS = "2000"
