@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parent.parent
-MOST_OF_WHEEL, MOST_OF_CHECKOUT = 60e6, 64e6  # bytes
+MOST_OF_WHEEL, MOST_OF_CHECKOUT = 60e6, 64 << 20  # bytes
 LEFT_OUT = re.compile(r"\.jsonl$|/\.venv/|/build/|/runs/")
 
 
