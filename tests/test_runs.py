@@ -11,7 +11,6 @@ from evoken.textual_inversion.folder import LearnRun
 from tests.commands import evoken, refused
 from tests.test_pages import NASTY, Page, change, changed
 from tests.test_pages import edit as edit
-from tests.test_pages import edited as edited
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
