@@ -38,7 +38,7 @@ LAYERS = (
     ("summaries",),
     ("web",),
     ("cli",),
-    ("evoken",),  # the package's face
+    ("evoken", "__main__"),  # the package's face, and the command by another name
 )
 ROW = {place: row for row, places in enumerate(LAYERS) for place in places}
 

@@ -39,6 +39,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "merge": {"words": ["runs/disc", "runs/other"], "output": "both.safetensors"},
     "inspect": {"path": "runs/disc", "name": MODEL},
     "retrieve": {"path": "runs/disc", "folder": "disc"},
+    "web": {"runs": "runs", "port": 0},
     "flowopt step-size": {"pictures": "disc/0.png", "name": "tiny/flow", "iterations": 1},
 }
 NUMBERS = ("-1", "0", "nan", "inf", "1e308", str(10**9), str(2**63), "9" * 5000)
@@ -46,7 +47,7 @@ NUMBERS = ("-1", "0", "nan", "inf", "1e308", str(10**9), str(2**63), "9" * 5000)
 GOOD = {
     "0": {
         *("temperature", "axes", "minutes", "patience", "preview_every", "samples", "batch"),
-        *("size", "t_low", "seed", "iterations", "last", "fresh", "number", "guidance"),
+        *("size", "t_low", "seed", "iterations", "last", "fresh", "number", "guidance", "port"),
     },
     str(10**9): {"calls", "patience", "preview_every", "seed", "top"},
     str(2**63): {"seed", "top"},
@@ -69,18 +70,20 @@ READ, WRITTEN = (
         "words": ("empty", "file", "disc"),
         "word": ("empty", "file", "disc"),
         "name": ("empty", "file", "disc"),
+        "models": ("file",),
     },
-    {"output": ("file",)},
+    {"output": ("file",), "runs": ("file",)},
 )
 # What is neither a number nor a path that is looked at in every call.
 OTHERS = {
     *("placeholder", "kind", "initialization", "start", "subspace", "objective", "search"),
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
-    *("source", "target", "rule", "concept", "tool", "force"),
+    *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
+    "no_browser",
 }
 
-pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub")
+pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")
 
 
 def commands(group: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,6 +163,13 @@ def things(own_folder: None, finished: Path, edit_run: Path, tiny_folder: Path) 
     Path("empty").mkdir()
     Path("file").write_text("in the way")
     Path("broken.yaml").write_text("[")
+
+
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is made ready, and ends before it is served."""
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
 
 
 def test_every_parameter_has_its_row() -> None:

@@ -56,10 +56,12 @@ def web(
                 f"the page needs a package that is missing: {reason_of(error)}.",
                 "Type: pip install 'evoken[web]'",
             ) from error
+        from evoken.files import check_can_write
         from evoken.web.safety import NAMES, is_loopback
         from evoken.web.server import listening
 
         here = is_loopback(host)
+        check_can_write(runs / "config.json", "Choose another folder for the runs.")
         if token and len(token) < SHORTEST:
             raise SettingError(f"`token` must have at least {SHORTEST} letters.")
         if models and not models.is_dir():

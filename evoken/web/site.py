@@ -106,7 +106,7 @@ class Site:
             return name
         raise RunError(
             f"there is no model {shown(name, 100)} here.",
-            "Choose one of the list, type a hub id, or start the page with --models FOLDER.",
+            "Choose one of the list, type a hub id, or start the page with a folder of `models`.",
         )
 
     def clip(self, name: str) -> str:
