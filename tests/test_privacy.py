@@ -71,6 +71,7 @@ WALK: list[tuple[object, ...]] = [
     ("inspect", "runs/disc"),
     ("retrieve", "runs/disc", "disc"),
     ("flowopt", "step-size", "disc/0.png", *FLOW, "--prompt", CAT),
+    ("web", "runs", "--port", 0, "--no-browser"),
 ]
 
 
@@ -103,12 +104,16 @@ def test_no_command_reports_anything(
     shutil.copytree(tiny_folder, "tiny")
     rows = [[str(word) for word in row] for row in WALK]
     script = (
-        "import json, sys\n"
+        "import json, os, signal, sys, threading\n"
         "from tests.commands import evoken\n"
         "if __name__ == '__main__':\n"
         "    for row in json.loads(sys.argv[1]):\n"
+        "        served = row[0] == 'web'\n"
+        "        if served:  # until Ctrl-C\n"
+        "            threading.Timer(8, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "        result = evoken(*row)\n"
-        "        assert result.exit_code == 0, (row, result.output, result.stderr)\n"
+        "        ended = 130 if served else 0\n"
+        "        assert result.exit_code == ended, (row, result.output, result.stderr)\n"
     )
     Path("walk.py").write_text(script)
     made = subprocess.run(
