@@ -427,7 +427,7 @@ def test_clip_features_are_those_of_transformers(clip: Clip, images: torch.Tenso
 
 
 def test_a_clip_that_does_not_exist() -> None:
-    with pytest.raises(ModelError, match="with `clip`"):
+    with pytest.raises(ModelError, match="`clip` must be stickers, a folder or a hub id"):
         Clip.load("/no/such/clip")
 
 
