@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evoken.cli.common import Out, errors
+from evoken.cli.common import AsJson, Out, errors
 from evoken.cli.options import takes
 from evoken.errors import SettingError, reason_of, shown
 
@@ -41,9 +41,10 @@ def web(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Open no browser; print the address.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Open a page to work in: teach, look at words, draw, edit, convert files."""
-    out = Out(False)
+    out = Out(as_json)
     with errors(lambda: "What ran can be gone on with: evoken web"):
         try:
             import uvicorn
@@ -77,6 +78,7 @@ def web(
             bracketed = f"[{shown_host}]" if ":" in shown_host else shown_host
             address = f"http://{bracketed}:{number}/" + (f"?token={token}" if token else "")
             out.say(f"Open {address}")
+            out.result(address=address)
             if not here:
                 out.say("Whoever has this address can use this machine: do not pass it on.")
             out.say("Ctrl-C ends it; what runs is interrupted and can be gone on with.")
