@@ -10,7 +10,8 @@ from evoken.cli.app import app
 SMALL = ("--popsize", "5", "--draws", "4", "--validation-draws", "8", "--calls", "128")
 # Without the pictures along the way and in the report, which take five times as long as the rest.
 QUICK = (*SMALL, "--samples", "0", "--preview-every", "0")
-# With as few pictures as there can be of each kind.
+# With as few pictures as there can be of each kind. Fewer of a sentence take no less time: a model
+# always computes 16 rows.
 ONE_SENTENCE = ("--preview-prompt", "a {}", "--samples", "1")
 
 

@@ -23,6 +23,7 @@ from evoken.models.runtimes.requirements import imitates
 from stickers import denoiser, flow, training, world
 from stickers.autoencoder import to_images
 from stickers.export import costs, unpack
+from tests.commands import ONE_SENTENCE
 
 PHOTOS = Path(__file__).parent.parent.parent / "shared" / "photos"
 
@@ -187,7 +188,7 @@ def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images = Path(__file__).parent.parent / "examples" / "otter"
-    command = ["learn", str(images), "--model", "stickers-flow", "--calls", "700", "--samples", "1"]
+    command = ["learn", str(images), "--model", "stickers-flow", "--calls", "700", *ONE_SENTENCE]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "runs" / "otter" / "report.html").exists()

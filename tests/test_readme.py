@@ -50,7 +50,10 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (example,) = (b for b in blocks("python") if "import evoken" in b)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    short = example.replace('placeholder="<otter>"', 'placeholder="<otter>", calls=700, samples=1')
+    short = example.replace(
+        'placeholder="<otter>"',
+        'placeholder="<otter>", calls=700, preview_prompts=("a {}",), samples=1',
+    )
     assert short != example
     names: dict[str, object] = {}
     exec(short, names)
