@@ -1,11 +1,15 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # What a test forgets to forbid would wait for the network, for a minute where there is none.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What a shell starts with & ignores Ctrl-C, and so does all that it starts: half of `make test`.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 

@@ -35,7 +35,6 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     return run
