@@ -50,6 +50,24 @@ def autoencoder_psnr(model: StableDiffusion, count: int = 400) -> float:
     return float((10 * torch.log10(4 / error)).mean())
 
 
+@torch.no_grad()
+def sampled_loss_ratio(model: StableDiffusion, count: int = 256) -> float:
+    """Eq. 1 with latents that are sampled, as public training scripts do, over Eq. 1 with their
+    means; the same noise for both, and pictures of trained objects with their captions.
+    """
+    samples = fresh(FRESH, count)
+    hidden = model.condition([s.caption for s in samples])
+    posterior = model.vae.encode(as_images(samples)).latent_dist
+    generator = torch.Generator().manual_seed(FRESH)
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    t = torch.linspace(0, 1, count)
+    losses = []
+    for latents in (posterior.sample(generator), posterior.mode()):
+        noisy = model.process.add_noise(latents * model.vae.config.scaling_factor, noise, t)
+        losses.append(float((model.denoise(noisy, t, hidden) - noise).square().mean()))
+    return losses[0] / losses[1]
+
+
 def clip_recall(clip: Clip, count: int = 1000, among: int = 100) -> float:
     """R@1 of captions for pictures among 100, over ten hundreds."""
     samples = fresh(FRESH + 1, count)
@@ -137,6 +155,7 @@ def main() -> None:
     clip, judge = load_clip(), load_judge()
     found: dict[str, object] = {
         "stickers.psnr_db": round(autoencoder_psnr(model), 2),
+        "stickers.sampled_loss_ratio": round(sampled_loss_ratio(model), 4),
         "stickers.clip_recall_at_1": round(clip_recall(clip), 4),
         "stickers.judge_real_top1": round(judge_real_top1(judge), 4),
         "stickers.seconds_four_pictures": seconds_for_four(model),
