@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+BENCH := .venv/bench
 DEBIAN := build/debian/ready
 HALF := embedded readme runtimes shared stickers tour door privacy queue quiet
 ONE_HALF := $(HALF:%=tests/test_%.py)
@@ -38,13 +39,14 @@ package: $(READY)
 	$(BIN)/python -m build --no-isolation --outdir build/package
 	$(BIN)/python -m tests.package build/package
 
-stickers: $(READY) $(DEBIAN)
+stickers: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m stickers
 	$(BIN)/python -m benchmarks.stickers
 	$(BIN)/python -m benchmarks.documents
 
-bench: $(READY) $(DEBIAN)
+bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
+	$(BIN)/python -m benchmarks.unseen
 
 # An hour on two cores at most; the same command goes on.
 campaign: $(READY)
@@ -57,6 +59,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,ray]"
 	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
+	@touch $@
+
+# What only benchmarks.unseen needs; npm, which it also needs, is not installed here.
+$(BENCH): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	@touch $@
 
 # The font and the names that the sticker world is drawn from: unpacked here, not installed. Where

@@ -1,6 +1,8 @@
 """The embedded sticker models on fresh renders: the ``stickers.*`` figures, and sheets to look at.
 
-python -m benchmarks.stickers [--pictures-per-object 4] [--only-flow]
+    python -m benchmarks.stickers [--pictures-per-object 4] [--only-flow]
+
+Also runs benchmarks.unseen, whose results are kept; what it needs is said there.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from benchmarks import figures
+from benchmarks import figures, unseen
 from evoken.images import grid, to_pictures
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
@@ -153,7 +155,10 @@ def main() -> None:
         return
     model = cast(StableDiffusion, load_model(ModelSpec()))
     clip, judge = load_clip(), load_judge()
+    things = load_objects()
     found: dict[str, object] = {
+        "stickers.nouns": len(things),
+        "stickers.drawings": len({thing.glyph for thing in things}),
         "stickers.psnr_db": round(autoencoder_psnr(model), 2),
         "stickers.sampled_loss_ratio": round(sampled_loss_ratio(model), 4),
         "stickers.clip_recall_at_1": round(clip_recall(clip), 4),
@@ -185,7 +190,7 @@ def main() -> None:
         "styles", model.generate(model.condition(styled), range(len(styled)), guidance=best), 12
     )
     save_sheet("world", as_images(fresh(FRESH + 3, 54)), 18, scale=1)
-    figures.update(found | flow_figures(judge, asked))
+    figures.update(found | flow_figures(judge, asked) | unseen.found())
 
 
 def flow_figures(
