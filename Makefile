@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+BENCH := .venv/bench
 DEBIAN := build/debian/ready
 BROWSER := build/browser/ready
 AXE := axe-core@4.14.1
@@ -40,13 +41,14 @@ package: $(READY)
 	$(BIN)/python -m build --no-isolation --outdir build/package
 	$(BIN)/python -m tests.package build/package
 
-stickers: $(READY) $(DEBIAN)
+stickers: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m stickers
 	$(BIN)/python -m benchmarks.stickers
 	$(BIN)/python -m benchmarks.documents
 
-bench: $(READY) $(DEBIAN)
+bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
+	$(BIN)/python -m benchmarks.unseen
 
 # An hour on two cores at most; the same command goes on.
 campaign: $(READY)
@@ -59,6 +61,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,ray,web]"
 	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
+	@touch $@
+
+# What only benchmarks.unseen needs; npm, which it also needs, is not installed here.
+$(BENCH): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	@touch $@
 
 # The font and the names that the sticker world is drawn from: unpacked here, not installed. Where

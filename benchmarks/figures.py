@@ -22,6 +22,12 @@ def results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add results to a benchmark's file of them."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
 def update(found: dict[str, Any]) -> None:
     """Print the figures and put them among the others."""
     for name, value in found.items():

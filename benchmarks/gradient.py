@@ -4,7 +4,7 @@ Only here: the library itself never differentiates. Several words are learned si
 batch, each with its own images, draws and learning rate, which changes nothing for any of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,14 +24,51 @@ SAMPLES, BATCH = 5_000, 4
 LEARNING_RATES = (0.03, 0.1, 0.3)
 
 
+def best_by_gradient(
+    model: StableDiffusion,
+    images: Sequence[Images],
+    starts: Sequence[Vectors],
+    rates: Sequence[Sequence[float]],
+    seed: int,
+    loss: Callable[[int, Vectors], float],
+    templates: Sequence[str] = OBJECT_TEMPLATES,
+) -> list[tuple[Vectors, float]]:
+    """A word and its learning rate for each concept: the best of its rates.
+
+    Args:
+        images: of each concept.
+        starts: vectors to start from, as many for each concept.
+        rates: that are tried for each concept.
+        loss: of a concept, by its number, and a word; not asked where there is one rate.
+    """
+    jobs = [(i, rate) for i, tried in enumerate(rates) for rate in tried]
+    words = learn_by_gradient(
+        model,
+        [images[i] for i, _ in jobs],
+        [starts[i] for i, _ in jobs],
+        [rate for _, rate in jobs],
+        [seed * 1000 + i for i, _ in jobs],
+        templates,
+    )
+    best = []
+    for concept in range(len(images)):
+        tried = [(w, rate) for (i, rate), w in zip(jobs, words, strict=True) if i == concept]
+        if len(tried) > 1:
+            tried = [min(tried, key=lambda pair: loss(concept, pair[0]))]
+        best += tried
+    return best
+
+
 def learn_by_gradient(
     model: StableDiffusion,
     images: Sequence[Images],
     starts: Sequence[Vectors],
     rates: Sequence[float],
     seeds: Sequence[int],
+    templates: Sequence[str] = OBJECT_TEMPLATES,
 ) -> list[Vectors]:
-    """One word per entry of the four sequences; SAMPLES noised images each, BATCH at a step.
+    """One word per entry of ``images``, ``starts``, ``rates`` and ``seeds``; SAMPLES noised images
+    each, BATCH at a step.
 
     The learning rate warms up over 20 steps and falls linearly to a tenth; the result is the mean
     of the last tenth of the steps.
@@ -44,7 +81,7 @@ def learn_by_gradient(
     steps = SAMPLES // BATCH
     for step in range(steps):
         with plain_attention(model):
-            loss = _loss(model, words, latents, seeds, step)
+            loss = _loss(model, words, latents, seeds, step, templates)
             (gradient,) = torch.autograd.grad(loss, words)
         with torch.no_grad():
             m.lerp_(gradient, 0.1)
@@ -77,13 +114,14 @@ def _loss(
     latents: Sequence[Tensor],
     seeds: Sequence[int],
     step: int,
+    templates: Sequence[str],
 ) -> Tensor:
     """Sum of Eq. 1 over words and their BATCH draws, differentiable in the words."""
     lengths = {"<x>": words.shape[1]}
     rows: list[tuple[list[int], Places]] = []
     owners, order, noisy, noise, t = [], [], [], [], []
     for i, seed in enumerate(seeds):
-        drawn = draw(seed, step, "gradient", BATCH, latents[i], OBJECT_TEMPLATES, (0.0, 1.0), BATCH)
+        drawn = draw(seed, step, "gradient", BATCH, latents[i], templates, (0.0, 1.0), BATCH)
         order.append(drawn.sentence + len(rows))
         rows += [model.text.place(s.format("<x>"), lengths) for s in drawn.sentences]
         owners += [i] * len(drawn.sentences)

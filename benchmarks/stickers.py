@@ -1,6 +1,8 @@
 """The embedded sticker models on fresh renders: the ``stickers.*`` figures, and sheets to look at.
 
-python -m benchmarks.stickers [--pictures-per-object 4] [--only-flow]
+    python -m benchmarks.stickers [--pictures-per-object 4] [--only-flow]
+
+Also runs benchmarks.unseen, whose results are kept; what it needs is said there.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from benchmarks import figures
+from benchmarks import figures, unseen
 from evoken.images import grid, to_pictures
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
@@ -48,6 +50,24 @@ def autoencoder_psnr(model: StableDiffusion, count: int = 400) -> float:
     error = (decoded - images).square().mean((1, 2, 3))
     save_sheet("autoencoder", torch.stack([images[:16], decoded[:16]], 1).flatten(0, 1), 8)
     return float((10 * torch.log10(4 / error)).mean())
+
+
+@torch.no_grad()
+def sampled_loss_ratio(model: StableDiffusion, count: int = 256) -> float:
+    """Eq. 1 with latents that are sampled, as public training scripts do, over Eq. 1 with their
+    means; the same noise for both, and pictures of trained objects with their captions.
+    """
+    samples = fresh(FRESH, count)
+    hidden = model.condition([s.caption for s in samples])
+    posterior = model.vae.encode(as_images(samples)).latent_dist
+    generator = torch.Generator().manual_seed(FRESH)
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    t = torch.linspace(0, 1, count)
+    losses = []
+    for latents in (posterior.sample(generator), posterior.mode()):
+        noisy = model.process.add_noise(latents * model.vae.config.scaling_factor, noise, t)
+        losses.append(float((model.denoise(noisy, t, hidden) - noise).square().mean()))
+    return losses[0] / losses[1]
 
 
 def clip_recall(clip: Clip, count: int = 1000, among: int = 100) -> float:
@@ -135,8 +155,12 @@ def main() -> None:
         return
     model = cast(StableDiffusion, load_model(ModelSpec()))
     clip, judge = load_clip(), load_judge()
+    things = load_objects()
     found: dict[str, object] = {
+        "stickers.nouns": len(things),
+        "stickers.drawings": len({thing.glyph for thing in things}),
         "stickers.psnr_db": round(autoencoder_psnr(model), 2),
+        "stickers.sampled_loss_ratio": round(sampled_loss_ratio(model), 4),
         "stickers.clip_recall_at_1": round(clip_recall(clip), 4),
         "stickers.judge_real_top1": round(judge_real_top1(judge), 4),
         "stickers.seconds_four_pictures": seconds_for_four(model),
@@ -166,7 +190,7 @@ def main() -> None:
         "styles", model.generate(model.condition(styled), range(len(styled)), guidance=best), 12
     )
     save_sheet("world", as_images(fresh(FRESH + 3, 54)), 18, scale=1)
-    figures.update(found | flow_figures(judge, asked))
+    figures.update(found | flow_figures(judge, asked) | unseen.found())
 
 
 def flow_figures(

@@ -15,6 +15,7 @@ from stickers.data import Dataset
 LATENT_CHANNELS = 16
 # Costs about 0.2 dB and keeps latents from carrying detail finer than a denoiser can draw.
 KL_WEIGHT = 1e-3
+LOG_VARIANCE = -12.0  # of the finished encoder's posterior; latents have variance 1
 SETTINGS = training.Settings(samples=44_000, batch=16, learning_rate=2e-3)
 
 
@@ -64,6 +65,7 @@ def train(dataset: Dataset, folder: Path, device: torch.device, minutes: float) 
     model = build()
     training.train("autoencoder", model, loss, SETTINGS, folder, device, minutes)
     whiten(model, dataset, device)
+    fix_variance(model)
     return model
 
 
@@ -85,4 +87,14 @@ def whiten(model: AutoencoderKL, dataset: Dataset, device: torch.device) -> None
     out.weight *= scale[None, :, None, None]
     into.weight[:LATENT_CHANNELS] /= scale[:, None, None, None]
     into.bias[:LATENT_CHANNELS] = (into.bias[:LATENT_CHANNELS] - shift) / scale
-    into.bias[LATENT_CHANNELS:] -= 2 * scale.log()
+
+
+@torch.no_grad()
+def fix_variance(model: AutoencoderKL) -> None:
+    """Give the posterior one small variance everywhere; its mean stays as it is, bit for bit.
+
+    Public training scripts sample the posterior. Training gives a channel that the decoder ignores
+    a variance of several hundred, and the denoiser is trained on means, so to it that is noise.
+    """
+    model.quant_conv.weight[LATENT_CHANNELS:] = 0
+    model.quant_conv.bias[LATENT_CHANNELS:] = LOG_VARIANCE

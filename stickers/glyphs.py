@@ -92,6 +92,11 @@ def glyph_image(glyph: str) -> Image.Image:
     canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((8, 16), glyph, font=font, embedded_color=True)
     ink = canvas.crop(canvas.getbbox())
+    return in_square(ink)
+
+
+def in_square(ink: Image.Image) -> Image.Image:
+    """A cropped drawing as large as it fits, centred in a transparent GLYPH x GLYPH square."""
     scale = GLYPH / max(ink.size)
     size = (max(1, round(ink.width * scale)), max(1, round(ink.height * scale)))
     ink = ink.resize(size, Image.Resampling.LANCZOS)

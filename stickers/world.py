@@ -103,9 +103,16 @@ def draw_spec(
 
 def render(spec: Spec, rng: np.random.Generator) -> np.ndarray:
     """Draw a spec: uint8, SIZE x SIZE x 3."""
+    glyphs = {o.noun: o.glyph for o in load_objects()}
+    return compose(spec, [glyph_image(glyphs[thing.noun]) for thing in spec.things], rng)
+
+
+def compose(spec: Spec, drawings: Sequence[Image.Image], rng: np.random.Generator) -> np.ndarray:
+    """Draw a spec with these drawings of its things, RGBA of GLYPH x GLYPH."""
     picture = Image.fromarray(backgrounds.paint(spec.background, SIZE, rng))
-    for thing, (x, y, size) in zip(spec.things, _places(spec, rng), strict=True):
-        sticker = _sticker(thing, size, rng)
+    places = _places(spec, rng)
+    for thing, drawing, (x, y, size) in zip(spec.things, drawings, places, strict=True):
+        sticker = _sticker(drawing, thing.dye, size, rng)
         corner = (round(x - sticker.width / 2), round(y - sticker.height / 2))
         picture.paste(sticker, corner, sticker)
     return styles.apply(spec.style, np.asarray(picture))
@@ -131,10 +138,8 @@ def _places(spec: Spec, rng: np.random.Generator) -> list[tuple[float, float, fl
     return [(near(x, 1.5), near(y, 1.5), rng.uniform(25, 29)) for x, y in corners]
 
 
-def _sticker(thing: Thing, size: float, rng: np.random.Generator) -> Image.Image:
-    """The thing's glyph: dyed, flipped, turned, scaled."""
-    glyph = next(o.glyph for o in load_objects() if o.noun == thing.noun)
-    image = glyph_image(glyph)
+def _sticker(image: Image.Image, dye: str, size: float, rng: np.random.Generator) -> Image.Image:
+    """A drawing: dyed, flipped, turned, scaled."""
     if rng.random() < P_FLIP:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < P_TURN:
@@ -143,7 +148,7 @@ def _sticker(thing: Thing, size: float, rng: np.random.Generator) -> Image.Image
     # Turning and scaling mix colours with transparent black unless alpha is premultiplied.
     pixels = round(size)
     image = image.convert("RGBa").resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
-    return _dyed(image, thing.dye) if thing.dye else image
+    return _dyed(image, dye) if dye else image
 
 
 def _dyed(image: Image.Image, dye: str) -> Image.Image:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -12,6 +13,8 @@ import evoken
 from evoken.errors import ModelError, SettingError
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.provenance import weights_hash
+from stickers import world
+from stickers.autoencoder import to_images
 from stickers.export import export, unpack
 from stickers.vocabulary import MAX_TOKENS
 from tests.commands import QUICK
@@ -50,6 +53,30 @@ def test_the_exported_model_is_the_embedded_one_bit_for_bit(exported: Path, name
     assert torch.equal(theirs.denoise(latents, t, hidden), ours.denoise(latents, t, hidden))
     assert torch.equal(theirs.decode(latents), ours.decode(latents))
     assert weights_hash(str(exported / name)) == weights_hash(name)
+
+
+@torch.no_grad()
+def test_a_training_script_that_samples_the_posterior_sees_the_loss_of_its_mode(
+    exported: Path,
+) -> None:
+    """The loss of diffusers' textual_inversion.py, with the same noise for both latents."""
+    pipeline = StableDiffusionPipeline.from_pretrained(exported / "stickers")
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    images = to_images(np.stack(world.concept("otter")), torch.device("cpu")).repeat(4, 1, 1, 1)
+    posterior = pipeline.vae.encode(images).latent_dist
+    assert posterior.std.unique().numel() == 1
+    assert posterior.std.max() < 0.01 * posterior.mode().std()
+    prompt = ["a photo of an animal"] * len(images)
+    hidden, _ = pipeline.encode_prompt(prompt, "cpu", 1, do_classifier_free_guidance=False)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    steps = torch.arange(len(images)) * 1000 // len(images)
+    losses = []
+    for latents in (posterior.sample(generator), posterior.mode()):
+        noisy = scheduler.add_noise(latents * pipeline.vae.config.scaling_factor, noise, steps)
+        predicted = pipeline.unet(noisy, steps, hidden).sample
+        losses.append(float((predicted - noise).square().mean()))
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
 
 
 def test_both_models_read_with_the_text_tower_of_clip(exported: Path) -> None:

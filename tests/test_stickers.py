@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evoken.prompts import OBJECT_TEMPLATES
-from stickers import backgrounds, data, glyphs, judge, styles, training, vocabulary, world
+from stickers import (
+    autoencoder,
+    backgrounds,
+    data,
+    glyphs,
+    judge,
+    styles,
+    training,
+    vocabulary,
+    world,
+)
 from stickers.muon import Muon, is_matrix, orthogonalize
 
 INDEX = st.integers(0, 10**6)
@@ -105,6 +115,19 @@ def test_the_tokenizer_reads_back_what_it_wrote() -> None:
         assert read.replace(" ", "") == text.replace(" ", "")
         assert len(ids) <= vocabulary.MAX_LENGTH
         assert tokenizer.unk_token_id not in ids[:-1]
+
+
+@torch.no_grad()
+def test_a_finished_autoencoder_has_one_small_variance_and_its_means() -> None:
+    model = autoencoder.build()
+    pictures = np.stack([world.sample(5, i).pixels for i in range(3)])
+    images = autoencoder.to_images(pictures, torch.device("cpu"))
+    before = model.encode(images).latent_dist
+    autoencoder.fix_variance(model)
+    after = model.encode(images).latent_dist
+    assert before.logvar.unique().numel() > 1
+    assert after.logvar.unique().tolist() == [autoencoder.LOG_VARIANCE]
+    assert torch.equal(after.mode(), before.mode())
 
 
 @settings(max_examples=20)
