@@ -66,7 +66,7 @@ def as_written(file: Path) -> Iterator[None]:
     """Within the block, what is not as it was written is damage of ``file``, a ``RunError``."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged(file, f"{type(error).__name__}: {error}") from error
 
 

@@ -13,7 +13,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
 from evoken.search.table import SEARCHES
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.learn import Learner, Record, learn
+from evoken.textual_inversion.learn import Learner, Record, calls_in_all, learn
 from evoken.textual_inversion.settings import (
     MISTAKES,
     PRESETS,
@@ -263,6 +263,8 @@ def test_a_budget_is_spent_also_in_few_dimensions(
     settings = small(search="gauss-newton", popsize=61, axes=4, calls=400)
     learner, records = finished(settings, model, images, clip)
     assert records[-1].calls == learner.total_calls > 400 - (4 + 1) * 4 - 8
+    assert [calls_in_all(records[:count], 400) for count in (0, 1)] == [400, 400]
+    assert calls_in_all(records[:2], 400) == calls_in_all(records, 400) == learner.total_calls
 
 
 def test_a_short_budget_of_time_still_gives_a_word(

@@ -79,6 +79,16 @@ def _to_array(row: Sequence[float | None]) -> np.ndarray:
     return np.array([math.nan if x is None else x for x in row], dtype=np.float64)
 
 
+def calls_in_all(records: Sequence[Record], budget: int) -> int:
+    """How many calls a run will take: as many whole generations as its budget pays for, which
+    cannot be told before the first one.
+    """
+    if len(records) < 2:
+        return budget
+    start, cost = records[0].calls, records[1].calls - records[0].calls
+    return start + (budget - start) // cost * cost
+
+
 def seconds_left(record: Record, total_calls: int, minutes: float) -> float:
     """How long a run will still learn at its pace so far.
 

@@ -3,7 +3,7 @@
 from evoken.models.provenance import public_name
 from evoken.run_folder import Summary, as_written, date_of, state_of
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.learn import seconds_left
+from evoken.textual_inversion.learn import calls_in_all, seconds_left
 from evoken.textual_inversion.report import result_of
 
 
@@ -12,17 +12,18 @@ def summary(run: LearnRun) -> Summary:
     settings, records, scores = run.settings, run.records(), run.scores()
     with as_written(run.path / "records.jsonl"):
         calls = records[-1].calls if records else 0
+        total = calls_in_all(records, settings.calls)
         return Summary(
             command="learn",
             about=settings.placeholder,
             model=public_name(run.spec.name),
             state=state_of(run.path, run.finished),
             done=calls,
-            total=settings.calls,
+            total=total,
             unit="calls",
             calls=calls,
             loss=result_of(settings, records).validation if records else None,
             clip=scores[max(scores)].value if scores else None,
             date=date_of(run.config),
-            left=seconds_left(records[-1], settings.calls, settings.minutes) if records else None,
+            left=seconds_left(records[-1], total, settings.minutes) if records else None,
         )
