@@ -64,8 +64,6 @@ def serving(runs: Path, *options: str) -> Iterator[str]:
             [sys.executable, "-m", "evoken", "web", runs, "--port=0", "--no-browser", *options],
             stdout=out,
             stderr=out,
-            # Threads that wait must not keep a core busy that the browser needs.
-            env=os.environ | {"OMP_WAIT_POLICY": "passive"},
         )
     try:
         until = time.monotonic() + STARTS
