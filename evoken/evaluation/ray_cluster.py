@@ -30,6 +30,7 @@ from evoken.options import at_least, in_range
 PATIENCE = 30  # seconds without an answer, after which the cluster is looked at
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE = 100_000_000  # bytes; a generation is far smaller, and Ray would take a third of all
+FOLDERS = "evoken-ray-"  # how the names of the folders that Ray writes in begin
 
 
 class RayWorkers(Pool[Any]):
@@ -152,6 +153,9 @@ class RayWorkers(Pool[Any]):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        if self._folder:
+            # What a killed driver leaves goes on writing for a while, also where its folder was.
+            _remove_left()
 
 
 class _Actor:
@@ -187,13 +191,21 @@ def _folder_of_ray() -> tuple[str, int | None]:
     """A new folder for Ray's logs and sockets, and the lock on it; the names of sockets may only be
     short. Those of processes that were killed go.
     """
-    place = Path(os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108
-    for left in place.glob("evoken-ray-*"):
+    _remove_left()
+    folder = tempfile.mkdtemp(prefix=FOLDERS, dir=_place())
+    return folder, lock_folder(Path(folder))
+
+
+def _place() -> Path:
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108
+
+
+def _remove_left() -> None:
+    """Remove the folders of this user's processes that were killed."""
+    for left in _place().glob(f"{FOLDERS}*"):
         with suppress(OSError):  # it is just going
             if left.lstat().st_uid == os.getuid():
                 remove_abandoned(left)
-    folder = tempfile.mkdtemp(prefix="evoken-ray-", dir=place)
-    return folder, lock_folder(Path(folder))
 
 
 def _connect(ray: Any, address: str, count: int | None, folder: str) -> None:
