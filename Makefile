@@ -49,6 +49,8 @@ stickers: $(READY) $(BENCH) $(DEBIAN)
 bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
 	$(BIN)/python -m benchmarks.unseen
+	$(BIN)/python -m benchmarks.evidence --tuning
+	$(BIN)/python -m benchmarks.evidence
 
 # An hour on two cores at most; the same command goes on.
 campaign: $(READY)
@@ -63,7 +65,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
 	@touch $@
 
-# What only benchmarks.unseen needs; npm, which it also needs, is not installed here.
+# What only benchmarks.unseen and benchmarks.evidence need; npm, which the first also needs, is not
+# installed here.
 $(BENCH): $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	@touch $@

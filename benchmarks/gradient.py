@@ -11,7 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from evoken.arrays import Images, Vectors
+from evoken.arrays import Images, Latents, NoiseLevels, Vectors
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.requirements import imitates
 from evoken.models.text import Places, substituted_embeddings
@@ -81,7 +81,7 @@ def learn_by_gradient(
     steps = SAMPLES // BATCH
     for step in range(steps):
         with plain_attention(model):
-            loss = _loss(model, words, latents, seeds, step, templates)
+            loss = _loss(model, words, latents, seeds, step, templates, BATCH).sum()
             (gradient,) = torch.autograd.grad(loss, words)
         with torch.no_grad():
             m.lerp_(gradient, 0.1)
@@ -93,6 +93,30 @@ def learn_by_gradient(
                 average += words
                 counted += 1
     return list((average / counted).detach().unbind())
+
+
+def gradient(
+    model: StableDiffusion,
+    word: Vectors,
+    latents: Latents,
+    seed: int,
+    step: int,
+    batch: int,
+    templates: Sequence[str],
+    t_range: tuple[float, float] = (0.0, 1.0),
+    weigh: Callable[[NoiseLevels], Tensor] = torch.ones_like,
+) -> Vectors:
+    """Of the mean error over the draws of a step at one word.
+
+    Args:
+        t_range: of the noise levels.
+        weigh: the weights of draws at their noise levels.
+    """
+    words = word[None].clone().requires_grad_(True)
+    with plain_attention(model):
+        loss = _loss(model, words, [latents], [seed], step, templates, batch, t_range, weigh)
+        (found,) = torch.autograd.grad(loss.sum() / batch, words)
+    return Tensor(found[0])
 
 
 @contextmanager
@@ -115,13 +139,16 @@ def _loss(
     seeds: Sequence[int],
     step: int,
     templates: Sequence[str],
+    batch: int,
+    t_range: tuple[float, float] = (0.0, 1.0),
+    weigh: Callable[[NoiseLevels], Tensor] = torch.ones_like,
 ) -> Tensor:
-    """Sum of Eq. 1 over words and their BATCH draws, differentiable in the words."""
+    """The weighted error of every draw of every word, differentiable in the words."""
     lengths = {"<x>": words.shape[1]}
     rows: list[tuple[list[int], Places]] = []
     owners, order, noisy, noise, t = [], [], [], [], []
     for i, seed in enumerate(seeds):
-        drawn = draw(seed, step, "gradient", BATCH, latents[i], templates, (0.0, 1.0), BATCH)
+        drawn = draw(seed, step, "gradient", batch, latents[i], templates, t_range, batch)
         order.append(drawn.sentence + len(rows))
         rows += [model.text.place(s.format("<x>"), lengths) for s in drawn.sentences]
         owners += [i] * len(drawn.sentences)
@@ -140,4 +167,4 @@ def _loss(
         steps = model.process.timestep(torch.cat(t))
         predicted = model.denoiser(torch.cat(noisy), steps, hidden[torch.cat(order)]).sample
     error = predicted.float() - torch.cat(noise)
-    return error.square().mean((1, 2, 3)).sum()
+    return error.square().mean((1, 2, 3)) * weigh(torch.cat(t)).to(error)

@@ -90,7 +90,8 @@ class DenoisingLoss(Objective):
             return np.full(1, np.nan)  # every loss will be, and the learner says so
         return np.polyfit(draws.t.double().numpy()[known], log[known], degree)
 
-    def _weights(self, t: NoiseLevels) -> Tensor:
+    def weights(self, t: NoiseLevels) -> Tensor:
+        """Of draws at these noise levels, float64."""
         return torch.from_numpy(np.exp(-np.polyval(self._log_error, t.double().numpy())))
 
     def _draw(self, generation: int, purpose: str, count: int) -> Draws:
@@ -152,17 +153,26 @@ class DenoisingLoss(Objective):
 
     def _compare(self, vectors: Vectors, draws: Draws, gram: bool = False) -> Evaluation:
         """Mean losses and inner products over these draws."""
-        residuals = self.residuals(vectors, draws)
-        flat = (residuals.double() * self._scales(draws)).flatten(1)
+        flat = self._weighted(vectors, draws)
         losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
         relative = torch.cat([flat[:1], flat[1:] - flat[:1]])
         return Evaluation(losses.numpy(), (relative @ relative.T / flat.shape[1]).numpy())
 
+    def weighted(self, vectors: Vectors, generation: int) -> NDArray[np.float64]:
+        """Candidate x entry: the residuals whose mean square is the loss of a generation."""
+        found: NDArray[np.float64] = self._weighted(
+            vectors, self._draw(generation, "draws", self.draws)
+        ).numpy()
+        return found
+
+    def _weighted(self, vectors: Vectors, draws: Draws) -> Tensor:
+        return (self.residuals(vectors, draws).double() * self._scales(draws)).flatten(1)
+
     def _scales(self, draws: Draws) -> Tensor:
         """Draw x 1 x h x w, or x 1 x 1 without masks: the roots of the residuals' weights."""
-        scales = self._weights(draws.t).sqrt()[:, None, None, None]
+        scales = self.weights(draws.t).sqrt()[:, None, None, None]
         return scales if self._masks is None else scales * self._mask_scales(draws)
 
     def _mask_scales(self, draws: Draws) -> Tensor:

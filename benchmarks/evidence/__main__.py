@@ -1,0 +1,148 @@
+"""Words of every method, side by side: the ``evidence.*`` figures.
+
+    python -m benchmarks.evidence [--tuning] [--methods NAME ...] [--concepts 10] [--seeds 3]
+
+Settings are chosen on some concepts (``--tuning``) and reported on others. Results are kept in
+benchmarks/evidence.jsonl as they come; the same command goes on where it was.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import figures, learn
+from benchmarks.evidence.contest import Contest, run
+from benchmarks.evidence.methods import METHODS
+from evoken.errors import EvokenError
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.settings import preset
+from stickers import world
+
+RESULTS = Path(__file__).parent.with_suffix(".jsonl")
+CALLS = 12_000
+TUNING = 4  # concepts
+
+Job = tuple[str, str, str, int]  # method, variant, concept, seed
+
+
+def concepts(tuning: bool, count: int) -> list[str]:
+    """Every third held-out object is to tune on, the others to report; some of them, of every
+    kind.
+    """
+    every = [o.noun for o in world.objects(held_out=True)]
+    its = every[::3] if tuning else [noun for i, noun in enumerate(every) if i % 3]
+    return [its[i * len(its) // count] for i in range(count)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tuning", action="store_true", help="try the variants of methods")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--concepts", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
+    options = parser.parse_args()
+    known = done()
+    jobs = [job for job in planned(options, known) if job not in known]
+    work(jobs, options.processes)
+    return 0
+
+
+def planned(options: argparse.Namespace, known: dict[Job, dict[str, Any]]) -> list[Job]:
+    """What is to be measured, seed by seed."""
+    if options.tuning:
+        return [
+            (method, variant, noun, 0)
+            for method in options.methods
+            if len(METHODS[method].variants) > 1
+            for variant in METHODS[method].variants
+            for noun in concepts(True, TUNING)
+        ]
+    return [
+        (method, best_variant(method, known), noun, seed)
+        for seed in range(options.seeds)
+        for method in options.methods
+        for noun in concepts(False, options.concepts)
+    ]
+
+
+def best_variant(method: str, known: dict[Job, dict[str, Any]]) -> str:
+    """The variant with the lowest mean loss on the concepts to tune on."""
+    variants = list(METHODS[method].variants)
+    if len(variants) == 1:
+        return variants[0]
+    nouns = concepts(True, TUNING)
+    try:
+        mean = {v: np.mean([known[method, v, noun, 0]["loss"] for noun in nouns]) for v in variants}
+    except KeyError:
+        raise SystemExit(
+            f"{method} is not tuned yet: python -m benchmarks.evidence --tuning"
+        ) from None
+    return min(variants, key=lambda v: mean[v])
+
+
+def work(jobs: Sequence[Job], processes: int) -> None:
+    """Do the jobs, and keep each result as it comes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the workers would go on
+    started = time.perf_counter()
+    with get_context("spawn").Pool(processes, learn.prepare, ("float32", 16)) as pool:
+        for i, row in enumerate(pool.imap_unordered(measured, jobs)):
+            figures.append(RESULTS, [row])
+            left = (time.perf_counter() - started) / (i + 1) * (len(jobs) - i - 1) / 60
+            name = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
+            print(
+                f"{name:36} {row['noun']:14} seed {row['seed']}  loss {row['loss']:.4f}  "
+                f"judge {row['judge']:.2f}  {row['seconds']:.0f} s  ({left:.0f} min left)",
+                flush=True,
+            )
+
+
+def measured(job: Job) -> dict[str, Any]:
+    """The row of one contest."""
+    method, variant, noun, seed = job
+    measure, images = learn.measure, learn.concept_images(noun)
+    settings = preset("default", placeholder=learn.WORD, seed=seed)
+    start = Learner(settings, measure.model, images, measure.clip).subspace.origin
+
+    def held_out(word: Any) -> float:
+        return measure.loss(noun, word)
+
+    contest = Contest(measure.model, measure.clip, images, start, seed, CALLS, held_out)
+    failed = ""
+    try:
+        run(METHODS[method].variants[variant], contest)
+    except (EvokenError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
+    row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
+    return {
+        "weights": learn.weights(),
+        "method": method,
+        "variant": variant,
+        "noun": noun,
+        "seed": seed,
+        "failed": failed,
+        **row,
+        **measure(noun, contest.word),
+        "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve],
+    }
+
+
+def done() -> dict[Job, dict[str, Any]]:
+    """The results on these weights."""
+    return {
+        (row["method"], row["variant"], row["noun"], row["seed"]): row
+        for row in figures.results(RESULTS)
+        if row["weights"] == learn.weights()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""All methods, with the settings that are tried for each on the concepts to tune on."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from benchmarks.evidence import gradients, scalar, squares
+from benchmarks.evidence.contest import WORD, Contest, Method
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.settings import MISTAKES, preset
+
+RATES = (0.03, 0.1, 0.3)
+
+
+class Row(NamedTuple):
+    """A method.
+
+    Attributes:
+        group: what it is told: "gradients", "losses", or "residuals".
+        about: for the table.
+        variants: what is tried; that which is best on the concepts to tune on is reported.
+    """
+
+    group: str
+    about: str
+    variants: Mapping[str, Method]
+
+
+def of_evoken(name: str = "default", **changes: Any) -> Method:
+    """A search of evoken's own, from the contest's start."""
+
+    def method(contest: Contest) -> None:
+        about = {"placeholder": WORD, "seed": contest.seed, "calls": contest.most}
+        settings = preset(name, **about | changes)
+        if settings.axes:
+            words, width = contest.model.vocabulary().vectors.shape
+            settings = replace(settings, axes=min(settings.axes, width, words - 1))
+        learner = Learner(settings, contest.model, contest.images, contest.clip)
+        while not learner.finished:
+            learner.step()
+            contest.offer(learner.vectors)
+
+    return method
+
+
+# Of the authors' script: 20 candidates on five draws each, sigma 1.
+OFFICIAL = {"popsize": 20, "draws": 5, "sentences": 5, "sigma": 1.0, "mistakes": tuple(MISTAKES)}
+CORRECTED = {"draws": 8, "sentences": 8}
+
+METHODS: dict[str, Row] = {
+    "evoken": Row("residuals", "evoken's default", {"": of_evoken()}),
+    "evoken, sketched": Row(
+        "residuals", "the same, on projected residuals", {"": squares.ours_sketched()}
+    ),
+    "gradients": Row(
+        "gradients",
+        "textual inversion with diffusers' optimizer",
+        {f"rate {r}": gradients.textual_inversion(r) for r in RATES},
+    ),
+    "gradients, averaged": Row(
+        "gradients",
+        "the same with a falling rate and the mean of late words",
+        {f"rate {r}": gradients.averaged(r) for r in RATES},
+    ),
+    "gradients, our objective": Row(
+        "gradients",
+        "that on evoken's objective",
+        {f"rate {r}": gradients.averaged(r, weighted=True) for r in RATES},
+    ),
+    "DTI": Row(
+        "gradients",
+        "Directional Textual Inversion, 1,600 samples",
+        {f"rate {r}": gradients.dti(r) for r in (0.01, 0.03, 0.1)},
+    ),
+    "DTI, long": Row(
+        "gradients",
+        "the same with all calls",
+        {f"rate {r}": gradients.dti(r, calls=10**9) for r in (0.01, 0.03)},
+    ),
+    "GFTI, official": Row(
+        "losses", "as the authors' code behaves", {"": of_evoken("paper", **OFFICIAL)}
+    ),
+    "GFTI, paper": Row(
+        "losses", "as the paper says, corrected", {"": of_evoken("paper", **CORRECTED)}
+    ),
+    "ZOODiP": Row(
+        "losses",
+        "as its code behaves",
+        {f"rate {r}": scalar.zoodip(r) for r in (5e-3, 1e-2)},
+    ),
+    "FZOO": Row("losses", "", {f"rate {r}": scalar.fzoo(r) for r in (0.1, 0.3, 1.0)}),
+    "CMA-ES": Row(
+        "losses",
+        "full covariance, 64 principal axes",
+        {"": of_evoken(search="cma", subspace="pca", axes=64)},
+    ),
+    "sep-CMA-ES": Row("losses", "", {"": of_evoken(search="sep-cma")}),
+    "LRA-CMA-ES": Row("losses", "", {f"sigma {s}": scalar.lra_cma(s) for s in (0.1, 0.3)}),
+    "lq-CMA-ES": Row("losses", "", {f"{d} draws": scalar.lq_cma(d) for d in (4, 16)}),
+    "CR-FM-NES": Row("losses", "", {f"sigma {s}": scalar.cr_fm_nes(s) for s in (0.1, 0.3)}),
+    "NGOpt": Row(
+        "losses", "nevergrad", {f"sigma {s}": scalar.of_nevergrad("NGOpt", s) for s in (0.1, 0.3)}
+    ),
+    "TBPSA": Row(
+        "losses", "nevergrad", {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in (0.1, 0.3)}
+    ),
+    "zero-order": Row(
+        "losses", "Adam on differences", {"": of_evoken(search="zero-order", sigma=0.05)}
+    ),
+    "random": Row("losses", "", {"": of_evoken(search="random", sigma=0.1)}),
+    "DFO-LS": Row(
+        "residuals",
+        "",
+        {
+            f"{d} draws, radius {r}": squares.dfo_ls(d, r, growing=30)
+            for d, r in ((8, 1.0), (16, 1.0), (16, 0.3))
+        },
+    ),
+    "DFBGN": Row(
+        "residuals",
+        "",
+        {f"{d} draws, block {b}": squares.dfbgn(d, b) for d, b in ((8, 60), (16, 60), (16, 120))},
+    ),
+    "ES-MDA": Row(
+        "residuals",
+        "",
+        {
+            f"{m} members, sigma {s}": squares.es_mda(m, sigma=s)
+            for m, s in ((60, 1.0), (60, 0.3), (120, 1.0))
+        },
+    ),
+    "scipy": Row(
+        "residuals",
+        "least_squares with two points",
+        {f"{d} draws": squares.two_point(d) for d in (4, 8)},
+    ),
+}

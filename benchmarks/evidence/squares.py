@@ -1,0 +1,144 @@
+"""Least squares without derivatives: methods that see residuals."""
+
+from collections.abc import Callable
+from itertools import count
+
+import numpy as np
+
+from benchmarks.evidence.contest import ENTRIES, Contest, Method
+from evoken.arrays import Coords, Losses
+from evoken.seeds import numpy_generator
+
+SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
+
+
+class _Bank:
+    """Residuals on draws that stay the same, as solvers of the usual kind need. What did best on
+    them is the word.
+
+    Args:
+        start: coords to begin with.
+    """
+
+    def __init__(self, contest: Contest, draws: int, step: int, start: Coords) -> None:
+        self._contest, self._draws, self._step = contest, draws, step
+        self._lowest, self.best = np.inf, start
+
+    def __call__(self, x: Coords) -> Losses:
+        found = self.many(np.asarray(x)[None])[0]
+        if (loss := float(found @ found)) < self._lowest:
+            self._lowest, self.best = loss, np.array(x)
+        self._contest.offer(self._contest.vectors(self.best[None])[0])
+        return found
+
+    def many(self, coords: Coords) -> Coords:
+        """Row x ENTRIES."""
+        return self._contest.residuals(self._contest.vectors(coords), self._step, self._draws)
+
+
+def _again(solve: Callable[[_Bank, Coords], object], draws: int) -> Method:
+    """A solver, and when it has ended, the solver from there on other draws."""
+
+    def method(contest: Contest) -> None:
+        x = np.zeros(contest.start.numel())
+        for step in count():
+            bank = _Bank(contest, draws, step, x)
+            solve(bank, x)
+            x = bank.best
+
+    return method
+
+
+def dfo_ls(draws: int = 8, radius: float = 1.0, growing: int = 30) -> Method:
+    """DFO-LS (Cartis et al. 2019).
+
+    Args:
+        radius: first trust radius, in spreads of the vocabulary per coordinate.
+        growing: directions it begins with; the others come one by one.
+    """
+
+    def solve(bank: _Bank, x: Coords) -> None:
+        import dfols
+
+        parameters = {"growing.ndirs_initial": min(growing, len(x))}
+        how = {"rhobeg": radius, "rhoend": SMALLEST, "maxfun": 10**6, "do_logging": False}
+        dfols.solve(bank, x, user_params=parameters, **how)
+
+    return _again(solve, draws)
+
+
+def dfbgn(draws: int = 8, block: int = 60, radius: float = 1.0) -> Method:
+    """DFBGN (Cartis & Roberts 2021): Gauss-Newton in random subspaces of ``block`` dimensions."""
+
+    def solve(bank: _Bank, x: Coords) -> None:
+        import dfbgn as package
+
+        np.random.seed(0)  # noqa: NPY002  # the package knows the global one alone,
+        vars(np).update(int=int, float=float)  # and names that numpy 2 has no more
+        how = {"rhobeg": radius, "rhoend": SMALLEST, "maxfun": 10**6}
+        package.solve(bank, x, fixed_block=min(block, len(x)), **how)
+
+    return _again(solve, draws)
+
+
+def two_point(draws: int = 8, step: float = 0.3) -> Method:
+    """``scipy.optimize.least_squares`` with forward differences of a length that suits."""
+
+    def solve(bank: _Bank, x: Coords) -> None:
+        from scipy.optimize import least_squares
+
+        def jacobian(x: Coords) -> Coords:
+            found = bank.many(np.vstack([x, x + step * np.eye(len(x))]))
+            return np.asarray((found[1:] - found[0]).T / step)
+
+        least_squares(bank, x, jacobian, xtol=SMALLEST, ftol=SMALLEST, gtol=None, max_nfev=10**6)
+
+    return _again(solve, draws)
+
+
+def es_mda(members: int = 60, steps: int = 16, draws: int = 8, sigma: float = 1.0) -> Method:
+    """ES-MDA (Emerick & Reynolds 2013), by ``iterative-ensemble-smoother``: an ensemble around the
+    start is fitted to residuals of zero, whose errors are as large as they are at the start. New
+    draws every step; then it begins anew from its mean.
+    """
+
+    def method(contest: Contest) -> None:
+        from iterative_ensemble_smoother import ESMDA
+
+        size, step, mean = contest.start.numel(), 0, np.zeros(contest.start.numel())
+        while True:
+            rng = numpy_generator(contest.seed, step, "ensemble")
+            ensemble = mean[:, None] + sigma * rng.standard_normal((size, members))
+            at_start = contest.residuals(contest.start[None], step, draws)[0]
+            errors = np.full(ENTRIES, max(float(at_start @ at_start) / ENTRIES, 1e-12))
+            smoother = ESMDA(errors, np.zeros(ENTRIES), steps, rng)
+            for _ in range(steps):
+                found = contest.residuals(contest.vectors(ensemble.T.copy()), step, draws)
+                smoother.prepare_assimilation(Y=found.T)
+                ensemble = smoother.assimilate_batch(X=ensemble)
+                step += 1
+                mean = ensemble.mean(1)
+                contest.offer(contest.vectors(mean[None])[0])
+
+    return method
+
+
+def ours_sketched() -> Method:
+    """Evoken's default on the projected residuals: to show that the projection changes nothing."""
+
+    def method(contest: Contest) -> None:
+        from benchmarks.evidence.contest import DEFAULT
+        from evoken.evaluation.chunks import Evaluation
+        from evoken.search.gauss_newton import GaussNewton
+
+        size = contest.start.numel()
+        cost = GaussNewton.candidates(DEFAULT.popsize, size) * DEFAULT.draws
+        generations = contest.most // cost
+        search = GaussNewton(size, contest.seed, DEFAULT.popsize, DEFAULT.sigma, generations)
+        for step in range(generations):
+            found = contest.residuals(contest.vectors(search.ask()), step + 1, DEFAULT.draws)
+            relative = np.vstack([found[:1], found[1:] - found[:1]])
+            search.tell(Evaluation((found**2).sum(1), relative @ relative.T))
+            contest.offer(contest.vectors(search.center[None])[0])
+
+    return method

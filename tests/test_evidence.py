@@ -1,0 +1,117 @@
+"""The contest of methods: what each is given, and that each plays by its rules."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.evidence.contest import ENTRIES, Contest, run
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.scalar import _hardly_varied
+from evoken.arrays import Vectors
+from evoken.models.clip import Clip
+from evoken.models.families.stable_diffusion import StableDiffusion
+
+CALLS = 1_200
+# Solvers whose packages the benchmarks install for themselves; those under the GPL stay there.
+PACKAGES = {
+    "LRA-CMA-ES": "cmaes",
+    "CR-FM-NES": "crfmnes",
+    "NGOpt": "nevergrad",
+    "TBPSA": "nevergrad",
+    "DFO-LS": "dfols",
+    "DFBGN": "dfbgn",
+    "ES-MDA": "iterative_ensemble_smoother",
+}
+HERE = [name for name in METHODS if name not in PACKAGES or find_spec(PACKAGES[name])]
+
+Begin = Callable[..., Contest]
+
+
+@pytest.fixture
+def begin(model: StableDiffusion, clip: Clip, images: torch.Tensor) -> Begin:
+    def begin(calls: int = CALLS, held_out: Callable[[Vectors], float] | None = None) -> Contest:
+        start = model.vocabulary().vectors[:1].clone()
+        return Contest(model, clip, images, start, 3, calls, held_out or (lambda word: 1.0))
+
+    return begin
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_every_method_offers_words_until_its_calls_are_spent(begin: Begin, name: str) -> None:
+    words: list[Vectors] = []
+
+    def held_out(word: Vectors) -> float:
+        words.append(word)
+        return float(word.norm())
+
+    contest = begin(held_out=held_out)
+    method = next(iter(METHODS[name].variants.values()))
+    points = run(method, contest)
+    assert len(words) == len(points) and {word.shape for word in words} == {contest.start.shape}
+    assert [point.loss for point in points] == [float(word.norm()) for word in words]
+    assert points and 500 <= points[0].calls <= points[-1].calls <= contest.calls
+    assert torch.isfinite(contest.word).all() and not torch.equal(contest.word, contest.start)
+    assert 0.5 * CALLS <= contest.calls < 1.5 * CALLS  # with a generation too few or too many
+
+
+def test_what_is_measured_is_not_paid_for(begin: Begin) -> None:
+    def held_out(word: Vectors) -> float:
+        return float(contest.losses(word[None], 99, 8)[0])
+
+    contest = begin(held_out=held_out)
+    run(METHODS["FZOO"].variants["rate 0.1"], contest)
+    spent, free = contest.calls, begin()
+    run(METHODS["FZOO"].variants["rate 0.1"], free)
+    assert torch.equal(contest.word, free.word)
+    assert spent == free.calls
+
+
+def test_a_gradient_is_what_differences_of_the_loss_say(begin: Begin) -> None:
+    contest = begin()
+    slope = contest.gradient(contest.start, 5, 4, weighted=True).double()
+    direction = torch.nn.functional.normalize(slope, dim=1).float()
+
+    def loss(word: Vectors) -> float:
+        from benchmarks.evidence.contest import T_RANGE
+        from benchmarks.gradient import OBJECT_TEMPLATES, _loss, plain_attention
+
+        objective = contest._objective(4)
+        with torch.no_grad(), plain_attention(contest.model):
+            given: Any = ([objective.latents], [contest.seed], 5, OBJECT_TEMPLATES, 4)
+            found = _loss(contest.model, word[None], *given, T_RANGE, objective.weights)
+        return float(found.double().mean())
+
+    length = 0.02 * float(contest.start.norm())
+    ahead, behind = (loss(contest.start + s * length * direction) for s in (1, -1))
+    assert (ahead - behind) / (2 * length) == pytest.approx(float(slope.norm()), rel=0.1)
+
+
+def test_the_projection_keeps_losses_and_inner_products(begin: Begin) -> None:
+    contest = begin()
+    words = contest.vectors(np.random.default_rng(0).standard_normal((6, contest.start.numel())))
+    whole = contest._objective(8).weighted(words, 2)
+    found = contest.residuals(words, 2, 8)
+    assert found.shape == (6, ENTRIES)
+    np.testing.assert_allclose((found**2).sum(1), contest.losses(words, 2, 8), rtol=0.1)
+    np.testing.assert_allclose(found @ found.T, whole @ whole.T / whole.shape[1], rtol=0.1)
+    np.testing.assert_array_equal(found, contest.residuals(words, 2, 8))
+
+
+def test_words_of_dti_are_as_long_as_the_vocabulary_is_in_the_mean(begin: Begin) -> None:
+    contest = begin()
+    run(METHODS["DTI"].variants["rate 0.03"], contest)
+    norms = contest.model.vocabulary().vectors.norm(dim=1)
+    assert float(contest.word.norm()) == pytest.approx(float(norms.mean()), rel=1e-4)
+
+
+def test_what_hardly_varied_is_left_out() -> None:
+    rng = np.random.default_rng(1)
+    words = rng.standard_normal((40, 2)) @ np.eye(5)[:2] + 1e-4 * rng.standard_normal((40, 5))
+    axes = _hardly_varied(words, 1e-3)
+    assert axes.shape == (3, 5)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    assert np.abs(axes[:, :2]).max() < 1e-2
