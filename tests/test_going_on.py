@@ -135,7 +135,7 @@ def test_a_budget_that_leaves_nothing_to_do_is_refused_and_changes_nothing(done:
 
 def test_learning_ends_when_the_loss_stays_flat(learn: Learn) -> None:
     # Steps so small that nothing gets better for long.
-    how = ("--search", "random", "--sigma", 1e-12, "--preview-every", 0, "--samples", 0)
+    how = ("--search", "random", "--sigma", 1e-4, "--preview-every", 0, "--samples", 0)
     result = learn(*how, "--patience", 2, "--calls", 3000)
     assert result.exit_code == 0, result.output
     records = LearnRun.open(RUN).records()

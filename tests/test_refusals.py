@@ -42,13 +42,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "web": {"runs": "runs", "port": 0},
     "flowopt step-size": {"pictures": "disc/0.png", "name": "tiny/flow", "iterations": 1},
 }
-NUMBERS = ("-1", "0", "nan", "inf", "1e308", str(10**9), str(2**63), "9" * 5000)
+NUMBERS = ("-1", "0", "1e-320", "nan", "inf", "1e308", str(10**9), str(2**63), "9" * 5000)
 # Numbers that are good all the same; what is beyond 2^63 is too much for all but these seeds.
 GOOD = {
     "0": {
         *("temperature", "axes", "minutes", "patience", "preview_every", "samples", "batch"),
         *("size", "t_low", "seed", "iterations", "last", "fresh", "number", "guidance", "port"),
     },
+    "1e-320": {"minutes", "t_low", "fresh", "guidance", "tolerance", "eta"},
     str(10**9): {"calls", "patience", "preview_every", "seed", "top"},
     str(2**63): {"seed", "top"},
 }

@@ -107,7 +107,9 @@ class LearnSettings:
         "What to start from: a word or phrase, or a learned word (a run folder, a word's file or a "
         "hub id; FILE#NAME of several in one file)",
     )
-    temperature: float = _expert(0.0, "Temperature of Eq. 4", above=0, most=1e6, zero="CLIP's own")
+    temperature: float = _expert(
+        0.0, "Temperature of Eq. 4", least=1e-4, most=1e6, zero="CLIP's own"
+    )
     subspace: str = _expert(
         "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
     )
@@ -128,7 +130,7 @@ class LearnSettings:
         suited="61 for gauss-newton, else 30",
     )
     sigma: float = _expert(
-        0.3, "Scatter of the first candidates, in spreads of the vocabulary", above=0, most=1000
+        0.3, "Scatter of the first candidates, in spreads of the vocabulary", least=1e-4, most=1000
     )
     draws: int = _budget(
         16,
