@@ -64,15 +64,15 @@ def test_relative_weights_are_those_of_the_error_without_a_prompt(
     """The tiny model's errors, made to differ by noise level, come out alike."""
     plain = denoising(model, images, validation_draws=40)
     relative = denoising(model, images, validation_draws=40, weighting="relative")
-    weights = relative._weights(torch.linspace(0, 1, 5))
+    weights = relative.weights(torch.linspace(0, 1, 5))
     draws, population = relative._draw(4, "draws", 6), words(2)
     expected = (relative.residuals(population, draws).double() ** 2).mean((2, 3, 4))
-    expected = (expected * relative._weights(draws.t)).mean(1)
+    expected = (expected * relative.weights(draws.t)).mean(1)
     np.testing.assert_allclose(relative.evaluate(population, 4).losses, expected, rtol=1e-6)
     assert len(set(weights.tolist())) == 5
-    assert plain._weights(torch.linspace(0, 1, 5)).tolist() == [1.0] * 5
+    assert plain.weights(torch.linspace(0, 1, 5)).tolist() == [1.0] * 5
     empty = relative._predict(model.condition([""]), relative._validation, 1)[0].double()
-    errors = empty.square().mean((1, 2, 3)) * relative._weights(relative._validation.t)
+    errors = empty.square().mean((1, 2, 3)) * relative.weights(relative._validation.t)
     assert float(errors.log().mean()) == pytest.approx(0, abs=1e-6)  # a regression's property
 
 
