@@ -12,7 +12,7 @@ OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test lint docs package stickers bench campaign
+.PHONY: demo test lint docs package stickers bench campaign mutants
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -55,6 +55,11 @@ bench: $(READY) $(BENCH) $(DEBIAN)
 # An hour on two cores at most; the same command goes on.
 campaign: $(READY)
 	@$(BIN)/python -m benchmarks.campaign
+
+# The better part of an hour on one core; the same command goes on. Nothing else needs cosmic-ray.
+mutants: $(READY)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt --group mutants
+	@$(BIN)/python -m benchmarks.mutants
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

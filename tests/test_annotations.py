@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import KINDS
 from evoken.textual_inversion.checks import said_of_annotations
+from evoken.textual_inversion.draws import captioned, draw
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record, learn
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.words.files import WORD_FILE
 from tests.commands import evoken as command
 from tests.commands import files, refused
 from tests.test_objective import denoising, words
@@ -223,6 +226,14 @@ def test_draws_of_a_picture_have_its_caption(model: StableDiffusion, images: tor
     assert set(drawn.sentence.tolist()) == set(range(len(drawn.sentences)))
 
 
+def test_a_caption_may_be_a_sentence_that_is_drawn_anyway() -> None:
+    drawn = draw(0, 1, "draws", 12, torch.zeros(2, 1, 1, 1), ("a {}", "one {}"), (0.0, 1.0), 2)
+    for caption in drawn.sentences:
+        found = captioned(drawn, [caption, ""])
+        assert {found.sentences[i] for i in found.sentence[found.image == 0]} == {caption}
+        assert len(found.sentence[found.image == 1].unique()) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "caption"),
     [
@@ -401,3 +412,49 @@ def test_learning_from_python_takes_them(model: StableDiffusion, clip: Clip, pho
     found = load_images(photos, model.size)
     losses = {r[-1].losses for r in (records(Annotations()), records(found.annotations))}
     assert len(losses) == 2
+
+
+def test_a_run_knows_the_images_masks_and_captions_it_began_with(
+    learn: Callable[..., Result], photos: Path
+) -> None:
+    put_mask(photos, "1.mask.png")
+    (photos / "2.txt").write_text("a <disc> in the rain")
+    assert learn(*FEW).exit_code == 0
+    run = LearnRun.open("runs/disc")
+    found = load_images(photos, 16)
+    masks = found.annotations.masks
+    assert masks is not None and run.began_with(found)
+
+    def but(masks: torch.Tensor | None, captions: tuple[str, ...]) -> bool:
+        return run.began_with(replace(found, annotations=Annotations(masks, captions)))
+
+    captions = found.annotations.captions
+    assert but((masks + 1 / 255).clamp(max=1), captions)  # as exact as a mask is kept
+    assert not but((masks + 2 / 255).clamp(max=1), captions)
+    assert not but(None, captions)
+    assert not but(masks, ())
+    assert not but(masks, ("", "", "a <disc> at night", ""))
+    other = replace(found, hashes=(*found.hashes[:3], "0" * 64))
+    assert not run.began_with(other)
+
+
+def test_a_run_without_masks_began_with_none(learn: Callable[..., Result], photos: Path) -> None:
+    assert learn(*FEW).exit_code == 0
+    run = LearnRun.open("runs/disc")
+    found = load_images(photos, 16)
+    assert run.began_with(found)
+    half = torch.full_like(found.images[:, :1], 0.5)
+    assert not run.began_with(replace(found, annotations=Annotations(half)))
+
+
+def test_the_run_of_a_word_is_found_by_its_files(done: Path, edited: Path, tmp_path: Path) -> None:
+    (done / "picked").mkdir()
+    picked = Path(shutil.copy(done / WORD_FILE, done / "picked" / "0001.safetensors"))
+    for path in (done, done / WORD_FILE, picked):
+        run = LearnRun.of_word(path)
+        assert run is not None and run.path == done
+    alone = shutil.copy(done / WORD_FILE, tmp_path)
+    assert LearnRun.of_word(alone) is None
+    edit = Path(shutil.copytree(edited, "runs/edit"))
+    assert LearnRun.of_word(edit) is None
+    assert LearnRun.of_word(shutil.copy(done / WORD_FILE, edit)) is None

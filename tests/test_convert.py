@@ -5,20 +5,22 @@ of another file; and words of several encoders in the program's own files.
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import RunError, SettingError, WordError
-from evoken.models.bases import SD3
+from evoken.models.bases import SD1, SD3
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.spec import ModelSpec
 from evoken.words.convert import NAMES, TOOLS, convert, diffusers_usage
 from evoken.words.files import read_embedding, safetensors_bytes
-from evoken.words.header import stem_of
+from evoken.words.header import header, stem_of
 from evoken.words.layouts import Embedding
 from evoken.words.word import Word, fitted, load_word, save_word
 from tests import tiny
@@ -101,8 +103,9 @@ def test_words_of_other_widths_are_written_with_a_caution(tmp_path: Path) -> Non
     converted.write()
     assert set(read_embedding(converted.path).vectors) == {"clip_l", "clip_g"}
     for tool in ("pt", "diffusers"):
-        with pytest.raises(WordError, match="clip_l of width 256"):
+        with pytest.raises(WordError, match="clip_l of width 256") as caught:
             convert(two, tool, tmp_path)
+        assert caught.value.fix == "Use `tool` a1111 or forge or comfyui or invokeai."
     # One encoder of several, which diffusers would load into the first, if the family into any.
     flow = Embedding("<cat>", {"clip_g": vectors(256)}, {"architecture": SD3.architecture}, "token")
     converted = convert(flow, "comfyui", tmp_path)
@@ -114,6 +117,18 @@ def test_words_of_other_widths_are_written_with_a_caution(tmp_path: Path) -> Non
             convert(flow, "diffusers", tmp_path)
     with pytest.raises(SettingError, match="diffusers, a1111"):
         convert(word, "photoshop", tmp_path)
+
+
+@pytest.mark.parametrize("tool", ["a1111", "forge", "comfyui", "invokeai"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_vector_goes_by_its_name_and_several_by_a_key_that_all_know(
+    tool: str, count: int
+) -> None:
+    word = embedding("SD1", count)
+    [(key, found)] = safetensors.torch.load(convert(word, tool, Path()).content).items()
+    (own,) = word.vectors.values()
+    assert key == ("<my cat>" if count == 1 else "emb_params")
+    assert torch.equal(found, own[0] if count == 1 else own)
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
@@ -133,6 +148,21 @@ def test_file_names_suit_every_program(placeholder: str) -> None:
     stem = stem_of(placeholder)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", stem) and len(stem) <= 100
     assert stem_of(stem) == stem
+    assert stem_of("a" * 150) == "a" * 100
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        ("", "stable-diffusion-v1"),
+        ("stable-diffusion-v1-5", "stable-diffusion-v1-5"),
+        ("flux-1-dev", "stable-diffusion-v1"),
+    ],
+)
+def test_the_header_names_the_kind_of_model_as_closely_as_is_known(named: str, kept: str) -> None:
+    word = replace(embedding("SD1"), about={"architecture": named} if named else {})
+    assert header(word, SD1)["modelspec.architecture"] == f"{kept}/textual-inversion"
+    assert "modelspec.architecture" not in header(word, None)
 
 
 # Words of several encoders in the program's own files.

@@ -24,10 +24,18 @@ from evoken.flowopt.inversion import (
     uniinv,
     with_fresh_noise,
 )
-from evoken.flowopt.optimize import Step, flow_opt
-from evoken.flowopt.rules import RULES, Anderson, Fixed, StepRule
+from evoken.flowopt.optimize import Evaluated, Step, flow_opt
+from evoken.flowopt.rules import (
+    RULES,
+    Adam,
+    Anderson,
+    BarzilaiBorwein,
+    Estimated,
+    Fixed,
+    StepRule,
+)
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
-from evoken.flowopt.secants import step_bound
+from evoken.flowopt.secants import cancelled, step_bound
 from evoken.models.families.flux import Flux, pack
 from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -76,6 +84,24 @@ def run(rule: StepRule, sampler: Linear, data: Tensor, iterations: int = 10) -> 
     return list(flow_opt(sampler, data, torch.zeros_like(data), None, rule, iterations))
 
 
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("done", [1, 3])
+def test_a_run_goes_on_from_earlier_iterations_alone(name: str, done: int) -> None:
+    data = noise(2)
+    start = 3 * noise(2, seed=1)
+    whole = list(flow_opt(linear(), data, start, None, RULES[name](0.3), 6))
+    earlier = [Evaluated(s.latents, s.result, s.calls) for s in whole[:done]]
+    again = list(flow_opt(linear(), data, None, None, RULES[name](0.3), 6, earlier))
+    for one, other in zip(again, whole, strict=True):
+        assert torch.equal(one.latents, other.latents) and one.calls == other.calls
+        assert torch.equal(one.best_latents, other.best_latents)
+
+
+def test_a_run_needs_somewhere_to_begin() -> None:
+    with pytest.raises(SearchError, match="a run needs a starting point or earlier iterations"):
+        list(flow_opt(linear(), noise(2), None, None, Fixed(0.1), 2))
+
+
 # The rules.
 
 
@@ -113,9 +139,125 @@ def test_a_picture_knows_nothing_of_those_beside_it(name: str) -> None:
             assert a.diverged[i] == b.diverged[0]
 
 
+def changes(rule: StepRule, curvatures: list[float], z: Tensor) -> list[Tensor]:
+    """What a rule does where the residual grows by so much of z's last change at every step."""
+    residual, found = z.clone(), []
+    for curvature in [*curvatures, 0.0]:
+        found.append(rule.change(z, residual))
+        z, residual = z + found[-1], residual + curvature * found[-1]
+    return found
+
+
+def steps_of(rule: StepRule, curvature: float) -> float:
+    """The second step of a rule, in shares of the residual, after a first that met a curvature."""
+    z = noise(1)
+    first, second = changes(rule, [curvature], z)
+    torch.testing.assert_close(first, -rule.eta * z)  # type: ignore[attr-defined]
+    return float(-(second / (z + curvature * first)).mean())
+
+
+@pytest.mark.parametrize(
+    ("curvature", "step"),
+    [
+        (2.0, 0.5),
+        (5.0, 0.2),
+        (20.0, 0.05),
+        (1e3, 0.04),
+        (0.2, 5.0),
+        (0.1, 8.0),
+        (0.0, 0.4),
+        (-10.0, 0.4),
+    ],
+)
+def test_barzilai_borwein_is_the_inverse_curvature_from_a_tenth_to_twenty_times_eta(
+    curvature: float, step: float
+) -> None:
+    assert steps_of(BarzilaiBorwein(0.4), curvature) == pytest.approx(step, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "step"), [(2.0, 0.5), (100.0, 0.01), (0.0, 0.4), (-10.0, 0.4)]
+)
+def test_estimated_is_half_of_the_bound(curvature: float, step: float) -> None:
+    assert steps_of(Estimated(0.4), curvature) == pytest.approx(step, rel=1e-4)
+
+
+def test_estimated_keeps_to_the_smallest_bound_so_far() -> None:
+    found = changes(Estimated(0.1), [4.0, 8.0, 2.0], noise(1))
+    sizes = [0.1, 1 / 4, 1 / 8, 1 / 8]
+    residual = noise(1)
+    for change, size, curvature in zip(found, sizes, [4.0, 8.0, 2.0, 0.0], strict=True):
+        torch.testing.assert_close(change, -size * residual, rtol=1e-4, atol=1e-6)
+        residual = residual + curvature * change
+
+
+def test_adam_is_adam_with_the_residual_for_a_gradient() -> None:
+    rule, z = Adam(0.1), noise(2).requires_grad_()
+    other = torch.optim.Adam([z], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
+    found = z.detach().clone()
+    for seed in range(5):
+        z.grad = noise(2, seed=seed)
+        other.step()
+        found = found + rule.change(found, z.grad)
+        torch.testing.assert_close(found, z.detach())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("name", RULES)
+def test_a_row_that_diverged_is_half_as_bold_and_forgets(name: str, times: int) -> None:
+    """It goes on as one that begins here with half the step; the other one as if nothing was."""
+    rule, plain, fresh = RULES[name](0.3), RULES[name](0.3), RULES[name](0.3 / 2**times)
+    points = [(noise(2, seed=s), noise(2, seed=s + 10)) for s in range(4)]
+    for z, residual in points[:2]:
+        rule.change(z, residual), plain.change(z, residual)
+    for _ in range(times):
+        rule.restart(torch.tensor([True, False]))
+    for z, residual in points[2:]:
+        found, kept = rule.change(z, residual), plain.change(z, residual)
+        torch.testing.assert_close(found[1], kept[1])
+        if name == "adam":  # its moments are of sizes alone, and stay
+            torch.testing.assert_close(found[0], kept[0] / 2**times)
+        elif name in ("fixed", "anderson") or (name == "barzilai-borwein" and z is points[2][0]):
+            torch.testing.assert_close(found[0], fresh.change(z, residual)[0])
+
+
 def test_anderson_solves_a_linear_process_in_as_many_steps_as_it_has_dimensions() -> None:
     steps = run(Anderson(0.3, memory=8), linear(size=4), noise(2, 4), 7)
     assert steps[-1].best.max() < 1e-3 < steps[3].best.min()
+
+
+def test_anderson_cancels_what_its_memory_explains() -> None:
+    """Changes in every direction explain all of the gap: the step leads to where it vanishes."""
+    slopes = noise(5, 5, 1).double()
+    dz, gap = torch.stack([noise(5, 5, s).double() for s in (2, 3)]), noise(2, 5, 4).double()
+    step = cancelled(gap, dz, dz @ slopes)
+    torch.testing.assert_close(step @ slopes, -gap, rtol=0, atol=1e-4)
+
+
+def test_anderson_needs_a_memory() -> None:
+    assert (run(Anderson(0.3, memory=1), linear(), noise(2))[-1].best < 1).all()
+    with pytest.raises(SettingError, match="`memory` must be at least 1"):
+        Anderson(0.3, memory=0)
+
+
+def test_points_with_the_same_residual_have_no_bound() -> None:
+    assert step_bound(noise(2), torch.zeros(2, 6)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("growth", "diverged"), [(0.5, False), (1.45, False), (1.55, True)])
+def test_a_step_that_makes_it_half_as_bad_again_is_taken_back(
+    growth: float, diverged: bool
+) -> None:
+    class Scripted(Linear):
+        def __call__(self, latents: Tensor, conditioning: Any) -> Tensor:
+            return torch.ones_like(super().__call__(latents, conditioning)) * sizes.pop(0)
+
+    sizes = [1.0, growth, 1.0]
+    first, second, third = run(Fixed(0.5), Scripted(torch.eye(6)), torch.zeros(1, 6), 2)
+    assert second.diverged.tolist() == [diverged]
+    since = first if diverged else second
+    change = 0.5 * since.residual * (0.5 if diverged else 1)
+    torch.testing.assert_close(third.latents, since.latents - change.float()[:, None])
 
 
 def test_too_large_a_step_is_noticed_and_made_smaller() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from evoken.errors import WordError
 from evoken.words.files import read_embedding
 from evoken.words.places import MAX_BYTES
-from evoken.words.torch_file import unpacked_size
+from evoken.words.torch_file import _DType, _scalar, unpacked_size
 from evoken.words.word import load_word
 from tests.commands import evoken, refused
 from tests.words import OLD, a1111_dict, pt, same, save, vectors
@@ -93,6 +93,32 @@ def test_numbers_of_numpy_beside_the_vectors(core: str) -> None:
     found = read_embedding("cat.pt")
     assert same(found.vectors, {"clip_l": L})
     assert found.about == {"step": "-5", "sd_checkpoint": "aé", "sd_checkpoint_name": "True"}
+
+
+def test_a_model_is_refused_by_the_number_of_its_entries() -> None:
+    for count, said in ((64, r"\(got 64 entries"), (65, "has 65 entries, but .* at most 64")):
+        Path("x.safetensors").write_bytes(save({f"layer.{i}": L for i in range(count)}))
+        with pytest.raises(WordError, match=said):
+            load_word("x.safetensors")
+
+
+def test_of_a_damaged_file_the_loaders_reason_is_said_and_not_its_advice() -> None:
+    whole = pt({"<cat>": L}, **OLD)
+    Path("x.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WordError, match=r"tensors alone\): \w[^:.]+\. Check that"):
+        load_word("x.pt")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_of_numpy_from_machines_of_either_byte_order(order: str) -> None:
+    for code, number in (("i4", -3), ("f8", 0.1), ("b1", True), ("u2", 258)):
+        kind = _DType(code, False, True)
+        kind.__setstate__(np.dtype(f"{order}{code}").__reduce__()[2])
+        data = np.array(number, f"{order}{code}").tobytes()
+        assert _scalar(kind, data) == number
+    kind = _DType("U2", False, True)
+    kind.__setstate__((3, order, None, None, None, 8, 4, 8))
+    assert _scalar(kind, np.array("aé", f"{order}U2").tobytes()) == "aé"
 
 
 def test_numbers_of_numpy_are_no_vectors() -> None:

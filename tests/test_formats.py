@@ -16,7 +16,7 @@ from evoken.errors import EvokenError, WordError
 from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
 from evoken.words.convert import TOOLS, convert
 from evoken.words.files import read_embedding
-from evoken.words.layouts import LAYOUTS
+from evoken.words.layouts import LAYOUTS, Embedding, told_by_width
 from evoken.words.word import load_word
 from tests.words import OLD, WIDTHS, a1111_dict, pt, same, save, vectors
 
@@ -52,6 +52,8 @@ READ: dict[str, tuple[str, bytes, str, str, dict[str, Tensor]]] = {
         "a cat",
         {"clip_l": L, "clip_g": G},
     ),
+    "a star": ("cat.safetensors", save({"*": L}), "token", "cat", {"clip_l": L}),
+    "called as a layout": ("x.pt", pt({"bundle": L}), "token", "bundle", {"clip_l": L}),
     "clip_l": ("cat.safetensors", save({"clip_l": L}), "encoders", "cat", {"clip_l": L}),
     "SDXL": (
         "cat.safetensors",
@@ -214,6 +216,41 @@ def test_a_broken_file_is_one_clear_error(
     with pytest.raises(WordError):
         load_word(path)
     assert not Path("attacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": L, "b": L}, r"layout of .* \(got 2 entries: 'a', 'b'\)"),
+        ({"clip_l": L, "b": L}, "has vectors for 'b' too, and no model of Stable Diffusion 1"),
+    ],
+)
+def test_several_words_are_told_from_a_text_encoder_that_nobody_has(
+    content: dict[str, Tensor], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(save(content))
+    with pytest.raises(WordError, match=said):
+        load_word(tmp_path / "x.safetensors")
+
+
+def test_two_files_are_one_word_if_their_names_are_the_same_and_their_encoders_are_not() -> None:
+    one, source = Embedding("<cat>", {"clip_l": L}, {}, "token"), Path("second.safetensors")
+    both = Embedding("<cat>", {"clip_g": G}, {}, "token").with_encoders(one, source)
+    assert same(both.vectors, {"clip_l": L, "clip_g": G}) and both.layout == "encoders"
+    for name, encoder in (("<dog>", "clip_g"), ("<cat>", "clip_l")):
+        with pytest.raises(WordError, match=r"is not the second file of .<cat>"):
+            one.with_encoders(Embedding(name, {encoder: L}, {}, "token"), source)
+
+
+@pytest.mark.parametrize(
+    ("widths", "told"),
+    [({}, True), ({"clip_l": 768}, True), ({"clip_l": 9}, True), ({"clip_h": 9}, False)],
+)
+def test_vectors_without_a_name_are_of_the_encoder_of_their_width(
+    widths: dict[str, int], told: bool
+) -> None:
+    assert told_by_width(widths) == told
+    assert not told_by_width({"clip_l": 768, "clip_g": 1280})
 
 
 def test_no_file_and_a_folder_without_a_word(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evoken.errors import SettingError, WordError
+from evoken.models.base import Vocabulary
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.seeds import torch_generator
@@ -60,6 +61,36 @@ def test_without_a_temperature_every_image_gives_the_mean_of_the_vocabulary(
     near = torch.nn.functional.cosine_similarity
     assert near(flat, mean, dim=0) > 0.95
     assert near(sharp, mean, dim=0) < near(flat, mean, dim=0)
+
+
+def test_the_temperature_is_the_one_that_clip_was_trained_with(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    """CLIP classifies with its cosines times the exponential of its ``logit_scale``."""
+    vocabulary, own = model.vocabulary(), float(clip.model.logit_scale.detach().exp())
+    found = start("attention", model, clip, images)
+    same = cross_attention(clip, images, vocabulary, "object", 1 / own)
+    torch.testing.assert_close(found, same)
+    for other in (1 / own**2, 2 / own, 1.0):
+        assert not torch.allclose(
+            found, cross_attention(clip, images, vocabulary, "object", other), rtol=1e-3
+        )
+
+
+def test_each_encoders_part_is_as_long_as_its_own_words(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    """A second encoder with embeddings a hundred times as long: neither follows the other."""
+    one = model.vocabulary()
+    both = torch.cat([one.vectors, 100 * one.vectors[:, :5]], 1)
+    vocabulary = Vocabulary(one.words, both, (model.width, 5))
+    found = cross_attention(clip, images, vocabulary, "object", None)
+    assert found.shape == (1, model.width + 5)
+    for part in (slice(0, model.width), slice(model.width, None)):
+        words = both[:, part]
+        assert float(found[:, part].norm()) == pytest.approx(
+            float(words.norm(dim=1).median()), rel=1e-5
+        )
 
 
 def test_a_low_temperature_is_the_nearest_word(

@@ -1,6 +1,7 @@
 """A run goes on from what it wrote: no changed byte, setting, picture or model is silent."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_a_flipped_bit_is_refused_in_the_middle_and_dropped_at_the_end(at: int, 
         assert file.read_bytes() == whole
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_what_json_does_not_know_is_not_written(loss: float) -> None:
+    file = Path("records.jsonl")
+    append_record(file, RECORDS[0])
+    whole = file.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        append_record(file, {"loss": loss})
+    assert file.read_bytes() == whole
+
+
 @pytest.mark.parametrize("cut", [1, 2, 20, 60])
 def test_a_line_that_was_cut_off_is_written_again(cut: int) -> None:
     file = Path("records.jsonl")
@@ -59,6 +70,22 @@ def test_a_line_that_was_cut_off_is_written_again(cut: int) -> None:
     assert read_records(file) == RECORDS[:3]
     append_record(file, RECORDS[3])
     assert file.read_bytes() == whole
+
+
+def test_a_line_without_a_checksum_is_not_whole_where_all_have_one() -> None:
+    file = Path("records.jsonl")
+    append_record(file, RECORDS[0])
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"generation": 1}\n')
+    assert read_records(file) == RECORDS[:1]
+    append_record(file, RECORDS[1])
+    assert read_records(file) == RECORDS[:2] and file.read_bytes().startswith(whole)
+
+
+def test_what_is_no_json_is_not_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append_record(Path("records.jsonl"), {"loss": float("nan")})
+    assert not Path("records.jsonl").exists()
 
 
 def test_long_lines_and_those_of_earlier_versions_are_read() -> None:
@@ -128,7 +155,8 @@ def test_a_run_goes_on_only_with_the_models_it_began_with(
         file.write_text(file.read_text() + " ")
     else:
         flip(file)
-    refused(evoken(*more, 200), "the run started with")
+    whose = "clip' is" if part == "clip" else "model' are" if "unet" in part else "model' is"
+    refused(evoken(*more, 200), whose, "the run started with")
 
 
 def test_a_model_that_was_moved_is_found_where_config_json_says(

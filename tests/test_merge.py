@@ -9,7 +9,8 @@ from safetensors import safe_open
 
 from evoken.errors import SettingError, WordError
 from evoken.words.files import read_embedding
-from evoken.words.merge import merge, weighted
+from evoken.words.layouts import Embedding
+from evoken.words.merge import about_merged, merge, weighted
 from evoken.words.word import Word, load_word, save_word
 from tests.commands import evoken, refused
 from tests.words import save, vectors
@@ -97,6 +98,19 @@ def test_clashes_are_refused_and_nothing_is_written() -> None:
         merge([A, B], [1])
     with pytest.raises(WordError, match="two words"):
         merge([])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kept"),
+    [(("flux-1-dev", "flux-1-dev"), True), (("flux-1-dev", "stable-diffusion-v1"), False)],
+)
+def test_a_merged_word_is_for_a_model_that_all_of_its_words_are_for(
+    kinds: tuple[str, ...], kept: bool
+) -> None:
+    words = [Embedding("<a>", {"clip_l": A.vectors}, {"architecture": k}, "tensor") for k in kinds]
+    about = about_merged(words, [0.7, 0.3])
+    assert about["merged"] == "0.7 <a> + 0.3 <a>"
+    assert about.get("architecture") == (kinds[0] if kept else None)
 
 
 def test_control_characters_of_files_are_never_printed() -> None:

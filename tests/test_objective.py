@@ -8,6 +8,7 @@ from evoken.evaluation.chunks import Objective, ranges
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
+from evoken.seeds import derive
 from evoken.textual_inversion.draws import draw
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from tests import tiny
@@ -145,15 +146,30 @@ def test_every_objective_says_what_it_costs(objective: Objective) -> None:
     assert model.calls - before == objective.validation_calls
 
 
-def test_similarity_falls_with_likeness(
+def test_similarity_is_one_minus_the_mean_cosine(
     model: StableDiffusion, clip: Clip, images: torch.Tensor
 ) -> None:
-    """Pictures that are the images themselves have the least loss there is."""
-    objective = ImageSimilarity(model, images, "<disc>", OBJECT_TEMPLATES, 7, clip, steps=2)
-    features = clip.image_features(images)
-    least = float(1 - (features @ features.T).mean())
-    assert (objective.evaluate(words(3), 1).losses >= least - 0.2).all()
-    assert (objective.evaluate(words(3), 1).losses <= 2).all()
+    templates = ("a {} here",)
+    objective = ImageSimilarity(
+        model, images, "<disc>", templates, 7, clip, pictures=1, steps=2, guidance=2.0
+    )
+    word = words(1)
+    hidden = model.condition(["a <disc> here"], {"<disc>": word})
+    drawn = model.generate(hidden, [derive(7, 1, "draws picture 0")], 2, 2.0)
+    cosines = clip.image_features(drawn).double() @ clip.image_features(images).double().T
+    assert objective.evaluate(word, 1).losses[0] == pytest.approx(1 - float(cosines.mean()))
+
+
+@pytest.mark.parametrize(("guidance", "calls"), [(1.0, 2 * 3), (2.0, 2 * 3 * 2)])
+def test_pictures_without_guidance_cost_half(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, guidance: float, calls: int
+) -> None:
+    objective = ImageSimilarity(
+        model, images, "<disc>", OBJECT_TEMPLATES, 7, clip, 3, steps=2, guidance=guidance
+    )
+    before = model.calls
+    objective.evaluate(words(1), 1)
+    assert model.calls - before == objective.calls(1) == calls
 
 
 @pytest.mark.parametrize("cores", [2, 3, 5])

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evoken.run_folder import held
 from evoken.textual_inversion.folder import LearnRun
@@ -42,6 +43,17 @@ def test_runs_are_listed_with_what_they_are_and_how_far(done: Path, edit: object
     assert len({line.find("learn") for line in table if "learn" in line}) == 1
     assert f"interrupted at {part['calls']} of 128 calls" in table[3]
     assert listed("runs/disc")["runs/disc"] == whole
+
+
+def test_the_format_of_run_folders_is_what_it_was(done: Path, edited: Path) -> None:
+    """A higher one is refused by all versions that do not know it."""
+    assert LearnRun.open(done).config["format"] == 1
+    assert json.loads((edited / "config.json").read_text())["format"] == 1
+
+
+def test_a_preview_is_a_row_of_four_pictures(done: Path) -> None:
+    with Image.open(done / "previews" / "0000.png") as preview:
+        assert preview.width > 4 * preview.height > preview.width - preview.height
 
 
 def test_a_run_that_is_worked_on_is_running(done: Path) -> None:

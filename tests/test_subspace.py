@@ -9,6 +9,7 @@ from evoken.textual_inversion.subspace import (
     SUBSPACES,
     Subspace,
     build_subspace,
+    most_axes,
     pca_basis,
     prior_basis,
     spread,
@@ -105,6 +106,18 @@ def test_impossible_subspaces_are_refused(kind: str, axes: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SUBSPACES)
+def test_few_words_span_few_principal_axes(kind: str) -> None:
+    """Five words differ in four directions; axes that are not theirs are as many as the width."""
+    most = 4 if kind == "pca" else WIDTH
+    assert most_axes(kind, 5, (WIDTH,)) == [most]
+    generator, few = torch.Generator().manual_seed(0), vocabulary()[:5]
+    found = build_subspace(kind, torch.zeros(1, WIDTH), few, most, generator)
+    assert (found.basis.norm(dim=1) > 1e-3).all()
+    with pytest.raises(SettingError, match=f"to {most} for"):
+        build_subspace(kind, torch.zeros(1, WIDTH), few, most + 1, generator)
+
+
+@pytest.mark.parametrize("kind", SUBSPACES)
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_each_encoder_is_searched_in_units_of_its_own_spread(kind: str, vectors: int) -> None:
     """Two encoders, one with embeddings a hundred times as long: none of their axes is common, and
@@ -147,6 +160,12 @@ def test_halves_of_axes_take_none_from_a_small_part() -> None:
     found = build_subspace("normal", torch.zeros(1, 52), words, 26, torch.Generator(), parts)
     shares = [int(b.any(1).sum()) for b in (found.basis != 0).split(parts, 1)]
     assert shares == [12, 1, 13]
+
+
+@pytest.mark.parametrize("axes", [1, 11])
+def test_without_reduction_there_are_as_many_axes_as_components(axes: int) -> None:
+    with pytest.raises(SettingError, match="`axes` must be from 12 to 12"):
+        build_subspace("identity", torch.zeros(1, 12), vocabulary(), axes, torch.Generator())
 
 
 def test_a_subspace_without_axes_for_every_encoder_is_refused() -> None:

@@ -25,7 +25,7 @@ class CMAES(Search):
     separable: ClassVar[bool] = False
 
     def __init__(
-        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int = 0
+        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int
     ) -> None:
         rng = numpy_generator(seed, 0, "cma")
         options = {

@@ -12,7 +12,7 @@ class RandomSearch(Search):
     """A (1 + lambda) search: the incumbent is compared on the same draws as its challengers."""
 
     def __init__(
-        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int = 0
+        self, dimension: int, seed: int, popsize: int, sigma: float, generations: int
     ) -> None:
         self._rng = numpy_generator(seed, 0, "random search")
         self._asked = np.zeros((popsize, dimension))

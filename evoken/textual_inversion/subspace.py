@@ -48,7 +48,7 @@ def spread(vocabulary: Tensor) -> float:
 
 
 def pca_basis(vocabulary: Tensor, axes: int) -> Tensor:
-    """The leading principal axes of the vocabulary, each as long as its standard deviation.
+    """The leading principal axes of the vocabulary, in the ratio of their standard deviations.
 
     Source: Fei et al. 2023, 3.5. Differs: the paper's axes have length 1, which moves a word by
     many times its norm; and rare directions count as much as common ones.
@@ -57,8 +57,8 @@ def pca_basis(vocabulary: Tensor, axes: int) -> Tensor:
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
     # The sign of a principal axis is arbitrary; fixed, so that every machine searches the same.
     flip = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    std = singular / (len(vocabulary) - 1) ** 0.5
-    return _scaled((directions * flip * std[:, None])[:axes], vocabulary)
+    # Singular values are in the ratio of the standard deviations.
+    return _scaled((directions * flip * singular[:, None])[:axes], vocabulary)
 
 
 def unit_pca_basis(vocabulary: Tensor, axes: int) -> Tensor:

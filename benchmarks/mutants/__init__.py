@@ -1,0 +1,1 @@
+"""Proof that the tests can fail: the ``campaign.mutants*`` figures."""
