@@ -1,1 +1,1 @@
-"""Words of every method that can be had, side by side: the ``evidence.*`` figures."""
+"""Words of every method that can be had, side by side."""

@@ -1,4 +1,4 @@
-"""Words of every method, side by side: the ``evidence.*`` figures.
+"""Words of every method, side by side.
 
     python -m benchmarks.evidence [--tuning] [--methods NAME ...] [--concepts 10] [--seeds 3]
 
@@ -22,8 +22,6 @@ from benchmarks import figures, learn
 from benchmarks.evidence.contest import Contest, run
 from benchmarks.evidence.methods import METHODS
 from evoken.errors import EvokenError
-from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.settings import preset
 from stickers import world
 
 RESULTS = Path(__file__).parent.with_suffix(".jsonl")
@@ -109,8 +107,7 @@ def measured(job: Job) -> dict[str, Any]:
     """The row of one contest."""
     method, variant, noun, seed = job
     measure, images = learn.measure, learn.concept_images(noun)
-    settings = preset("default", placeholder=learn.WORD, seed=seed)
-    start = Learner(settings, measure.model, images, measure.clip).subspace.origin
+    start = learn.learner_of("default", noun, seed, measure.model, measure.clip).subspace.origin
 
     def held_out(word: Any) -> float:
         return measure.loss(noun, word)

@@ -5,8 +5,10 @@ from itertools import count
 
 import numpy as np
 
-from benchmarks.evidence.contest import ENTRIES, Contest, Method
+from benchmarks.evidence.contest import DEFAULT, ENTRIES, Contest, Method
 from evoken.arrays import Coords, Losses
+from evoken.evaluation.chunks import Evaluation
+from evoken.search.gauss_newton import GaussNewton
 from evoken.seeds import numpy_generator
 
 SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
@@ -127,10 +129,6 @@ def ours_sketched() -> Method:
     """Evoken's default on the projected residuals: to show that the projection changes nothing."""
 
     def method(contest: Contest) -> None:
-        from benchmarks.evidence.contest import DEFAULT
-        from evoken.evaluation.chunks import Evaluation
-        from evoken.search.gauss_newton import GaussNewton
-
         size = contest.start.numel()
         cost = GaussNewton.candidates(DEFAULT.popsize, size) * DEFAULT.draws
         generations = contest.most // cost
