@@ -292,7 +292,9 @@ def test_names_of_runs_mean_themselves_in_addresses(
         text = browser.get(page)
         addresses = re.findall(r'(?:href|src|action|data-live)="(/[^"]+)"', text)
         assert any(quote(name) in address for address in addresses) or page.startswith("/draw")
-        for address in {html.unescape(a) for a in addresses if not a.startswith(("/do/", "/compare"))}:
+        for address in {
+            html.unescape(a) for a in addresses if not a.startswith(("/do/", "/compare"))
+        }:
             assert browser.client.get(address).status_code in (200, 405), address
     deleting = f'action="/do/delete/{quote(name)}"'
     assert deleting in browser.get(f"/words/{quote(name)}")
