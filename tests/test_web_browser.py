@@ -235,7 +235,7 @@ def test_everyone_can_use_every_page(visit: Visits, path: str) -> None:
 @pytest.mark.parametrize("run", ["disc", "house-edit"])
 def test_everyone_can_read_a_report(visit: Visits, runs: Path, run: str) -> None:
     """Nothing runs in a report that the page serves, so the rules look at the same file apart."""
-    served = visit(script=False).context.request.get(f"/report/{run}")
+    served = visit(script=False).context.request.get(f"/report/{run}/page/report.html")
     report = (runs / run / "report.html").read_text()
     assert served.ok and served.text() == report
     for size, dark in ((DESKTOP, False), (PHONE, True)):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -198,3 +199,52 @@ def test_the_server_ends_by_ctrl_c(tmp_path: Path) -> None:
             time.sleep(1)
             server.send_signal(signal.SIGINT)
             assert server.wait(30) == 130
+
+
+def test_a_run_is_stopped_whichever_of_its_jobs_works(browser: Browser, photos: Path) -> None:
+    draft = begun(browser, photos, calls=100_000)
+    browser.wait(draft, lambda page: "GB</b> of memory" in page)
+    page = browser.post(f"{draft}/start").url.path
+    browser.wait(page, lambda page: "previews/" in page)
+    browser.post("/do/pick/disc", number="0")  # comes after what runs, and was made later
+    browser.post("/do/go-on/disc")  # it goes on already
+    assert [job.verb for job in browser.site.queue.jobs()].count("learn") == 1
+    browser.post("/do/stop/disc")
+    browser.wait(page, lambda page: state_in(page) == "interrupted")
+    assert {job.state for job in browser.site.queue.jobs()} == {STOPPED}
+    pick = next(job for job in browser.site.queue.jobs() if job.verb == "pick")
+    browser.post(f"/job/{pick.id}/again")
+    browser.wait("/queue", lambda page: browser.site.queue.job(pick.id).state == DONE)
+    assert (browser.site.runs / "disc" / "picked" / "0000.safetensors").is_file()
+
+
+def test_a_run_that_never_began_goes_on_with_its_own_photographs(
+    browser: Browser, photos: Path
+) -> None:
+    browser.site.queue.add("Wait", ("runs",), state=RUNNING)  # holds the queue, so it seems
+    draft = begun(browser, photos)
+    browser.wait(draft, lambda page: "GB</b> of memory" in page)
+    browser.post(f"{draft}/start")
+    browser.post("/do/stop/disc")
+    browser.post("/do/go-on/disc")
+    assert [job.run for job in browser.site.queue.jobs()].count("disc") == 1
+
+
+def test_a_queue_that_could_not_go_on_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    begin = Queue._begin
+
+    def failing(self: Queue, job: Any) -> Any:
+        tried.append(job.id)
+        if len(tried) == 1:
+            raise OSError(28, "No space left on device")
+        return begin(self, job)
+
+    monkeypatch.setattr(Queue, "_begin", failing)
+    monkeypatch.setattr("evoken.web.jobs.AFTER_ERROR", 0.2)
+    with opened(tmp_path / "runs") as browser:
+        job = browser.site.queue.add("List", ("runs", "."))
+        browser.wait("/queue", lambda page: browser.site.queue.job(job.id).state == DONE, 60)
+    assert len(tried) == 2

@@ -1,9 +1,15 @@
 """The page does nothing for other sites, and gives out nothing but what is in its folder."""
 
+import html
 import io
+import json
 import os
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -18,6 +24,7 @@ from evoken.web.uploads import MOST_FILES, keep_pictures, safe_name
 from tests.web import HERE, Browser, opened
 
 PAGES = ("/", "/words", "/draw", "/edit", "/files", "/queue", "/status")
+REPORT = "/report/disc/page/report.html"
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -27,8 +34,6 @@ def browser(tmp_path: Path, finished: Path) -> Iterator[Browser]:
     runs = tmp_path / "runs"
     runs.mkdir()
     os.symlink(finished, runs / "link")
-    import shutil
-
     shutil.copytree(finished, runs / "disc")
     (tmp_path / "secret.png").write_bytes(photo())
     with opened(runs) as found:
@@ -75,13 +80,13 @@ def test_a_cross_site_request_does_nothing(browser: Browser, headers: dict[str, 
 
 def test_every_answer_says_what_a_browser_may_do_with_it(browser: Browser) -> None:
     addresses = (*PAGES, "/words/disc", "/nothing", "/picture/disc/file/inputs/00.png")
-    for address in (*addresses, "/static/page.js", "/report/disc", "/compare?run=disc"):
+    for address in (*addresses, "/static/page.js", REPORT, "/compare?run=disc"):
         headers = browser.client.get(address).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy and "script-src 'unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
-    assert "sandbox" in browser.client.get("/report/disc").headers["content-security-policy"]
+    assert "sandbox" in browser.client.get(REPORT).headers["content-security-policy"]
 
 
 def test_a_token_opens_the_page_once_for_a_browser(tmp_path: Path) -> None:
@@ -125,7 +130,8 @@ def test_addresses_that_lead_out_of_the_folder_lead_nowhere(browser: Browser, na
         ("/picture/", "/file/inputs/00.png"),
         ("/picture/disc/file/", ""),
         ("/picture/disc/file/inputs/", ""),
-        ("/report/", ""),
+        ("/report/", "/page/report.html"),
+        ("/report/disc/page/", ""),
         ("/changed/", "/0/0.png"),
         ("/word-file/comfyui/", ""),
         ("/compare?run=disc&run=", ""),
@@ -267,3 +273,90 @@ def test_errors_name_what_the_form_calls_it() -> None:
 def test_a_second_page_on_a_folder_is_refused(browser: Browser) -> None:
     with pytest.raises(RunError, match="another page works on"), opened(browser.site.runs):
         pass
+
+
+def test_what_a_report_links_to_is_there(browser: Browser) -> None:
+    report = browser.get(REPORT)
+    links = {link for link in re.findall(r'href="([^"#]+)"', report) if "://" not in link}
+    assert "curves.csv" in links
+    for link in links:
+        assert browser.client.get(f"/report/disc/page/{link}").status_code == 200, link
+
+
+@pytest.mark.parametrize("name", ["disc#2", "disc?x", "a b+c&d"])
+def test_names_of_runs_mean_themselves_in_addresses(
+    browser: Browser, finished: Path, name: str
+) -> None:
+    shutil.copytree(finished, browser.site.runs / name)
+    for page in ("/words", f"/words/{quote(name)}", f"/draw?word={quote(name)}"):
+        text = browser.get(page)
+        addresses = re.findall(r'(?:href|src|action|data-live)="(/[^"]+)"', text)
+        assert any(quote(name) in address for address in addresses) or page.startswith("/draw")
+        for address in {
+            html.unescape(a) for a in addresses if not a.startswith(("/do/", "/compare"))
+        }:
+            assert browser.client.get(address).status_code in (200, 405), address
+    deleting = f'action="/do/delete/{quote(name)}"'
+    assert deleting in browser.get(f"/words/{quote(name)}")
+    browser.post(f"/do/delete/{quote(name)}")
+    assert not (browser.site.runs / name).exists() and (browser.site.runs / "disc").is_dir()
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "draft"])
+def test_jobs_that_somebody_else_has_put_into_the_folder_do_not_run(
+    tmp_path: Path, state: str
+) -> None:
+    folder = tmp_path / "runs" / ".web" / "jobs" / "1"
+    folder.mkdir(parents=True)
+    made = {"id": "1", "title": "x", "arguments": ["runs", "--json"], "run": "", "state": state}
+    (folder / "job.json").write_text(json.dumps(made | {"seal": "0" * 64}))
+    with opened(tmp_path / "runs") as browser:
+        time.sleep(0.5)
+        assert [job.state for job in browser.site.queue.jobs()] == ["stopped"]
+        assert "evoken runs --json" in browser.get("/queue")
+        assert not (folder / "log.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"id": "/elsewhere"}, {"id": "2"}, {"arguments": []}, {"arguments": [1]}, {"run": 3}],
+)
+def test_jobs_of_another_kind_are_none(tmp_path: Path, changed: dict[str, object]) -> None:
+    folder = tmp_path / "runs" / ".web" / "jobs" / "1"
+    folder.mkdir(parents=True)
+    made = {"id": "1", "title": "x", "arguments": ["runs"], "run": "", "state": "done"}
+    (folder / "job.json").write_text(json.dumps(made | changed))
+    with opened(tmp_path / "runs") as browser:
+        assert browser.site.queue.jobs() == []
+        assert browser.client.get("/queue").status_code == 200
+
+
+def test_a_queue_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs" / ".web").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is a link"), opened(tmp_path / "runs"):
+        pass
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("others", ['x={"a":1}', "a/b=1", "=; ;;", 'evoken_other="'])
+def test_cookies_of_other_servers_do_not_matter(tmp_path: Path, others: str) -> None:
+    with opened(tmp_path / "runs", token="a-long-enough-token", hosts=()) as browser:
+        assert browser.client.get("/words?token=a-long-enough-token").status_code == 200
+        ours = browser.client.cookies["evoken"]
+        browser.client.cookies.clear()
+        headers = {"cookie": f"{others}; evoken={ours}"}
+        assert browser.client.get("/words", headers=headers).status_code == 200
+        assert browser.client.get("/words", headers={"cookie": others}).status_code == 401
+
+
+def test_odd_hosts_and_names_are_answered(browser: Browser) -> None:
+    assert browser.client.get("/words", headers={"host": "["}).status_code == 421
+    assert browser.client.get("/words/" + "日" * 100).status_code == 400
+
+
+@pytest.mark.parametrize("end", [".mask.png", "-masklabel.PNG", "_mask.jpg"])
+def test_a_mask_stays_one_however_long_its_name(end: str) -> None:
+    name = safe_name("x" * 200 + end)
+    assert name.endswith(end) and len(name) < 100

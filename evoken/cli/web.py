@@ -7,6 +7,7 @@ import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -71,12 +72,13 @@ def web(
         with listening(host, port) as socket:
             runs.mkdir(parents=True, exist_ok=True)
             app = create_app(
-                runs.resolve(), models and models.resolve(), NAMES if here else (), token
+                runs.resolve(), models and models.resolve(), (*NAMES, host) if here else (), token
             )
             number = socket.getsockname()[1]
             shown_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
             bracketed = f"[{shown_host}]" if ":" in shown_host else shown_host
-            address = f"http://{bracketed}:{number}/" + (f"?token={token}" if token else "")
+            key = f"?token={quote(token, safe='')}" if token else ""
+            address = f"http://{bracketed}:{number}/{key}"
             out.say(f"Open {address}")
             out.result(address=address)
             if not here:

@@ -10,22 +10,26 @@ page that was closed, or a server that has ended, finds it again.
 """
 
 import fcntl
+import hmac
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from shlex import join
 from typing import Any
 
-from evoken.errors import RunError, one_line, shown
+from evoken.cache import cache_root
+from evoken.errors import EvokenError, RunError, one_line, shown
 from evoken.files import lock_folder, write_json
 
 HOME = ".web"
@@ -33,7 +37,9 @@ DRAFT, WAITING, RUNNING, DONE, FAILED, STOPPED = (
     *("draft", "waiting", "running"),
     *("done", "failed", "stopped"),
 )
+ENDED = (DONE, FAILED, STOPPED)
 PAUSE = 0.1  # seconds between two looks at the queue
+AFTER_ERROR = 5.0  # seconds after which what failed in the queue itself is tried again
 PATIENCE = 30.0  # seconds that a command has to write what it did when the server ends
 MOST_WAITING = 100
 DRAFTS_LIVE = 24 * 3600  # seconds
@@ -75,17 +81,52 @@ class Job:
 
 
 def read_job(folder: Path) -> Job:
-    """The job of a folder; ``OSError`` or ``ValueError`` if there is none."""
-    values = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    """The job of a folder; ``OSError`` or ``ValueError`` if there is none.
+
+    A job runs a command. One that this user's page did not write, as in a folder of runs from
+    somebody else, is one that was stopped: it is shown, and runs if it is asked for.
+    """
+    file = folder / "job.json"
+    if folder.is_symlink() or file.is_symlink():
+        raise ValueError(f"{shown(folder)} is a link")
+    values = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return Job(**values | {"arguments": tuple(values["arguments"])})
-    except (KeyError, TypeError) as error:
+        seal = values.pop("seal", "")
+        job = Job(**values | {"arguments": tuple(values["arguments"])})
+        texts = (job.id, job.title, job.run, job.state, *job.arguments)
+        if job.id != folder.name or not job.arguments or not all(isinstance(t, str) for t in texts):
+            raise ValueError(f"{shown(folder)} holds another job")
+        if job.state not in ENDED and not secrets.compare_digest(str(seal), _seal(folder, job)):
+            return replace(job, state=STOPPED)
+        return job
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{shown(folder)} holds no job") from error
 
 
 def write_job(folder: Path, job: Job) -> None:
     """Keep a job; its file appears whole."""
-    write_json(folder / "job.json", asdict(job))
+    write_json(folder / "job.json", asdict(job) | {"seal": _seal(folder, job)})
+
+
+def _seal(folder: Path, job: Job) -> str:
+    """What only this user can write of a job in this place."""
+    text = json.dumps([str(folder.resolve()), asdict(job)], sort_keys=True)
+    return hmac.new(_key(), text.encode(), "sha256").hexdigest()
+
+
+@cache
+def _key() -> bytes:
+    """A secret of this user, made at the first time."""
+    file = cache_root() / "web.key"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=file.parent)  # readable for its owner alone
+        os.write(handle, secrets.token_bytes(32))
+        os.close(handle)
+        with suppress(FileExistsError):  # another process was faster
+            os.link(partial, file)
+        os.unlink(partial)
+    return file.read_bytes()
 
 
 class Queue:
@@ -98,6 +139,9 @@ class Queue:
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self._folder = runs / HOME / "jobs"
+        for part in (runs / HOME, self._folder):
+            if part.is_symlink():
+                raise RunError(f"{shown(part)} is a link.", "Links are not followed: remove it.")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._held = lock_folder(runs / HOME)
         if self._held is None:
@@ -182,8 +226,10 @@ class Queue:
         return next((job for job in self.jobs() if job.id == id), None)
 
     def of_run(self, run: str) -> Job | None:
-        """The job that was given to a run folder last."""
-        return max((j for j in self.jobs() if j.run == run), key=lambda j: j.id, default=None)
+        """The job that works on a run folder, waits for it, or was given to it last."""
+        its = (job for job in self.jobs() if job.run == run)
+        alive = {RUNNING: 2, WAITING: 1}
+        return max(its, key=lambda job: (alive.get(job.state, 0), job.id), default=None)
 
     def running(self) -> Job | None:
         """The one that runs."""
@@ -218,16 +264,25 @@ class Queue:
             shutil.rmtree(self.folder(job), ignore_errors=True)
 
     def _work(self) -> None:
-        while not self._ended.wait(PAUSE):
-            if self._process and self._process.poll() is None:
-                continue
-            if job := self.running():  # of a server before this one
-                if not self._lives(job):
-                    self.keep(replace(job, state=STOPPED))
-                continue
-            with self._changing:
-                if job := next((j for j in self.jobs() if j.state == WAITING), None):
-                    self._process = self._begin(job)
+        pause = PAUSE
+        while not self._ended.wait(pause):
+            pause = PAUSE
+            try:
+                self._look()
+            except (OSError, EvokenError):  # a full disk, or no process to be had: not for ever
+                pause = AFTER_ERROR
+
+    def _look(self) -> None:
+        """Begin what waits if nothing runs."""
+        if self._process and self._process.poll() is None:
+            return
+        if job := self.running():  # of a server before this one
+            if not self._lives(job):
+                self.keep(replace(job, state=STOPPED))
+            return
+        with self._changing:
+            if job := next((j for j in self.jobs() if j.state == WAITING), None):
+                self._process = self._begin(job)
 
     def _begin(self, job: Job) -> "subprocess.Popen[bytes]":
         """In a session of its own: it survives a server that is killed."""

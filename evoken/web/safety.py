@@ -1,12 +1,13 @@
 """Who may ask for what: hosts, other sites, tokens, sizes, and the files of a folder of runs."""
 
+import os
 import secrets
-from http.cookies import SimpleCookie
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,15 +74,14 @@ class Guard:
         await (response or self._app)(scope, _counted(receive), safely)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._hosts and name not in self._hosts:
+        if self._hosts and _host_of(headers.get("host", "")) not in self._hosts:
             return PlainTextResponse("This page has another address.", 421)
         if int(headers.get("content-length") or 0) > MOST_BYTES:
             return PlainTextResponse(f"At most {MOST_BYTES >> 20} MB at a time.", 413)
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        same = urlsplit(origin or "").netloc == headers.get("host")
+        same = (origin or "").partition("://")[2] == headers.get("host")
         if (origin and not same) or site not in (None, "same-origin", "none"):
             return PlainTextResponse("This came from another site.", 403)
         if not origin and not site:
@@ -92,9 +92,8 @@ class Guard:
         """None for who is known; the way in, or out, for others."""
         if not self._token:
             return None
-        cookies = SimpleCookie(headers.get("cookie", ""))
-        known = COOKIE in cookies and _same(cookies[COOKIE].value, self._session)
-        if known:
+        # Not http.cookies: what other servers of this host have set may be nothing to it at all.
+        if _same(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""), self._session):
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["method"] == "GET" and _same(query.get("token", [""])[0], self._token):
@@ -102,6 +101,14 @@ class Guard:
             response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
             return response
         return PlainTextResponse("Open the address that 'evoken web' printed, with its token.", 401)
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header; "" where there is none to be found."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _same(given: str, expected: str) -> bool:
@@ -128,7 +135,7 @@ def place(home: Path, name: str) -> Path:
         RunError: it leads out of it, over a link, or to what is hidden there.
     """
     parts = name.split("/")
-    odd = any(p in ("", ".", "..") or p.startswith(".") or len(p) > 255 for p in parts)
+    odd = any(p in ("", ".", "..") or p.startswith(".") or len(os.fsencode(p)) > 255 for p in parts)
     if odd or not name.isprintable() or "\\" in name:
         raise RunError(f"there is no {shown(name, 100)} here.", "Go back and choose again.")
     path = home

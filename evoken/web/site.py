@@ -62,8 +62,12 @@ class Site:
                     found.append((name, summary(path)))
                 except EvokenError as error:
                     found.append((name, for_people(error)))
-        began = {name: (self.runs / name).stat().st_mtime for name, _ in found}
-        return sorted(found, key=lambda one: began[one[0]], reverse=True)
+        return sorted(found, key=lambda one: self._began(one[0]), reverse=True)
+
+    def _began(self, name: str) -> float:
+        with suppress(OSError):  # it was deleted in this moment
+            return (self.runs / name).stat().st_mtime
+        return 0.0
 
     def words(self) -> list[str]:
         """Names of the runs and files that hold a learned word."""
@@ -73,8 +77,12 @@ class Site:
             if isinstance(found, Summary) and found.command == "learn" and found.done
             if (self.runs / name / "learned_embeds.safetensors").is_file()
         ]
-        files = [p.name for p in sorted(self.runs.glob("[!.]*.safetensors")) if p.is_file()]
-        return runs + files
+        return runs + self.merged()
+
+    def merged(self) -> list[str]:
+        """Names of the files of words that are in no run."""
+        found = sorted(self.runs.glob("[!.]*.safetensors"))
+        return [p.name for p in found if p.is_file() and not p.is_symlink()]
 
     def word(self, name: str) -> str:
         """The name of a learned word; raises ``RunError`` if there is none."""

@@ -48,7 +48,7 @@ class Posted:
 async def posted(request: Request) -> Posted:
     """Read a form, within bounds."""
     found = Posted({}, {})
-    limits: dict[str, Any] = {"max_files": MOST_FILES, "max_fields": MOST_FIELDS}
+    limits: dict[str, Any] = {"max_files": MOST_FIELDS, "max_fields": MOST_FIELDS}
     async with request.form(**limits) as form:
         for name, value in form.multi_items():
             if isinstance(value, str):
@@ -65,7 +65,9 @@ def safe_name(name: str) -> str:
     plain = "".join(c if c.isalnum() or c in "._- " else "_" for c in last).strip(". ")
     stem, dot, suffix = plain.rpartition(".")
     stem, suffix = (stem, suffix) if stem else (plain, "")
-    return f"{stem[:60] or 'file'}{dot if suffix else ''}{suffix[:12]}"
+    mask = found[0] if (found := MASK.search(stem)) else ""  # it stays one, however long the name
+    stem = stem.removesuffix(mask)[:60] or "file"
+    return f"{stem}{mask}{dot if suffix else ''}{suffix[:12]}"
 
 
 def keep_pictures(files: Files, folder: Path) -> list[str]:

@@ -139,7 +139,13 @@ function begin(root) {
   once(root, "[data-drop]", drop);
   once(root, "[data-edit]", edit);
   once(root, "[data-copy]", (button) => button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
+    const text = button.parentElement.querySelector("pre");
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(text.textContent);
+    } else { // over plain HTTP there is none
+      getSelection().selectAllChildren(text);
+      document.execCommand("copy");
+    }
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   }));

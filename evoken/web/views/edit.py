@@ -1,6 +1,7 @@
 """Edit: a picture, what it shows and what it should show; every iterate as it is made."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,13 @@ def edit(request: Request) -> Response:
     return _form(request, site_of(request), values)
 
 
-def _form(request: Request, site: Site, values: dict[str, str], said: str = "") -> Response:
+def _form(
+    request: Request,
+    site: Site,
+    values: dict[str, str],
+    said: str = "",
+    chosen: Sequence[str] = (),
+) -> Response:
     panels = questions(FlowOptSettings, (), DEFAULTS["edit"], values)
     for panel, more in questions(ModelSpec, NO_FIELDS, FITTING, values).items():
         panels.setdefault(panel, []).extend(more)
@@ -63,6 +70,7 @@ def _form(request: Request, site: Site, values: dict[str, str], said: str = "") 
         panels={p: [q for q in asked if q.name not in STRENGTH] for p, asked in panels.items()},
         example=EXAMPLE,
         words=words,
+        chosen=chosen,
         models=[DEFAULT_MODEL, *(m for m in site.model_names() if m != DEFAULT_MODEL)],
         said=said,
     )
@@ -75,7 +83,7 @@ async def begin(request: Request) -> Response:
     try:
         job = await run_in_threadpool(_begin, site, files, answers, form.chosen("word"))
     except EvokenError as error:
-        return _form(request, site, answers, for_people(error))
+        return _form(request, site, answers, for_people(error), form.chosen("word"))
     return RedirectResponse(f"/edits/{job.run}", 303)
 
 

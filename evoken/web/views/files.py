@@ -14,7 +14,8 @@ from evoken.web.forms import for_people
 from evoken.web.safety import place
 from evoken.web.site import ANSWERS, Site, render, site_of
 from evoken.web.uploads import posted, safe_name
-from evoken.web.views.words import attachment, tools_of
+from evoken.web.views.media import attachment
+from evoken.web.views.words import tools_of
 from evoken.words.convert import convert
 from evoken.words.files import read_embedding
 from evoken.words.layouts import LAYOUTS

@@ -11,6 +11,8 @@ from evoken.web.forms import for_people
 from evoken.web.jobs import DRAFT, FAILED, STOPPED, WAITING, Job
 from evoken.web.site import Site, render, site_of
 
+RESUMED = ("learn", "edit", "invert")  # commands that go on with a run folder
+
 
 def jobs(request: Request) -> Response:
     """All jobs, those to come first."""
@@ -56,7 +58,8 @@ def again(request: Request) -> Response:
     site = site_of(request)
     job = site.queue.job(request.path_params["id"])
     if job and job.state in (FAILED, STOPPED):
-        resumed = job.run and (site.runs / job.run).is_dir() and "--resume" not in job.arguments
+        begun = job.verb in RESUMED and job.run and (site.runs / job.run).is_dir()
+        resumed = begun and "--resume" not in job.arguments
         arguments = (job.verb, "--resume", job.run) if resumed else job.arguments
         site.queue.keep(replace(job, state=WAITING, arguments=arguments))
     return RedirectResponse(back(request), 303)

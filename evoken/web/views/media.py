@@ -42,10 +42,25 @@ def picture(request: Request) -> Response:
 
 
 def report(request: Request) -> Response:
-    """A run's report, in which nothing runs."""
-    file = in_run(site_of(request), request.path_params["run"], "report.html")
-    headers = {"content-security-policy": PAGE_POLICY}
-    return Response(read(file), media_type="text/html", headers=headers)
+    """A run's report, in which nothing runs, and what it links to."""
+    name = request.path_params["name"]
+    file = in_run(site_of(request), request.path_params["run"], name)
+    if name == "report.html":
+        headers = {"content-security-policy": PAGE_POLICY}
+        return Response(read(file), media_type="text/html", headers=headers)
+    if file.suffix in PICTURES:
+        return Response(as_seen(read(file), file), media_type=PICTURES[file.suffix])
+    return attachment(read(file), file.name)
+
+
+def attachment(content: bytes, name: str) -> Response:
+    """A file to save."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    return Response(
+        content,
+        media_type="application/octet-stream",
+        headers={"content-disposition": f'attachment; filename="{plain}"'},
+    )
 
 
 def difference(request: Request) -> Response:
@@ -70,6 +85,6 @@ def difference(request: Request) -> Response:
 
 ROUTES = [
     Route("/picture/{run:path}/file/{name:path}", picture),
-    Route("/report/{run:path}", report),
+    Route("/report/{run:path}/page/{name:path}", report),
     Route("/changed/{run:path}/{picture:int}/{iteration:int}.png", difference),
 ]

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,7 +25,7 @@ from evoken.web.safety import place
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import posted
 from evoken.web.views.jobs import told
-from evoken.web.views.media import PAGE_POLICY
+from evoken.web.views.media import PAGE_POLICY, attachment
 from evoken.words.convert import NAMES, TOOLS, convert, taken
 from evoken.words.files import WORD_FILE, read_embedding
 
@@ -67,8 +69,7 @@ def _gallery(site: Site) -> dict[str, Any]:
         )
     runs = {name for name, _ in site.listed()}
     coming = [j for j in site.queue.jobs() if j.run and j.run not in runs and j.state != "draft"]
-    files = [p.name for p in sorted(site.runs.glob("[!.]*.safetensors")) if p.is_file()]
-    return {"cards": cards, "coming": coming, "files": files, "words": site.words()}
+    return {"cards": cards, "coming": coming, "files": site.merged(), "words": site.words()}
 
 
 def _cover(run: Path) -> str:
@@ -88,7 +89,7 @@ def word(request: Request) -> Response:
     if found["run"] is None and found["job"] is None:
         raise RunError(f"there is no word {shown(name, 100)}.", "Choose one of the gallery.")
     if isinstance(found["run"], FlowOptRun):
-        return RedirectResponse(f"/edits/{name}", 303)
+        return RedirectResponse(quote(f"/edits/{name}"), 303)
     return render(request, "word.html", **found)
 
 
@@ -187,16 +188,6 @@ def download(request: Request) -> Response:
     return attachment(made.content, made.path.name)
 
 
-def attachment(content: bytes, name: str) -> Response:
-    """A file to save."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
-    return Response(
-        content,
-        media_type="application/octet-stream",
-        headers={"content-disposition": f'attachment; filename="{plain}"'},
-    )
-
-
 def _merged(request: Request, site: Site, name: str) -> Response:
     path = site.run_path(name)
     embedding = read_embedding(path)
@@ -223,9 +214,14 @@ async def act(request: Request) -> Response:
 
 
 def _stop(site: Site, name: str, answers: dict[str, str]) -> str:
-    if job := site.queue.of_run(name):
+    for job in _alive(site, name):
         site.queue.stop(job)
     return _page_of(site, name)
+
+
+def _alive(site: Site, name: str) -> list[Job]:
+    """The jobs that work on a run, or wait for it."""
+    return [j for j in site.queue.jobs() if j.run == name and j.state in (RUNNING, WAITING)]
 
 
 def _keep(site: Site, name: str, answers: dict[str, str]) -> str:
@@ -238,8 +234,10 @@ def _keep(site: Site, name: str, answers: dict[str, str]) -> str:
 def _go_on(site: Site, name: str, answers: dict[str, str]) -> str:
     run, job = site.run(name), site.queue.of_run(name)
     options = [f"--calls={calls}"] if (calls := text_of(answers, "calls")) else []
-    if run is None and job:
-        site.queue.add(job.title, job.arguments, name)
+    if _alive(site, name):
+        return _page_of(site, name)
+    if run is None and job:  # again, with its uploads
+        site.queue.keep(replace(job, state=WAITING))
     elif run:
         verb = run.config["command"]
         site.queue.add(f"Go on with {name}", (verb, "--resume", name, *options), name)
@@ -256,7 +254,7 @@ def _pick(site: Site, name: str, answers: dict[str, str]) -> str:
 
 def _delete(site: Site, name: str, answers: dict[str, str]) -> str:
     path, jobs = site.run_path(name), [j for j in site.queue.jobs() if j.run == name]
-    if any(job.state in (RUNNING, WAITING) for job in jobs):
+    if _alive(site, name):
         raise RunError(f"{shown(name, 100)} is being worked on.", "Stop it first.")
     if path.is_file() and path.suffix == ".safetensors":
         path.unlink()
@@ -274,7 +272,7 @@ def _page_of(site: Site, name: str) -> str:
     run = site.run(name)
     job = site.queue.of_run(name)
     edits = isinstance(run, FlowOptRun) or (job is not None and job.verb in ("edit", "invert"))
-    return f"/{'edits' if edits else 'words'}/{name}"
+    return quote(f"/{'edits' if edits else 'words'}/{name}")
 
 
 ACTIONS = {"stop": _stop, "keep": _keep, "go-on": _go_on, "pick": _pick, "delete": _delete}
