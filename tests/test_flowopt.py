@@ -421,7 +421,7 @@ def test_a_start_does_not_depend_on_the_pictures_beside_it(family: LatentModel) 
         together = starting_point(how, sampler, y, prompts, range(3))
         one = sampler.rows(prompts, torch.tensor([1]))
         alone = starting_point(how, sampler, y[1:2], one, [1])
-        assert torch.equal(together[1:2], alone), how
+        torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-3, msg=how)  # rounding
 
 
 def test_an_unknown_start_is_refused(family: LatentModel) -> None:

@@ -81,10 +81,13 @@ def test_every_runtime_is_near_torch_and_the_batch_changes_no_bit(
     rms = float(expected.square().mean().sqrt())
     assert float((found - expected).abs().max()) < TOLERANCE[runtime] * rms
     assert there.calls == 37
+    few = there.denoise(*(x[:5] for x in given_))
+    assert float((few - found[:5]).abs().max()) < 1e-5 * rms  # of fewer rows than a unit
     for batch in (1, 16, 0):
         there.spec = dataclasses.replace(there.spec, batch=batch)
         assert torch.equal(there.denoise(*given_), found)
-        assert torch.equal(there.denoise(*(x[:5] for x in given_)), found[:5])
+        assert torch.equal(there.denoise(*(x[:5] for x in given_)), few)
+        assert torch.equal(there.denoise(*(x[:32] for x in given_)), found[:32])
 
 
 def test_a_condition_for_many_rows_is_rounded_as_if_written_out() -> None:
@@ -97,7 +100,7 @@ def test_a_condition_for_many_rows_is_rounded_as_if_written_out() -> None:
     spread = hidden.expand(64, -1, -1)
     found = model.denoise(latents, t, spread)
     assert torch.equal(model.denoise(latents, t, spread.contiguous()), found)
-    assert torch.equal(model.denoise(latents[:21], t[:21], spread[:21]), found[:21])
+    assert torch.equal(model.denoise(latents[:32], t[:32], spread[:32]), found[:32])
 
 
 @pytest.mark.parametrize("runtime", ELSEWHERE)
@@ -347,7 +350,9 @@ def test_a_batch_that_does_not_fit_is_halved(
     batches._fitting.clear()
     function, x = Small(most, error), torch.linspace(0, 1, rows)[:, None]
     assert torch.equal(in_batches(function, batch, x), x.square())
-    assert all(n % UNIT == 0 for n in function.asked)
+    assert all(n % UNIT == 0 for n in function.asked[:-1])
+    assert (function.asked[-1] - rows) % UNIT == 0
+    assert sum(n for n in function.asked if n <= most) == rows  # none for nothing
     failed = [n for n in function.asked if n > most]
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(failed))
     if failed:  # remembered

@@ -15,6 +15,7 @@ from evoken.errors import ModelError, reason_of
 from evoken.models.memory import available, give_back, measured, out_of_memory
 
 # Kernels may round differently for other batch shapes; in multiples of this they were found not to.
+# Rows that fill no unit are a batch of their own, whose shape the task decides and no setting.
 UNIT = 16
 MOST = 64  # rows of a batch that is sized by memory: more made nothing faster
 SHARE = 0.5  # of the free memory that such a batch may take
@@ -34,15 +35,6 @@ def cores() -> int:
     return int(said) if said.isdecimal() and int(said) else os.cpu_count() or 1
 
 
-def padded(rows: Tensor, unit: int = UNIT) -> Tensor:
-    """The batch filled up to a multiple of ``unit`` by repeating its last row; contiguous, because
-    kernels round rows that lie over one another differently.
-    """
-    missing = -len(rows) % unit
-    filled = torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
-    return filled.contiguous()
-
-
 def in_batches(
     function: Callable[..., Tensor],
     batch: int,
@@ -50,7 +42,8 @@ def in_batches(
     unit: int = UNIT,
     threads: bool = True,
 ) -> Tensor:
-    """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of ``unit``).
+    """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of ``unit``). Rows
+    that fill no unit follow in a call of their own: none is computed for nothing.
 
     Args:
         batch: 0 means as many as memory holds, found by measuring the first ``unit`` rows. Where
@@ -59,25 +52,26 @@ def in_batches(
             with its part of the batch.
 
     Raises:
-        ModelError: memory does not hold ``unit`` rows.
+        ModelError: memory does not hold ``unit`` rows, or all of them where they are fewer.
     """
     key = (batch, unit, *((x.shape[1:], x.dtype, x.device) for x in inputs))
     _fitting.setdefault(key, -(-batch // unit) * unit)
-    count, parts = len(inputs[0]), list[Tensor]()
-    done = 0
+    count, done, parts = len(inputs[0]), 0, list[Tensor]()
+    whole = count // unit * unit
     with _threads(_cores.get() if threads and inputs[0].device.type == "cpu" else 1) as shared:
         while done < count:
-            limit = _fitting[key] or unit
-            rows = [padded(x[done : done + limit], unit) for x in inputs]
-            to_measure = not _fitting[key] and count - done > unit
+            end = min(done + (_fitting[key] or unit), whole) if done < whole else count
+            # Contiguous: kernels round rows that lie over one another differently.
+            rows = [x[done:end].contiguous() for x in inputs]
+            to_measure = not _fitting[key] and whole - done > unit
             work = partial(shared, function, unit)
             found = _attempt(work, rows, key if to_measure else None)
             if isinstance(found, str):
                 give_back(inputs[0].device)
                 _fitting[key] = _halved(len(rows[0]), unit, found)
                 continue
-            parts.append(found[: count - done])
-            done += limit
+            parts.append(found)
+            done = end
     return torch.cat(parts)
 
 
@@ -164,7 +158,7 @@ def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
 def _halved(rows: int, unit: int, reason: str) -> int:
     if rows <= unit:
         raise ModelError(
-            f"there is not enough memory for this model, even in batches of {unit} ({reason}).",
+            f"there is not enough memory for this model, even in batches of {rows} ({reason}).",
             "Set `runtime` to torch-int8, or use a smaller model.",
         )
     return rows // 2 // unit * unit

@@ -8,9 +8,9 @@ import torch
 from evoken.models.batches import UNIT, fitting
 from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
-from evoken.models.sampling import STEPS
 from evoken.runtimes import RUNTIMES
 from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.workflow import calls_of_previews, calls_of_sheets
 
 SLOW = 2.0  # seconds; no second measurement where the first took longer
 
@@ -65,8 +65,8 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
-    # A preview's rows with and without the prompt are a unit.
-    minutes += _sheets(learner) * STEPS * seconds / 60
+    drawn = calls_of_previews(learner) + calls_of_sheets(learner)
+    minutes += drawn * seconds / UNIT / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
     return Forecast(minutes, max(held, peak(device)) / 1e9, workers, advice)
@@ -96,11 +96,3 @@ def _at_once(learner: Learner, units: int) -> int:
     chunks = len(learner.objective.split(learner.settings.popsize, 0))
     shared = spec.device == "cpu" and not RUNTIMES[spec.runtime].own_threads
     return min(evaluator.workers, chunks) * (min(evaluator.threads, units) if shared else 1)
-
-
-def _sheets(learner: Learner) -> int:
-    """Units of rows that previews and the pairs of sheets at the end are drawn in."""
-    s = learner.settings
-    previews = 1 + learner.generations // s.preview_every if s.preview_every else 1
-    rows = 2 * s.samples * learner.model.guidance_calls  # of one sheet: before and after
-    return previews * len(s.previewed_prompts) + len(s.shown_prompts) * -(-rows // UNIT)

@@ -73,18 +73,26 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     words = {"after": learner.word, "before": learner.start}
     prompts = settings.shown_prompts if settings.samples else ()
     for i, prompt in enumerate(prompts):
-        missing = [name for name in words if not run.sample_path(i, name).exists()]
-        if missing:
+        if not all(run.sample_path(i, name).exists() for name in words):
             calls = model.calls
+            # Both, even if one is there: drawn alone it might be rounded differently.
             drawn = images_of_each(
-                model, prompt, [words[name] for name in missing], settings.samples, PICTURE_SEED
+                model, prompt, list(words.values()), settings.samples, PICTURE_SEED
             )
             model.calls = calls  # as with previews
-            for name, pictures in zip(missing, drawn, strict=True):
+            for name, pictures in zip(words, drawn, strict=True):
                 write_bytes(run.sample_path(i, name), png(sheet(pictures, PREVIEWS)))
         yield Sheet(i + 1, len(prompts))
     write_card(run)
     write_report(run)
+
+
+def calls_of_previews(learner: Learner) -> int:
+    """Calls of all previews, which no budget pays for."""
+    settings, every = learner.settings, learner.settings.preview_every
+    previews = 1 + learner.generations // every if every else 1
+    pictures = previews * PREVIEWS * len(settings.previewed_prompts)
+    return pictures * STEPS * learner.model.guidance_calls
 
 
 def calls_of_sheets(learner: Learner) -> int:

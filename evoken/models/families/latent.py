@@ -13,7 +13,7 @@ from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vector
 from evoken.decoding import MIN_SIDE
 from evoken.errors import ModelError, SettingError
 from evoken.models.base import Vocabulary
-from evoken.models.batches import UNIT, in_batches, padded
+from evoken.models.batches import UNIT, in_batches
 from evoken.models.encoders import TextEncoders
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
@@ -214,8 +214,9 @@ class LatentModel(ABC):
         """
         inputs = tuple(x.to(self.device) for x in inputs)
         if self._running is None:
+            some = torch.arange(UNIT, device=self.device) % len(inputs[0])
             self._running, self.check = on_runtime(
-                self.spec, self._function, [padded(x[:UNIT]) for x in inputs]
+                self.spec, self._function, [x[some] for x in inputs]
             )
         self.calls += len(inputs[0])
         threads = not RUNTIMES[self.spec.runtime].own_threads

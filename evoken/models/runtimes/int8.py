@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evoken.models.memory import trim
 from evoken.quiet import quiet
 
-ROWS = 4  # a divisor of ``evoken.models.batches.UNIT``
+ROWS = 4  # at most, through a feed-forward layer at a time
 AT_ONCE = 2**22  # weights of a convolution that are floats at the same time; some have 2**25
 LARGE = 2**20  # weights of a layer from which on what it leaves in memory is worth a clearing
 
@@ -68,11 +68,11 @@ def to_int8(module: nn.Module) -> nn.Module:
     ``Int8WeightOnlyConfig``.
 
     Args:
-        module: in float32 or in float16; a transformer's rows come in multiples of ROWS then.
+        module: in float32 or in float16.
     """
     for block in module.modules():
         if hasattr(block, "set_chunk_feed_forward"):
-            block.set_chunk_feed_forward(ROWS, dim=0)
+            block.register_forward_pre_hook(_a_few_rows, with_kwargs=True)
         for layer in block.children() if isinstance(block, nn.ModuleList) else ():
             if sum(x.numel() for x in layer.parameters()) >= LARGE:
                 layer.register_forward_hook(_clear)
@@ -93,6 +93,12 @@ def _convert(parent: nn.Module) -> None:
             _convert(layer)
             continue
         trim()  # or the floats would leave holes as large as they were
+
+
+def _a_few_rows(block: Any, args: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> None:
+    """How many rows at a time: a divisor of all, as diffusers asks."""
+    count = len(args[0] if args else inputs["hidden_states"])
+    block.set_chunk_feed_forward(max(n for n in range(1, ROWS + 1) if count % n == 0), dim=0)
 
 
 def _clear(_: nn.Module, __: object, found: Any) -> None:
