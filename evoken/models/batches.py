@@ -42,8 +42,8 @@ def in_batches(
     unit: int = UNIT,
     threads: bool = True,
 ) -> Tensor:
-    """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of ``unit``). Rows
-    that fill no unit follow in a call of their own: none is computed for nothing.
+    """``function`` of rows, at most ``batch`` at a time (rounded up to a multiple of ``unit``).
+    Rows that fill no unit follow in a call of their own: none is computed for nothing.
 
     Args:
         batch: 0 means as many as memory holds, found by measuring the first ``unit`` rows. Where
