@@ -21,6 +21,7 @@ from evoken.images import load_images
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import KINDS
+from evoken.run_folder import read_masks, write_masks
 from evoken.textual_inversion.checks import said_of_annotations
 from evoken.textual_inversion.draws import captioned, draw
 from evoken.textual_inversion.folder import LearnRun
@@ -445,6 +446,16 @@ def test_a_run_without_masks_began_with_none(learn: Callable[..., Result], photo
     assert run.began_with(found)
     half = torch.full_like(found.images[:, :1], 0.5)
     assert not run.began_with(replace(found, annotations=Annotations(half)))
+
+
+def test_the_masks_of_a_run_are_kept_beside_its_pictures(tmp_path: Path) -> None:
+    levels = torch.randint(0, 256, (3, 1, 16, 16), generator=torch.Generator().manual_seed(0)) / 255
+    levels[1] = 1  # a picture without a mask counts everywhere
+    given = Annotations(levels)
+    write_masks(tmp_path, given)
+    assert sorted(p.name for p in (tmp_path / "inputs").iterdir()) == ["00-mask.png", "02-mask.png"]
+    found = read_masks(tmp_path, given.masked)
+    assert found is not None and torch.equal(found, levels)
 
 
 def test_the_run_of_a_word_is_found_by_its_files(done: Path, edited: Path, tmp_path: Path) -> None:

@@ -73,6 +73,20 @@ def test_a_folder_that_was_not_filled_is_nowhere() -> None:
         raise OSError("disk")
 
 
+def test_a_folder_that_is_filled_is_let_go_of() -> None:
+    def fill(name: str) -> None:
+        with new_folder(Path(name)) as folder:
+            (folder / "file").write_bytes(b"content")
+
+    before = len(os.listdir("/dev/fd"))
+    for i in range(5):
+        fill(f"folder/{i}")
+    assert len(os.listdir("/dev/fd")) == before
+    lock = lock_folder(Path("folder/0"))
+    assert lock is not None  # nobody else has it
+    os.close(lock)
+
+
 def test_half_written_files_are_removed_and_nothing_else() -> None:
     kept = ["file", ".file", ".file.short", ".file.muchlonger", "folder/file.abcdefgh"]
     for name in (*kept, ".file.abcdefgh", "folder/.file.12345678"):

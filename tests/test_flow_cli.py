@@ -365,6 +365,7 @@ def test_a_word_serves_every_picture_of_a_yaml(evoken: Evoken, official: Path) -
     for name, more in (("with", ("--word", "word.safetensors")), ("without", ())):
         result = evoken("edit", official / "word.yaml", "--output", name, *SMALL, *more)
         assert result.exit_code == 0, result.output
+    assert [p.name for p in Path("with").glob("*.safetensors")].count("word.safetensors") == 1
     found = [Path(name, "iterates/00-002.png").read_bytes() for name in ("with", "without")]
     assert found[0] != found[1]
     nowhere = ("edit", official / "edits.yaml", "--word", "word.safetensors", "--output", "no")

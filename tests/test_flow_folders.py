@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from evoken.errors import SettingError
+from evoken.errors import RunError, SettingError
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.tasks import read_edits
 from tests.commands import evoken, files, refused
@@ -51,3 +51,27 @@ def test_an_edit_goes_on_only_with_the_weights_that_it_began_with(tiny_folder: P
         name.write_bytes(content)
     refused(evoken("edit", "--resume", run.path), "not those that the run started with")
     assert files(run.path) == before and config["command"] == "edit"
+
+
+@pytest.mark.parametrize(
+    "shade", range(8)
+)  # whose hashes are smaller and larger than the right one
+def test_a_picture_that_was_changed_is_not_picked(edited: Path, shade: int) -> None:
+    run = FlowOptRun.open(shutil.copytree(edited, "runs/house-edit"))
+    assert len(run.pick(1)) == 1
+    Image.new("RGB", (16, 16), (shade, 0, 0)).save(run.picture(0, 1))
+    with pytest.raises(RunError, match="not as it was written"):
+        run.pick(1)
+    run.picture(0, 1).unlink()
+    with pytest.raises(RunError, match="damaged"):
+        run.pick(1)
+    assert len(run.pick(0)) == 1
+
+
+def test_an_iterate_that_could_not_be_compared_is_not_suggested(
+    edited: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = FlowOptRun.open(edited)
+    records = [r | {"agreement": [None]} if r["iteration"] else r for r in run.records()]
+    monkeypatch.setattr(run, "records", lambda: records)
+    assert run.suggestions() == [0]

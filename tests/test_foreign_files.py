@@ -352,12 +352,14 @@ def test_different_numbers_of_vectors_are_shown_and_not_drawn() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["text", "gguf", "archive"])
+@pytest.mark.parametrize("kind", ["text", "gguf", "archive", "archive with a head"])
 def test_what_torch_never_writes_is_said_in_words(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "word.pt"
     if kind == "archive":
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("glass.pt", "a word in an archive")
+    elif kind == "archive with a head":  # a zip to its readers, but not to torch
+        file.write_bytes(b"MZ" + pt(a1111_dict(L)))
     else:
         file.write_bytes(b"hello" if kind == "text" else b"GGUF" + bytes(100))
     with pytest.raises(WordError, match="neither safetensors nor a file of torch nor a picture"):

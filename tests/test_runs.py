@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evoken.run_folder import held
+from evoken.errors import RunError
+from evoken.run_folder import check_new, held, made
 from evoken.textual_inversion.folder import LearnRun
 from tests.commands import evoken, refused
 from tests.test_pages import NASTY, Page, change, changed
@@ -164,3 +165,35 @@ def test_what_cannot_be_compared_is_refused(two: tuple[Path, Path], edit: object
     (two[1] / "report.html").touch()
     (two[1] / "records.jsonl").write_text("{}\n{}\n")
     refused(evoken("compare", *two, "--force"), "records.jsonl is damaged")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, ""),
+        ({"began": "2026-05-31T10:00:00+00:00"}, "on 2026-05-31"),
+        ({"versions": {"torch": "2.13", "evoken": "1.0"}}, "with evoken 1.0 and torch 2.13"),
+        (
+            {
+                "began": "2026-05-31T10:00:00+00:00",
+                "versions": {"evoken": "1.0", "torch": "2.13", "diffusers": "0.42", "other": "3"},
+            },
+            "on 2026-05-31 with evoken 1.0, torch 2.13 and diffusers 0.42",
+        ),
+    ],
+)
+def test_when_and_with_what_a_run_was_made(config: dict[str, object], said: str) -> None:
+    assert made(config) == said
+
+
+def test_a_run_may_begin_in_an_empty_folder_and_in_no_other(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("empty", "new"):
+        check_new(tmp_path / name)
+    for name in ("full", "file", "link"):
+        with pytest.raises(RunError, match="already exists"):
+            check_new(tmp_path / name)

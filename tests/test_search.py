@@ -192,6 +192,13 @@ def test_zero_order_is_adam_on_the_mean_of_slopes() -> None:
         np.testing.assert_allclose(search.center, x.detach().numpy(), rtol=1e-9)
 
 
+def test_the_rate_of_zero_order_falls_to_a_tenth_in_a_single_generation_too() -> None:
+    search = SEARCHES["zero-order"].load()(DIMENSION, 0, POPSIZE, 0.1, 1)
+    search.ask()
+    search.tell(Evaluation(np.zeros(POPSIZE)))
+    assert search.sigma == pytest.approx(0.01)
+
+
 def test_random_search_goes_to_the_best_of_a_generation_and_never_back() -> None:
     problem = Least()
     search = SEARCHES["random"].load()(DIMENSION, 0, POPSIZE, 0.2, GENERATIONS)

@@ -127,6 +127,7 @@ def test_a_word_is_taught_from_dropped_photographs(visit: Visits, tmp_path: Path
     press(phone, "Stop")
     for one in (page, phone):
         expect(state(one)).to_have_text("interrupted", timeout=SOON)
+    expect(page.locator("#said")).to_have_text("interrupted")  # what a screen reader reads out
 
     press(page, "Go on")
     expect(state(phone)).to_have_text("running", timeout=SOON)

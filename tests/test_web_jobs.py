@@ -16,10 +16,13 @@ import pytest
 from safetensors.torch import load_file
 
 from evoken.options import fields_of
+from evoken.run_folder import held
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.web import jobs
 from evoken.web.forms import options_of, questions
-from evoken.web.jobs import DONE, RUNNING, STOPPED, Queue
+from evoken.web.job import DONE, RUNNING, STOPPED, read_job
+from evoken.web.jobs import Queue
 from tests.web import TINY, Browser, opened, photos_of, state_in
 
 
@@ -78,6 +81,51 @@ def test_photographs_become_a_word_for_other_programs(browser: Browser, photos: 
     browser.post("/do/delete/disc")
     assert not (browser.site.runs / "disc").exists()
     assert {j.run for j in browser.site.queue.jobs()} <= {""}
+
+
+def test_a_draft_that_is_changed_stays_the_same_run(browser: Browser, photos: Path) -> None:
+    files = [*photos_of(photos), ("photos", ("notes.pdf", b"%PDF"))]
+    draft = str(browser.post("/teach", files, word="disc", calls="128", **TINY).url.path)
+    assert draft in browser.get("/")  # where else should one find it again?
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page)
+    assert "not used: notes.pdf" in text
+    again = browser.post("/teach", word="disc", calls="64", draft=draft.rpartition("/")[2], **TINY)
+    assert again.url.path == draft
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page)
+    assert "--output=disc<" in text and "--calls=64" in text and "not used: notes.pdf" in text
+    browser.post(f"{draft}/discard")
+    assert draft not in browser.get("/") and not browser.site.queue.jobs()
+
+
+def test_what_runs_in_a_terminal_is_stopped_there(browser: Browser, finished: Path) -> None:
+    shutil.copytree(finished, browser.site.runs / "disc")
+    with held(browser.site.runs / "disc"):
+        for action in ("stop", "keep"):
+            sent = browser.post(f"/do/{action}/disc")
+            assert sent.status_code == 400 and "runs in a terminal" in sent.text
+    assert not browser.site.queue.jobs()
+
+
+def test_an_edit_without_a_picture_asks_for_one(browser: Browser) -> None:
+    for name, content in (("notes.txt", b"a"), ("notes.pdf", b"%PDF")):
+        sent = browser.post("/edit", [("picture", (name, content))], target="a dog")
+        assert sent.status_code == 400 and "Choose one." in sent.text
+
+
+def test_a_job_is_read_again_only_where_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    queue, read = Queue(tmp_path / "runs"), []
+    monkeypatch.setattr(jobs, "read_job", lambda folder: read.append(folder) or read_job(folder))
+    made = [queue.add(f"Draw {i}", ("generate", "a")) for i in range(3)]
+    read.clear()
+    for _ in range(5):
+        assert queue.jobs() == made
+    assert len(read) <= 3
+    queue.keep(replace(made[0], state=STOPPED))
+    read.clear()
+    assert queue.jobs()[0].state == STOPPED and len(read) == 1
 
 
 def test_a_job_that_fails_shows_its_sentence(browser: Browser, photos: Path) -> None:

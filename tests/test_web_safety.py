@@ -89,6 +89,12 @@ def test_every_answer_says_what_a_browser_may_do_with_it(browser: Browser) -> No
     assert "sandbox" in browser.client.get(REPORT).headers["content-security-policy"]
 
 
+def test_every_page_of_a_run_says_how_to_go_on_in_a_terminal(browser: Browser) -> None:
+    for address in ("/words/disc", "/live/words/disc"):
+        text = browser.get(address)
+        assert "evoken learn --resume disc" in text and "Macro" not in text
+
+
 def test_a_token_opens_the_page_once_for_a_browser(tmp_path: Path) -> None:
     with opened(tmp_path / "runs", token="a-long-enough-token", hosts=()) as browser:
         for address in (*PAGES, "/?token=", "/?token=another-long-token", "/static/page.css"):
@@ -98,9 +104,21 @@ def test_a_token_opens_the_page_once_for_a_browser(tmp_path: Path) -> None:
         cookie = browser.client.cookies
         assert "a-long-enough-token" not in str(dict(cookie))
         assert browser.client.get("/words").status_code == 200
-        browser.client.cookies.set("evoken", "guessed")
+        [name] = dict(cookie)
         browser.client.cookies.clear()
+        browser.client.cookies.set(name, "guessed")
         assert browser.client.get("/words").status_code == 401
+
+
+def test_servers_of_one_host_do_not_share_a_cookie(tmp_path: Path) -> None:
+    """A browser sends the cookies of a host to all of its ports."""
+    found = []
+    for port in (7860, 7861):
+        with opened(tmp_path / f"{port}", token="a-long-enough-token", hosts=()) as browser:
+            browser.client.base_url = f"http://localhost:{port}"
+            assert browser.client.get("/words?token=a-long-enough-token").status_code == 200
+            found += list(dict(browser.client.cookies))
+    assert len(set(found)) == 2
 
 
 @pytest.mark.parametrize(
@@ -208,7 +226,7 @@ def test_an_upload_that_does_not_say_how_long_it_is_ends_too(
 def test_nothing_of_what_a_camera_wrote_is_kept_or_given_out(
     browser: Browser, tmp_path: Path
 ) -> None:
-    keep_pictures([("a.jpg", photo(exif=True))], tmp_path)
+    keep_pictures([("a.jpg", photo(exif=True))], tmp_path, "")
     assert b"camera" in photo(exif=True)
     with Image.open(tmp_path / "a.png") as kept:
         assert not kept.getexif() and not kept.info and kept.size == (40, 30)
@@ -344,9 +362,9 @@ def test_a_queue_behind_a_link_is_refused(tmp_path: Path) -> None:
 def test_cookies_of_other_servers_do_not_matter(tmp_path: Path, others: str) -> None:
     with opened(tmp_path / "runs", token="a-long-enough-token", hosts=()) as browser:
         assert browser.client.get("/words?token=a-long-enough-token").status_code == 200
-        ours = browser.client.cookies["evoken"]
+        [(name, ours)] = dict(browser.client.cookies).items()
         browser.client.cookies.clear()
-        headers = {"cookie": f"{others}; evoken={ours}"}
+        headers = {"cookie": f"{others}; {name}={ours}"}
         assert browser.client.get("/words", headers=headers).status_code == 200
         assert browser.client.get("/words", headers={"cookie": others}).status_code == 401
 

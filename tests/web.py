@@ -34,7 +34,7 @@ class Browser:
         """A form that is sent; the page that it leads to."""
         return self.client.post(address, data=answers, files=files, headers={"origin": HERE})
 
-    def wait(self, address: str, found: Callable[[str], object], most: float = 60) -> str:
+    def wait(self, address: str, found: Callable[[str], object], most: float = 120) -> str:
         """A page, when it holds what is looked for."""
         until = time.monotonic() + most
         while not found(text := self.get(address)):

@@ -53,6 +53,7 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
         r"gram\.shape\[1\].* => .*gram\.shape\[ 2\]",  # it is square
         r"len\(missing\) < len\(paths\).* => .*!=",  # they are some of these
         r"\(low \* high\) \*\* 0\.5.* => .*%",  # another way to halve what is left
+        r"self\._dz, self\._dr = .* => .*\[x \*\* keep for x",  # their weights are zero
         r"counts = range\(1, .* => .*range\( 0, ",  # no word has no vectors
     ),
 }

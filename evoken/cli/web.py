@@ -80,6 +80,8 @@ def web(
             key = f"?token={quote(token, safe='')}" if token else ""
             address = f"http://{bracketed}:{number}/{key}"
             out.say(f"Open {address}")
+            if shown_host != host:
+                out.say("From elsewhere, this machine's name or address stands for 127.0.0.1.")
             out.result(address=address)
             if not here:
                 out.say("Whoever has this address can use this machine: do not pass it on.")

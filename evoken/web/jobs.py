@@ -10,123 +10,28 @@ page that was closed, or a server that has ended, finds it again.
 """
 
 import fcntl
-import hmac
-import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
-from shlex import join
-from typing import Any
 
-from evoken.cache import cache_root
 from evoken.errors import EvokenError, RunError, one_line, shown
-from evoken.files import lock_folder, write_json
+from evoken.files import lock_folder
+from evoken.web.job import DRAFT, FILE, RUNNING, STOPPED, WAITING, Job, read_job, write_job
 
 HOME = ".web"
-DRAFT, WAITING, RUNNING, DONE, FAILED, STOPPED = (
-    *("draft", "waiting", "running"),
-    *("done", "failed", "stopped"),
-)
-ENDED = (DONE, FAILED, STOPPED)
 PAUSE = 0.1  # seconds between two looks at the queue
 AFTER_ERROR = 5.0  # seconds after which what failed in the queue itself is tried again
 PATIENCE = 30.0  # seconds that a command has to write what it did when the server ends
 MOST_WAITING = 100
 DRAFTS_LIVE = 24 * 3600  # seconds
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command that waits, runs or has run.
-
-    Attributes:
-        id: sorts by the time at which it was made.
-        title: what a person calls it.
-        arguments: of the command, to be run in the folder of the runs.
-        run: the name of its run folder; "" for commands that make none.
-        state: DRAFT, WAITING, RUNNING, DONE, FAILED or STOPPED.
-        values: what the form held, to fill it again.
-        urgent: whether it goes before those that wait.
-        seconds: that it has taken.
-    """
-
-    id: str
-    title: str
-    arguments: tuple[str, ...]
-    run: str = ""
-    state: str = WAITING
-    values: Mapping[str, Any] | None = None
-    urgent: bool = False
-    seconds: float = 0.0
-
-    @property
-    def command(self) -> str:
-        """What does the same in a terminal."""
-        return join(["evoken", *self.arguments])
-
-    @property
-    def verb(self) -> str:
-        """The command's name."""
-        return self.arguments[0]
-
-
-def read_job(folder: Path) -> Job:
-    """The job of a folder; ``OSError`` or ``ValueError`` if there is none.
-
-    A job runs a command. One that this user's page did not write, as in a folder of runs from
-    somebody else, is one that was stopped: it is shown, and runs if it is asked for.
-    """
-    file = folder / "job.json"
-    if folder.is_symlink() or file.is_symlink():
-        raise ValueError(f"{shown(folder)} is a link")
-    values = json.loads(file.read_text(encoding="utf-8"))
-    try:
-        seal = values.pop("seal", "")
-        job = Job(**values | {"arguments": tuple(values["arguments"])})
-        texts = (job.id, job.title, job.run, job.state, *job.arguments)
-        if job.id != folder.name or not job.arguments or not all(isinstance(t, str) for t in texts):
-            raise ValueError(f"{shown(folder)} holds another job")
-        if job.state not in ENDED and not secrets.compare_digest(str(seal), _seal(folder, job)):
-            return replace(job, state=STOPPED)
-        return job
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{shown(folder)} holds no job") from error
-
-
-def write_job(folder: Path, job: Job) -> None:
-    """Keep a job; its file appears whole."""
-    write_json(folder / "job.json", asdict(job) | {"seal": _seal(folder, job)})
-
-
-def _seal(folder: Path, job: Job) -> str:
-    """What only this user can write of a job in this place."""
-    text = json.dumps([str(folder.resolve()), asdict(job)], sort_keys=True)
-    return hmac.new(_key(), text.encode(), "sha256").hexdigest()
-
-
-@cache
-def _key() -> bytes:
-    """A secret of this user, made at the first time."""
-    file = cache_root() / "web.key"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent)  # readable for its owner alone
-        os.write(handle, secrets.token_bytes(32))
-        os.close(handle)
-        with suppress(FileExistsError):  # another process was faster
-            os.link(partial, file)
-        os.unlink(partial)
-    return file.read_bytes()
 
 
 class Queue:
@@ -149,6 +54,7 @@ class Queue:
                 f"another page works on {shown(runs)}.", "Use that one, or end it first."
             )
         self._changing = threading.Lock()
+        self._read: dict[str, tuple[tuple[int, ...], Job]] = {}  # jobs as their files were
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._work, name="evoken queue", daemon=True)
@@ -156,7 +62,7 @@ class Queue:
     def start(self) -> None:
         """Begin, or go on with, what waits."""
         for job in self.jobs():
-            old = time.time() - (self.folder(job) / "job.json").stat().st_mtime > DRAFTS_LIVE
+            old = time.time() - (self.folder(job) / FILE).stat().st_mtime > DRAFTS_LIVE
             if job.state == DRAFT and old:
                 self.remove(job)
         self._thread.start()
@@ -218,8 +124,18 @@ class Queue:
         found = []
         for folder in sorted(self._folder.iterdir()):
             with suppress(OSError, ValueError):  # of a folder that is being filled, or removed
-                found.append(read_job(folder))
+                found.append(self._job_of(folder))
         return sorted(found, key=lambda job: (not job.urgent, job.id))
+
+    def _job_of(self, folder: Path) -> Job:
+        """As ``read_job``, which is asked only where the file has changed: the queue is looked at
+        ten times a second, and may hold years of work.
+        """
+        about = (folder / FILE).lstat()
+        stamp = (about.st_mtime_ns, about.st_ino, about.st_size)
+        if self._read.get(folder.name, ((), None))[0] != stamp:
+            self._read[folder.name] = (stamp, read_job(folder))
+        return self._read[folder.name][1]
 
     def job(self, id: str) -> Job | None:  # noqa: A002
         """One of them; None if there is no such job."""
@@ -262,6 +178,7 @@ class Queue:
         """Forget a job and its uploads; a job that runs stays."""
         if job.state != RUNNING:
             shutil.rmtree(self.folder(job), ignore_errors=True)
+            self._read.pop(job.id, None)
 
     def _work(self) -> None:
         pause = PAUSE

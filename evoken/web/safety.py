@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from evoken.errors import RunError, shown
 
 MOST_BYTES = 200 << 20  # of one request
-COOKIE = "evoken"
+COOKIE = "evoken"  # with the port: cookies of a host are one for all its ports
 NAMES = ("localhost", "127.0.0.1", "::1")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -92,13 +92,16 @@ class Guard:
         """None for who is known; the way in, or out, for others."""
         if not self._token:
             return None
+        name = f"{COOKIE}-{(scope.get('server') or ('', ''))[1]}"
         # Not http.cookies: what other servers of this host have set may be nothing to it at all.
-        if _same(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""), self._session):
+        if _same(cookie_parser(headers.get("cookie", "")).get(name, ""), self._session):
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["method"] == "GET" and _same(query.get("token", [""])[0], self._token):
             response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
+            # Lax: a link in a letter opens the page, too. What changes anything is posted, and a
+            # post from elsewhere is refused above.
+            response.set_cookie(name, self._session, httponly=True, samesite="lax")
             return response
         return PlainTextResponse("Open the address that 'evoken web' printed, with its token.", 401)
 

@@ -22,7 +22,8 @@ from evoken.page import templates
 from evoken.run_folder import Summary, run_folders
 from evoken.summaries import AnyRun, open_run, summary
 from evoken.web.forms import for_people
-from evoken.web.jobs import RUNNING, WAITING, Job, Queue
+from evoken.web.job import RUNNING, WAITING, Job
+from evoken.web.jobs import Queue
 from evoken.web.safety import place
 
 ANSWERS = ("answer.json", "said.txt")  # what a command found, and what it said
@@ -69,11 +70,15 @@ class Site:
             return (self.runs / name).stat().st_mtime
         return 0.0
 
-    def words(self) -> list[str]:
-        """Names of the runs and files that hold a learned word."""
+    def words(self, listed: Sequence[tuple[str, Summary | str]] | None = None) -> list[str]:
+        """Names of the runs and files that hold a learned word.
+
+        Args:
+            listed: the runs, where they are known.
+        """
         runs = [
             name
-            for name, found in self.listed()
+            for name, found in (self.listed() if listed is None else listed)
             if isinstance(found, Summary) and found.command == "learn" and found.done
             if (self.runs / name / "learned_embeds.safetensors").is_file()
         ]
@@ -123,10 +128,10 @@ class Site:
             return str(self.models / name)
         return self.model(name)
 
-    def new_name(self, wish: str) -> str:
-        """A name for a run folder that nothing has yet."""
+    def new_name(self, wish: str, draft: Job | None = None) -> str:
+        """A name for a run folder that nothing has yet but this draft."""
         plain = "".join(c if c.isalnum() else "-" for c in wish.lower()).strip("-")[:60] or "run"
-        taken = {job.run for job in self.queue.jobs()}
+        taken = {job.run for job in self.queue.jobs() if not draft or job.id != draft.id}
         name, number = plain, 1
         while name in taken or os.path.lexists(self.runs / name):
             number += 1

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from evoken.web.jobs import DONE, FAILED, STOPPED, read_job, write_job
+from evoken.web.job import DONE, FAILED, STOPPED, read_job, write_job
 
 INTERRUPTED = (130, 143)  # exit codes of a command after Ctrl-C and SIGTERM
 PAUSE = 0.1  # seconds between two looks

@@ -70,9 +70,12 @@ def safe_name(name: str) -> str:
     return f"{stem}{mask}{dot if suffix else ''}{suffix[:12]}"
 
 
-def keep_pictures(files: Files, folder: Path) -> list[str]:
+def keep_pictures(files: Files, folder: Path, hint: str) -> list[str]:
     """Write pictures, their masks and their captions into a new folder; returns the names of those
     that are none of these. Pictures become PNGs, upright, no wider than ``MOST_WIDE``.
+
+    Args:
+        hint: what to do where there is no picture.
 
     Raises:
         ImageError: there are no pictures, too many files, or one that cannot be used.
@@ -92,7 +95,7 @@ def keep_pictures(files: Files, folder: Path) -> list[str]:
         else:
             ignored.append(given)
     if not any(folder.glob("*.png")):
-        raise ImageError("there are no pictures.", "Choose three to five.")
+        raise ImageError("there are no pictures.", hint)
     return ignored
 
 

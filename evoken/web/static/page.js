@@ -19,7 +19,15 @@ async function look(part) {
   part.dataset.tag = answer.headers.get("ETag") || "";
   const made = document.createElement("template");
   made.innerHTML = await answer.text();
+  const before = said(part);
   put(part, made.content);
+  const now = said(part);
+  if (now !== before) document.getElementById("said").textContent = now;
+}
+
+// What is read out to those who do not see it, once it is another: a state, but no counter.
+function said(part) {
+  return [...part.querySelectorAll("[data-say], [role=alert]")].map((e) => e.textContent.trim()).join(" ");
 }
 
 function put(part, made) {
@@ -68,8 +76,9 @@ function drop(area) {
   const show = () => {
     const files = [...input.files];
     if (list) {
-      list.replaceChildren(...files.filter((f) => f.type.startsWith("image/")).slice(0, 40).map((file) => {
+      list.replaceChildren(...files.slice(0, 40).map((file) => {
         const item = document.createElement("li"), image = document.createElement("img");
+        if (!file.type.startsWith("image/")) { item.append(file.name); return item; }
         image.src = URL.createObjectURL(file);
         image.alt = file.name;
         image.onload = () => URL.revokeObjectURL(image.src);

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from evoken.decoding import read
 from evoken.errors import EvokenError, RunError, SettingError
 from evoken.web.forms import for_people, text_of
-from evoken.web.jobs import Job
+from evoken.web.job import Job
 from evoken.web.safety import place
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import as_seen, posted

@@ -19,7 +19,7 @@ from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
 from evoken.spec import FITTING, ModelSpec
 from evoken.summaries import summary
 from evoken.web.forms import for_people, options_of, questions, text_of
-from evoken.web.jobs import Job
+from evoken.web.job import Job
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import keep_pictures, posted
 from evoken.web.views.jobs import told
@@ -97,7 +97,7 @@ def _begin(
         file = in_run(site, run, text_of(answers, "from_file"))
         files = files or [(f"{Path(run).name}.png", read(file))]
     if len(files) != 1:
-        raise ImageError("an edit is of one picture.", "Choose one.")
+        raise ImageError(f"an edit is of one picture (got {len(files)}).", "Choose one.")
     options = [f"--from={text_of(answers, 'source')}", f"--to={target}"]
     options += [f"--word={site.word(word)}" for word in words]
     if model := text_of(answers, "hub") or text_of(answers, "model"):
@@ -106,7 +106,7 @@ def _begin(
     options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
-        keep_pictures(files, folder)
+        keep_pictures(files, folder, "Choose one.")
     [picture] = folder.glob("*.png")
     run = site.new_name(f"{picture.stem}-edit")
     path = picture.relative_to(site.runs).as_posix()

@@ -1,5 +1,6 @@
 """The queue, and what can be done with a job."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from evoken.web.forms import for_people
-from evoken.web.jobs import DRAFT, FAILED, STOPPED, WAITING, Job
+from evoken.web.job import DRAFT, FAILED, STOPPED, WAITING, Job
 from evoken.web.site import Site, render, site_of
 
 RESUMED = ("learn", "edit", "invert")  # commands that go on with a run folder
@@ -31,15 +32,20 @@ def status(request: Request) -> Response:
 
 def _told(site: Site) -> dict[str, Any]:
     found = [job for job in site.queue.jobs() if job.state != DRAFT]
-    return {"jobs": [(job, told(site, job)) for job in reversed(found)]}
+    return {"jobs": [(job, told(site, job, found)) for job in reversed(found)]}
 
 
-def told(site: Site, job: Job) -> str:
-    """Where a job is, in a line."""
+def told(site: Site, job: Job, jobs: Sequence[Job] | None = None) -> str:
+    """Where a job is, in a line.
+
+    Args:
+        jobs: of the queue, where they are known.
+    """
     if job.state == FAILED:
         return for_people(site.queue.reason(job))
     if job.state == WAITING:
-        before = [j for j in site.queue.jobs() if j.state == WAITING]
+        known = site.queue.jobs() if jobs is None else jobs
+        before = [j for j in known if j.state == WAITING]
         return f"waits, number {before.index(job) + 1} of {len(before)}" if job in before else ""
     lines = [line for line in site.queue.log(job) if line.strip()]
     return lines[-1] if lines and job.state not in (STOPPED,) else ""

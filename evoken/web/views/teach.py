@@ -18,14 +18,14 @@ from evoken.models.embedded import EMBEDDED
 from evoken.spec import FITTING, ModelSpec
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.web.forms import Question, for_people, options_of, questions, text_of
-from evoken.web.jobs import DRAFT, WAITING, Job
+from evoken.web.job import DRAFT, WAITING, Job
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import MASK, keep_pictures, posted
 
 # Asked for by fields of their own, or files of this machine, which the page does not read.
 OWN = ("placeholder", "kind", "start")
 NOT_ASKED = ("name", "config")
-PHOTOS = "photos"
+PHOTOS, UNUSED = "photos", "unused files"
 SHOWN = 160  # px
 EXAMPLES = {"otter": "an otter", "blueprint": "blueprints, a style"}
 _PACKAGED = Path(__file__).parent.parent / "examples"
@@ -55,6 +55,7 @@ def _form(
         values=defaultdict(str, values),
         models=site.model_names(),
         draft=draft,
+        drafts=[] if draft else [job for job in site.queue.jobs() if job.state == DRAFT],
         photos=_photos(site, draft) if draft else [],
         panels=asked,
         said=said,
@@ -98,10 +99,11 @@ def _begin(site: Site, files: list[tuple[str, bytes]], values: dict[str, str]) -
     options += options_of(LearnSettings, values, OWN) + options_of(ModelSpec, values, NOT_ASKED)
     old = _draft(site, values.get("draft", ""))
     folder = site.queue.folder(old) if old and not files else site.queue.new_folder()
+    unused = (old.values or {}).get(UNUSED, []) if old else []
     if files:
         (folder / PHOTOS).mkdir()
         with site.removed_if_refused(folder):
-            keep_pictures(files, folder / PHOTOS)
+            unused = keep_pictures(files, folder / PHOTOS, "Choose three to five.")
         if old:
             _remove(site, old)
     elif not old:
@@ -109,14 +111,14 @@ def _begin(site: Site, files: list[tuple[str, bytes]], values: dict[str, str]) -
         raise ImageError("there are no photographs yet.", "Choose three to five.")
     site.forget(folder)
     photos = (folder / PHOTOS).relative_to(site.runs).as_posix()
-    run = site.new_name(name)
+    run = site.new_name(name, old)
     job = Job(
         folder.name,
         f"Teach <{name}>",
         ("learn", photos, *options, f"--output={run}"),
         run,
         DRAFT,
-        values,
+        {**values, UNUSED: unused},
     )
     site.queue.keep(job)
     return job
@@ -165,6 +167,7 @@ def _checked(site: Site, draft: Job) -> dict[str, Any]:
     return {
         "draft": draft,
         "photos": _photos(site, draft),
+        "unused": (draft.values or {}).get(UNUSED, []),
         "waits": answer is None,
         "forecast": found,
         "notes": said if found else [],
@@ -212,6 +215,7 @@ def start(request: Request) -> Response:
     site = site_of(request)
     draft = _draft(site, request.path_params["id"])
     if draft:
+        site.forget(site.queue.folder(draft))  # what is still measured would only slow it down
         site.queue.keep(replace(draft, state=WAITING))
         return RedirectResponse(f"/words/{draft.run}", 303)
     return RedirectResponse("/", 303)

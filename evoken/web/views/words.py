@@ -20,7 +20,8 @@ from evoken.textual_inversion.compare import write_comparison
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import charts
 from evoken.web.forms import for_people, text_of
-from evoken.web.jobs import HOME, RUNNING, WAITING, Job
+from evoken.web.job import RUNNING, WAITING, Job
+from evoken.web.jobs import HOME
 from evoken.web.safety import place
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import posted
@@ -55,8 +56,8 @@ def gallery_live(request: Request) -> Response:
 
 
 def _gallery(site: Site) -> dict[str, Any]:
-    cards = []
-    for name, found in site.listed():
+    cards, listed = [], site.listed()
+    for name, found in listed:
         good = isinstance(found, Summary)
         cards.append(
             {
@@ -67,9 +68,9 @@ def _gallery(site: Site) -> dict[str, Any]:
                 "page": ("words" if good and found.command == "learn" else "edits"),  # type: ignore[union-attr]
             }
         )
-    runs = {name for name, _ in site.listed()}
+    runs = {name for name, _ in listed}
     coming = [j for j in site.queue.jobs() if j.run and j.run not in runs and j.state != "draft"]
-    return {"cards": cards, "coming": coming, "files": site.merged(), "words": site.words()}
+    return {"cards": cards, "coming": coming, "files": site.merged(), "words": site.words(listed)}
 
 
 def _cover(run: Path) -> str:
@@ -214,7 +215,10 @@ async def act(request: Request) -> Response:
 
 
 def _stop(site: Site, name: str, answers: dict[str, str]) -> str:
-    for job in _alive(site, name):
+    alive = _alive(site, name)
+    if not alive and is_held(site.run_path(name)):
+        raise RunError(f"{shown(name, 100)} runs in a terminal.", "Press Ctrl-C there.")
+    for job in alive:
         site.queue.stop(job)
     return _page_of(site, name)
 
