@@ -106,7 +106,7 @@ def test_a_word_is_taught_from_dropped_photographs(visit: Visits, tmp_path: Path
     page.get_by_label("Samples", exact=True).fill("0")
     press(page, "Look at them")
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(3)
-    expect(page.get_by_text("of memory")).to_be_visible(timeout=SOON)
+    expect(page.get_by_role("main").get_by_text("of memory")).to_be_visible(timeout=SOON)
     check_for_everyone(page)
     press(page, "Teach <otter>")
 
