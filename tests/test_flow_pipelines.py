@@ -5,15 +5,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from diffusers import (
-    BriaPipeline,
-    CogView4Pipeline,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
-    FlowMatchEulerDiscreteScheduler,
     SanaPipeline,
 )
 
@@ -23,23 +19,25 @@ from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.pipeline import PipelineSampler, check_flow
 from evoken.flowopt.rules import Anderson
 from evoken.flowopt.sampler import rms
-from tests import tiny
-from tests.flows import FAMILIES, Case
+from tests import flows, flows_bria, flows_flux2, flows_hidream, tiny
+from tests.flows import Case
 
+FAMILIES = {
+    **flows.FAMILIES,
+    **flows_bria.FAMILIES,
+    **flows_flux2.FAMILIES,
+    **flows_hidream.FAMILIES,
+}
 TABLE = Path(__file__).parent.parent / "docs" / "flow-pipelines.md"
 STEPS = 4
 
 
 def refused() -> dict[str, DiffusionPipeline]:
     """Pipelines that cannot serve, empty but for what decides it."""
-    flow = FlowMatchEulerDiscreteScheduler()
     solver = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    vae = tiny.autoencoder()
     return {
         "StableDiffusionPipeline": tiny.pipeline(),
         "SanaPipeline": SanaPipeline(None, None, None, None, solver),
-        "BriaPipeline": BriaPipeline(None, flow, vae, None, None),
-        "CogView4Pipeline": CogView4Pipeline(None, None, vae, None, flow),
     }
 
 
@@ -53,11 +51,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_f_is_the_pipelines_own_process(case: Case) -> None:
+    """The plain call: nothing is told of levels, which are the pipeline's own."""
     sampler = PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
     own = case.pipeline.scheduler
     expected = case.pipeline(
         latents=case.latents,
-        sigmas=np.linspace(1, 1 / STEPS, STEPS).tolist(),
         num_inference_steps=STEPS,
         output_type="latent",
         return_dict=False,
@@ -113,3 +111,42 @@ def test_the_table_in_the_docs_is_this_battery() -> None:
         reason = error.value.problem.partition(": ")[2].removesuffix(".")
         rows.append(f"| `{name}` | no | {reason} |")
     assert "\n".join(rows) in TABLE.read_text(encoding="utf-8"), "\n".join(rows)
+
+
+def test_what_is_of_no_single_picture_is_not_cut() -> None:
+    sampler = object.__new__(PipelineSampler)
+    given = {
+        "prompt_embeds": torch.arange(6.0).view(2, 3),
+        "prompt_embeds_llama3": torch.arange(12.0).view(3, 2, 2),  # layers first
+        "prompt_cu_seqlens": torch.tensor([0, 3, 6]),
+        "skip_guidance_layers": [7, 8, 9],
+        "prompt": ["a", "b"],
+        "guidance_scale": 1.0,
+    }
+    found = sampler.rows(given, torch.tensor([1]))
+    assert found["prompt_embeds"].tolist() == [[3.0, 4.0, 5.0]] and found["prompt"] == ["b"]
+    assert torch.equal(found["prompt_embeds_llama3"], given["prompt_embeds_llama3"][:, 1:])
+    for name in ("prompt_cu_seqlens", "skip_guidance_layers", "guidance_scale"):
+        assert found[name] is given[name]
+
+
+def test_steps_that_depend_on_others_are_refused() -> None:
+    case = FAMILIES["FluxPipeline"]()
+    seen: list[None] = []
+
+    def drifting(module: object, args: object, out: tuple[torch.Tensor, ...]) -> object:
+        seen.append(None)  # as guidance with a memory does
+        return (out[0] * (1 + 0.5 * (len(seen) % 3)), *out[1:])
+
+    case.pipeline.transformer.register_forward_hook(drifting)
+    with pytest.raises(ModelError, match="its steps are not those of Euler's method"):
+        PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
+
+
+def test_a_call_that_fails_is_refused_in_a_sentence() -> None:
+    case = FAMILIES["FluxPipeline"]()
+    less = {k: v for k, v in case.conditioning.items() if k != "pooled_prompt_embeds"}
+    with pytest.raises(ModelError, match=r"FluxPipeline cannot be used .* a call failed"):
+        PipelineSampler(case.pipeline, less, case.latents, STEPS)
+    with pytest.raises(ModelError, match=r"a call failed|a step failed|makes latents of"):
+        PipelineSampler(case.pipeline, case.conditioning, case.latents[:, :5], STEPS)

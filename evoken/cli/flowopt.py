@@ -195,17 +195,17 @@ def step_size(
         latents = model.encode(task.images)
         start = uniinv(sampler, latents, prompts)
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
-        for name, bound in zip(images.names, found.bounds, strict=True):
-            out.say(f"{name}: the smallest bound found is {bound:.4f}")
+        rows = list(zip(images.names, found.bounds, found.etas, strict=True))
+        for name, bound, eta in rows:
+            out.say(f"{name}: the smallest bound found is {bound:.4f}, for --eta {eta:.4g}")
         advice = f"Use --rule fixed --eta {found.eta:.4g}"
+        if len(rows) > 1:
+            advice += " for all of them together"
         if not found.eta:
             advice = "No step size contracts: describe the picture with --prompt, or use more steps"
         out.say(f"{advice}  ({found.calls:,} calls)")
         out.result(
-            bounds=[
-                {"file": name, "bound": bound}
-                for name, bound in zip(images.names, found.bounds, strict=True)
-            ],
+            bounds=[{"file": name, "bound": bound, "eta": eta} for name, bound, eta in rows],
             eta=found.eta,
             calls=found.calls,
         )

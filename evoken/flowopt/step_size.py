@@ -24,13 +24,18 @@ class StepSizeEstimate:
 
     Attributes:
         bounds: N; 0 where two points came no closer however small the step (df against dz).
-        eta: SAFETY times the median of the bounds above 0, or 0 if there is none.
+        eta: for all pictures: SAFETY times the least of the bounds above 0, or 0 if there is none.
         calls: of the denoiser, all pictures.
     """
 
     bounds: tuple[float, ...]
     eta: float
     calls: int
+
+    @property
+    def etas(self) -> tuple[float, ...]:
+        """For each picture by itself."""
+        return tuple(SAFETY * bound for bound in self.bounds)
 
 
 def estimate_step_size(
@@ -64,5 +69,5 @@ def estimate_step_size(
     ]
     bounds = torch.stack(found).amin(0).clamp(min=0)
     positive = bounds[bounds > 0]
-    eta = float(SAFETY * positive.median()) if len(positive) else 0.0
+    eta = float(SAFETY * positive.min()) if len(positive) else 0.0
     return StepSizeEstimate(tuple(bounds.tolist()), eta, sampler.calls - before)
