@@ -4,7 +4,8 @@
 
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
 shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
-between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``.
+between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, and
+so is a ``table evidence``.
 """
 
 import argparse
@@ -21,7 +22,7 @@ QUOTE = re.compile(
     r"(?P<number>[-\d.,?]+(?:e-\d+)?)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
 )
 
-TABLE = re.compile(r"(?<=<!-- table learn -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(?P<head><!-- table (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 # Column of the table: what its heading says, and how its numbers are written.
 COLUMNS = {
     "n": ("runs", "{:.0f}"),
@@ -58,18 +59,24 @@ def fill(text: str, known: dict[str, Any]) -> str:
             shown = f"{number:.3g}" if abs(number) < 100 else f"{number:,.0f}"
         return shown + match["comment"]
 
-    return TABLE.sub(lambda _: learn_table(known), QUOTE.sub(written, text))
+    quoted = QUOTE.sub(written, text)
+    return TABLE.sub(lambda match: match["head"] + table(match["name"], known), quoted)
 
 
-def learn_table(known: dict[str, Any]) -> str:
-    """One row per method of ``benchmarks.learn``, those with the most gain first."""
-    found = {k.split(".")[1] for k in known if re.fullmatch(r"learn\.[\w-]+\.loss", k)}
-    rows = [["method", *(heading for heading, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
-    for method in sorted(found, key=lambda m: (-known.get(f"learn.{m}.gain", 0.0), m)):
-        values = {c: known.get(f"learn.{method}.{c}") for c in COLUMNS}
+def table(name: str, known: dict[str, Any]) -> str:
+    """One row per method of a benchmark, those with the most gain or the lowest loss first."""
+    found = {k.split(".")[1] for k in known if re.fullmatch(rf"{name}\.[\w-]+\.loss", k)}
+    its = {c: known for c in COLUMNS if any(f"{name}.{m}.{c}" in known for m in found)}
+    rows = [["method", *(COLUMNS[c][0] for c in its)], ["---"] * (len(its) + 1)]
+
+    def place(method: str) -> tuple[float, float, str]:
+        gain, loss = (known.get(f"{name}.{method}.{c}", 0.0) for c in ("gain", "loss"))
+        return -gain, loss, method
+
+    for method in sorted(found, key=place):
+        values = {c: known.get(f"{name}.{method}.{c}") for c in its}
         cells = [
-            how.format(values[c]) if values[c] is not None else ""
-            for c, (_, how) in COLUMNS.items()
+            COLUMNS[c][1].format(value) if value is not None else "" for c, value in values.items()
         ]
         rows.append([method, *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks import figures
-from benchmarks.documents import learn_table
+from benchmarks.documents import table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, best_by_gradient
 from evoken.arrays import Images, Vectors
 from evoken.models.clip import Clip
@@ -280,7 +280,7 @@ def report(nouns: list[str], seeds: int) -> None:
             row["default_gain"] = statistics.median(gains(method, "default"))
             row["default_judge"] = statistics.mean(values(method, "judge", "default"))
         found |= {f"learn.{method}.{k}": round(v, 4) for k, v in row.items()}
-    print("\n" + learn_table(found))
+    print("\n" + table("learn", found))
     if pairs:
         mean = {m: statistics.mean(values(m, "judge")) for m in methods}
         found |= {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence.contest import ENTRIES, Contest, run
+from benchmarks.evidence.contest import ENTRIES, MARKS, Contest, run
 from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.report import NOTHING, OURS, Evidence, slug
 from benchmarks.evidence.scalar import _hardly_varied
 from evoken.arrays import Vectors
 from evoken.models.clip import Clip
@@ -27,6 +28,7 @@ PACKAGES = {
     "ES-MDA": "iterative_ensemble_smoother",
 }
 HERE = [name for name in METHODS if name not in PACKAGES or find_spec(PACKAGES[name])]
+HERE.remove(NOTHING)  # which spends none
 
 Begin = Callable[..., Contest]
 
@@ -35,7 +37,7 @@ Begin = Callable[..., Contest]
 def begin(model: StableDiffusion, clip: Clip, images: torch.Tensor) -> Begin:
     def begin(calls: int = CALLS, held_out: Callable[[Vectors], float] | None = None) -> Contest:
         start = model.vocabulary().vectors[:1].clone()
-        return Contest(model, clip, images, start, 3, calls, held_out or (lambda word: 1.0))
+        return Contest(model, clip, images, start, 0, 3, calls, held_out or (lambda word: 1.0))
 
     return begin
 
@@ -115,3 +117,60 @@ def test_what_hardly_varied_is_left_out() -> None:
     assert axes.shape == (3, 5)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     assert np.abs(axes[:, :2]).max() < 1e-2
+
+
+def rows_of(method: str, loss: float, judge: float, curve: list[tuple[float, float]]) -> Any:
+    """Of a method that is the same on three concepts and two seeds."""
+    row = {"calls": curve[-1][0], "seconds": 9.0, "loss": loss, "judge": judge, "norm": 0.8}
+    row |= {"reconstruction": 0.5, "editability": 0.4}
+    return {
+        (method, noun, seed): {**row, "curve": [[calls, 1.0, at] for calls, at in curve]}
+        for noun in ("otter", "squid", "teapot")
+        for seed in (0, 1)
+    }
+
+
+def test_figures_say_what_the_rows_say() -> None:
+    results = {
+        **rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)]),
+        **rows_of(OURS, 0.5, 0.6, [(500, 0.9), (1_000, 0.7), (6_000, 0.5)]),
+        **rows_of("gradients", 0.4, 0.8, [(500, 0.6), (12_000, 0.4)]),
+        **rows_of("GFTI, official", 0.8, 0.1, [(500, 1.2), (12_000, 0.8)]),
+        **rows_of("random", 0.45, 0.2, [(500, 1.2), (12_000, 0.45)]),
+    }
+    evidence = Evidence(results, typical=0.4)
+    found = evidence.found()
+    medians = {
+        k.removeprefix("evidence."): v["median"] for k, v in found.items() if isinstance(v, dict)
+    }
+    assert medians["judge_share_vs_gradient"] == pytest.approx(0.75)
+    assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.5 / 0.6, abs=1e-4)
+    assert medians["calls_ratio_official"] == pytest.approx(12_000 / 750)  # half-way to 0.7
+    assert medians["calls_to_90_percent"] == pytest.approx(1_000 + 5_000 * 0.15 / 0.2)
+    assert medians["norm_ratio"] == 2 and medians["bad_words"] == 0
+    assert found["evidence.rank_among_searches"] == 2 and found["evidence.searches"] == 3
+    assert "calls_ratio_zoodip" not in medians
+    assert found["evidence.judge_share"]["low"] == found["evidence.judge_share"]["high"] == 0.6
+    assert evidence.table()[f"evidence.{slug('GFTI, official')}.loss"] == 0.8
+
+
+def test_methods_that_are_not_measured_everywhere_are_left_out() -> None:
+    results = rows_of(OURS, 0.5, 0.6, [(500, 0.5)]) | rows_of("random", 0.5, 0.6, [(500, 0.5)])
+    del results["random", "squid", 1]
+    evidence = Evidence(results, typical=0.4)
+    assert evidence.methods == [OURS] and evidence.found()["evidence.searches"] == 1
+    assert evidence.calls_to(OURS, "otter", 0, 0.4) == float("inf")
+
+
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="drawn where the benchmarks run")
+def test_curves_are_named_at_their_ends(tmp_path: Any) -> None:
+    from benchmarks.evidence.curves import apart, draw
+
+    curve = [(float(mark), 1.0 - mark / 30_000) for mark in MARKS]
+    results = rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)])
+    for method in (OURS, "gradients", "random"):
+        results |= rows_of(method, 0.6, 0.5, curve)
+    draw(Evidence(results, typical=0.4), tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text()
+    assert all(name in text for name in (OURS, "gradients", "random", "no word"))
+    assert apart([0.0, 0.0, 5.0], 1.0) == [0.0, 1.0, 5.0]

@@ -3,7 +3,9 @@
     python -m benchmarks.evidence [--tuning] [--methods NAME ...] [--concepts 10] [--seeds 3]
 
 Settings are chosen on some concepts (``--tuning``) and reported on others. Results are kept in
-benchmarks/evidence.jsonl as they come; the same command goes on where it was.
+benchmarks/evidence.jsonl as they come; the same command goes on where it was. At the end the
+``evidence.*`` figures and docs/sheets/evidence.svg are of the methods that were measured on all
+concepts and seeds; ``--report`` measures nothing.
 """
 
 import argparse
@@ -19,12 +21,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks import figures, learn
-from benchmarks.evidence.contest import Contest, run
+from benchmarks.evidence import curves
+from benchmarks.evidence.contest import WORD, Contest, run
 from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.report import Evidence
 from evoken.errors import EvokenError
+from evoken.models.load import load_model
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.settings import preset
 from stickers import world
 
 RESULTS = Path(__file__).parent.with_suffix(".jsonl")
+CURVES = figures.FILE.parent / "sheets" / "evidence.svg"
 CALLS = 12_000
 TUNING = 4  # concepts
 
@@ -47,11 +56,28 @@ def main() -> int:
     parser.add_argument("--concepts", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
+    parser.add_argument("--report", action="store_true", help="of what there is")
     options = parser.parse_args()
     known = done()
-    jobs = [job for job in planned(options, known) if job not in known]
-    work(jobs, options.processes)
+    if not options.report:
+        work([job for job in planned(options, known) if job not in known], options.processes)
+    if not options.tuning:
+        report(options)
     return 0
+
+
+def report(options: argparse.Namespace) -> None:
+    """Figures and curves of what has been measured on the concepts to report on."""
+    known, words = done(), load_model(ModelSpec()).vocabulary().vectors
+    nouns, seeds = concepts(False, options.concepts), range(options.seeds)
+    rows = {
+        (method, noun, seed): row
+        for (method, variant, noun, seed), row in known.items()
+        if noun in nouns and seed in seeds and variant == best_variant(method, known)
+    }
+    evidence = Evidence(rows, float(words.norm(dim=1).median()))
+    figures.update(evidence.table() | evidence.found())
+    curves.draw(evidence, CURVES)
 
 
 def planned(options: argparse.Namespace, known: dict[Job, dict[str, Any]]) -> list[Job]:
@@ -107,12 +133,19 @@ def measured(job: Job) -> dict[str, Any]:
     """The row of one contest."""
     method, variant, noun, seed = job
     measure, images = learn.measure, learn.concept_images(noun)
-    start = learn.learner_of("default", noun, seed, measure.model, measure.clip).subspace.origin
+    chosen = Learner(
+        preset("default", placeholder=WORD, seed=seed, initialization="lowest"),
+        *(measure.model, images, measure.clip),
+    )
+    chosen.step()
 
     def held_out(word: Any) -> float:
         return measure.loss(noun, word)
 
-    contest = Contest(measure.model, measure.clip, images, start, seed, CALLS, held_out)
+    contest = Contest(
+        *(measure.model, measure.clip, images, chosen.start.vectors, chosen.calls, seed, CALLS),
+        held_out,
+    )
     failed = ""
     try:
         run(METHODS[method].variants[variant], contest)

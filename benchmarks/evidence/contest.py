@@ -69,10 +69,16 @@ class Contest:
         clip: Clip,
         images: Images,
         start: Vectors,
+        paid: int,
         seed: int,
         calls: int,
         held_out: Callable[[Vectors], float],
     ) -> None:
+        """
+        Args:
+            start: that evoken's default chooses.
+            paid: calls that the choice took, which every method pays that begins there.
+        """
         self.model, self.clip, self.images, self.start = model, clip, images, start
         self.seed, self.word = seed, start
         self.size = float(model.vocabulary().vectors.std())
@@ -82,13 +88,14 @@ class Contest:
         self._marks = [mark for mark in MARKS if mark <= calls]
         self._objectives: dict[tuple[Any, ...], DenoisingLoss] = {}
         self._passes = 0  # through autograd, in calls
+        self.paid = paid
         self._outside, self._pause = model.calls, 0.0  # what no method pays for
         self._began = time.perf_counter()
 
     @property
     def calls(self) -> int:
         """Spent so far."""
-        return self.model.calls - self._outside + self._passes
+        return self.model.calls - self._outside + self._passes + self.paid
 
     @property
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from benchmarks.evidence import gradients, scalar, squares
 from benchmarks.evidence.contest import WORD, Contest, Method
 from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.settings import MISTAKES, preset
+from evoken.textual_inversion.settings import EFFORTS, MISTAKES, preset
 
 RATES = (0.03, 0.1, 0.3)
 
@@ -30,7 +30,9 @@ def of_evoken(name: str = "default", **changes: Any) -> Method:
     """A search of evoken's own, from the contest's start."""
 
     def method(contest: Contest) -> None:
+        contest.paid = 0  # it chooses its start itself
         about = {"placeholder": WORD, "seed": contest.seed, "calls": contest.most}
+        about |= {"initialization": "lowest"} if name == "default" else {}
         settings = preset(name, **about | changes)
         if settings.axes:
             words, width = contest.model.vocabulary().vectors.shape
@@ -47,8 +49,21 @@ def of_evoken(name: str = "default", **changes: Any) -> Method:
 OFFICIAL = {"popsize": 20, "draws": 5, "sentences": 5, "sigma": 1.0, "mistakes": tuple(MISTAKES)}
 CORRECTED = {"draws": 8, "sentences": 8}
 
+
+def nothing(contest: Contest) -> None:
+    """No word at all."""
+    contest.offer(contest.model.end())
+
+
 METHODS: dict[str, Row] = {
+    "no word": Row("nothing", "the end token in its place", {"": nothing}),
     "evoken": Row("residuals", "evoken's default", {"": of_evoken()}),
+    "evoken, normal": Row(
+        "residuals", "with half of the calls", {"": of_evoken(calls=EFFORTS["normal"])}
+    ),
+    "evoken, short": Row(
+        "residuals", "words at most twice as long as others", {"": of_evoken(fidelity=2)}
+    ),
     "evoken, sketched": Row(
         "residuals", "the same, on projected residuals", {"": squares.ours_sketched()}
     ),
@@ -105,7 +120,9 @@ METHODS: dict[str, Row] = {
         "losses", "nevergrad", {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in (0.1, 0.3)}
     ),
     "zero-order": Row(
-        "losses", "Adam on differences", {"": of_evoken(search="zero-order", sigma=0.05)}
+        "losses",
+        "Adam on differences",
+        {"": of_evoken(search="zero-order", sigma=0.05)},
     ),
     "random": Row("losses", "", {"": of_evoken(search="random", sigma=0.1)}),
     "DFO-LS": Row(

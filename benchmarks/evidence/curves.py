@@ -1,0 +1,81 @@
+"""Held-out loss over calls, a line for each method, as SVG."""
+
+import statistics
+from pathlib import Path
+
+from benchmarks.evidence.contest import MARKS
+from benchmarks.evidence.report import NOTHING, OURS, Evidence
+
+GREY, OWN, OTHER = "#9aa2ab", "#1864ab", "#c2410c"
+
+
+def draw(evidence: Evidence, file: Path) -> None:
+    """Write the curves: means over all words, relative to no word at all.
+
+    Every line is named at its end, so nobody has to compare colours with a legend.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "evoken", "svg.fonttype": "none", "font.size": 9}
+    figure, axes = plt.subplots(figsize=(8, 5.5))
+    ends: list[tuple[float, float, str, str]] = []
+    for method in evidence.methods:
+        points = curve(evidence, method)
+        if method == NOTHING or len(points) < 2:
+            continue
+        ours, gradient = method.startswith("evoken"), method.startswith(("gradients", "DTI"))
+        color = OWN if ours else OTHER if gradient else GREY
+        axes.plot(*zip(*points, strict=True), color=color, lw=2.2 if method == OURS else 1.2)
+        ends.append((*points[-1], method, color))
+    axes.axhline(0, color="black", lw=0.8, ls=":")
+    axes.annotate("no word", (MARKS[0], 0), xytext=(0, 3), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xticks(MARKS, [f"{mark:,}" for mark in MARKS])
+    axes.minorticks_off()
+    axes.set_xlabel("calls of the model; a forward and a backward pass count as three")
+    axes.set_ylabel("held-out Eq. 1, less that of no word")
+    axes.spines[["top", "right"]].set_visible(False)
+    low, high = axes.get_ylim()
+    for y, (x, _, method, color) in zip(
+        apart([end[1] for end in ends], (high - low) / 32), ends, strict=True
+    ):
+        axes.annotate(
+            method,
+            (x, y),
+            xytext=(6, -3),
+            textcoords="offset points",
+            color=color,
+            annotation_clip=False,
+            fontsize=8,
+        )
+    figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def curve(evidence: Evidence, method: str) -> list[tuple[float, float]]:
+    """Calls, and the mean over all words of the loss there, less that of no word."""
+    found = []
+    for mark in MARKS:
+        losses = []
+        for noun in evidence.nouns:
+            for seed in evidence.seeds:
+                row = evidence.rows[method, noun, seed]
+                after = [loss for calls, _, loss in row["curve"] if calls >= mark]
+                base = evidence.rows.get((NOTHING, noun, seed), {"loss": 0.0})["loss"]
+                if after:
+                    losses.append(after[0] - base)
+        if len(losses) == len(evidence.nouns) * len(evidence.seeds):
+            found.append((float(mark), statistics.mean(losses)))
+    return found
+
+
+def apart(heights: list[float], least: float) -> list[float]:
+    """The same heights in the same order, moved up where they are nearer than ``least``."""
+    placed = dict[int, float]()
+    last = float("-inf")
+    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
+        last = placed[i] = max(heights[i], last + least)
+    return [placed[i] for i in range(len(heights))]

@@ -1,0 +1,182 @@
+"""What the words of all methods tell: rows of a table, and figures with their intervals."""
+
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+Results = Mapping[tuple[str, str, int], Row]  # by method, concept and seed
+Statistic = Callable[[Sequence[str]], float]  # of concepts, some of them more than once
+
+OURS, DTI, NOTHING = "evoken", "DTI", "no word"
+GRADIENTS = ("gradients", "gradients, averaged", "gradients, our objective")
+COLUMNS = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
+BAD = 0.25  # share of the judge below which a word is one
+RESAMPLED = 2_000
+
+
+class Evidence:
+    """The rows of some methods on the same concepts and seeds.
+
+    Attributes:
+        methods: that were measured on all of them.
+    """
+
+    def __init__(self, results: Results, typical: float) -> None:
+        """
+        Args:
+            typical: length of the vocabulary's embeddings.
+        """
+        counts = {m: sum(k[0] == m for k in results) for m, _, _ in results}
+        whole = max(counts.values(), default=0)
+        self.methods = [m for m, count in counts.items() if count == whole]
+        self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
+        self.nouns = sorted({noun for _, noun, _ in self.rows})
+        self.seeds = sorted({seed for _, _, seed in self.rows})
+        self.typical = typical
+
+    def values(self, method: str, name: str, nouns: Sequence[str] | None = None) -> list[float]:
+        """Of a method's rows, concept by concept."""
+        its = self.nouns if nouns is None else nouns
+        return [self.rows[method, noun, seed][name] for noun in its for seed in self.seeds]
+
+    def mean(self, method: str, name: str, nouns: Sequence[str] | None = None) -> float:
+        """Of a method's rows."""
+        return statistics.mean(self.values(method, name, nouns))
+
+    def best(self, methods: Sequence[str], name: str, sign: int = 1) -> str:
+        """The method with the largest mean, or the smallest with the sign -1."""
+        return max(
+            (m for m in methods if m in self.methods), key=lambda m: sign * self.mean(m, name)
+        )
+
+    def calls_to(self, method: str, noun: str, seed: int, loss: float) -> float:
+        """Calls until a word's held-out loss is so low, between the points of its curve; infinite
+        if it never is.
+        """
+        before: tuple[float, float] | None = None
+        for calls, _, found in self.rows[method, noun, seed]["curve"]:
+            if found <= loss:
+                if before is None or before[1] == found:
+                    return float(calls)
+                share = (before[1] - loss) / (before[1] - found)
+                return float(before[0] + share * (calls - before[0]))
+            before = (calls, found)
+        return float("inf")
+
+    def table(self) -> dict[str, float]:
+        """The means of every method: ``evidence.METHOD.COLUMN``."""
+        return {
+            f"evidence.{slug(method)}.{name}": round(self.mean(method, name), 4)
+            for method in self.methods
+            for name in COLUMNS
+        } | {f"evidence.{slug(m)}.n": len(self.values(m, "loss")) for m in self.methods}
+
+    def found(self) -> dict[str, Any]:
+        """The figures that have all their rows, with intervals over concepts."""
+        statistics_, gradients = dict[str, Statistic](), [g for g in GRADIENTS if g in self.methods]
+        if OURS not in self.methods:
+            return {}
+        if gradients:
+            statistics_ |= self._beside_gradients(gradients)
+        if DTI in self.methods:
+            statistics_["judge_share_vs_dti"] = self._ratio("judge", DTI)
+        for name, rival in (("official", "GFTI, official"), ("zoodip", "ZOODiP")):
+            if rival in self.methods:
+                statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival)
+        statistics_ |= {
+            "norm_ratio": lambda nouns: self.mean(OURS, "norm", nouns) / self.typical,
+            "bad_words": lambda nouns: self._bad(OURS, nouns),
+            "judge_share": lambda nouns: self.mean(OURS, "judge", nouns),
+        }
+        if NOTHING in self.methods:
+            statistics_["calls_to_90_percent"] = self._calls_to_90_percent
+        found: dict[str, Any] = {f"evidence.{k}": self.interval(s) for k, s in statistics_.items()}
+        searches = [m for m in self.methods if m not in (*GRADIENTS, DTI, "DTI, long", NOTHING)]
+        rivals = [m for m in searches if not m.startswith("evoken")]
+        ours = self.mean(OURS, "loss")
+        found["evidence.rank_among_searches"] = 1 + sum(self.mean(m, "loss") < ours for m in rivals)
+        found["evidence.searches"] = 1 + len(rivals)
+        return found
+
+    def _beside_gradients(self, gradients: list[str]) -> dict[str, Statistic]:
+        judged = self.best(gradients, "judge")
+        lowest = self.best(gradients, "loss", -1)
+        found: dict[str, Statistic] = {
+            "judge_share_vs_gradient": self._ratio("judge", judged),
+            "concept_vs_gradient": self._ratio(
+                "reconstruction", self.best(gradients, "reconstruction")
+            ),
+            "prompt_vs_gradient": self._ratio("editability", self.best(gradients, "editability")),
+            "bad_words_gradient": lambda nouns: self._bad(judged, nouns),
+        }
+        if len(self.seeds) > 1:
+            found["seed_spread_vs_gradient"] = lambda nouns: (
+                self._seed_spread(OURS, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
+            )
+        if NOTHING in self.methods:
+            found["gain_vs_gradient_over_empty"] = lambda nouns: self._gain(lowest, nouns)
+        return found
+
+    def _ratio(self, name: str, rival: str) -> Statistic:
+        return lambda nouns: self.mean(OURS, name, nouns) / max(self.mean(rival, name, nouns), 1e-9)
+
+    def _gain(self, rival: str, nouns: Sequence[str]) -> float:
+        """Of the loss, over no word at all: ours by the rival's."""
+        nothing = self.mean(NOTHING, "loss", nouns)
+        ours, its = (nothing - self.mean(m, "loss", nouns) for m in (OURS, rival))
+        return ours / max(its, 1e-9)
+
+    def _calls_ratio(self, rival: str) -> Statistic:
+        """The rival's calls by ours until the loss at which the rival ended."""
+
+        def statistic(nouns: Sequence[str]) -> float:
+            ratios = []
+            for noun in nouns:
+                for seed in self.seeds:
+                    row = self.rows[rival, noun, seed]
+                    ratios.append(row["calls"] / self.calls_to(OURS, noun, seed, row["loss"]))
+            return statistics.median(ratios)
+
+        return statistic
+
+    def _calls_to_90_percent(self, nouns: Sequence[str]) -> float:
+        """Of ours, to nine tenths of its own gain over no word."""
+        found = []
+        for noun in nouns:
+            for seed in self.seeds:
+                nothing = self.rows[NOTHING, noun, seed]["loss"]
+                row = self.rows[OURS, noun, seed]
+                loss = nothing - 0.9 * (nothing - row["loss"])
+                found.append(min(row["calls"], self.calls_to(OURS, noun, seed, loss)))
+        return statistics.median(found)
+
+    def _bad(self, method: str, nouns: Sequence[str]) -> float:
+        return statistics.mean(value < BAD for value in self.values(method, "judge", nouns))
+
+    def _seed_spread(self, method: str, nouns: Sequence[str]) -> float:
+        """Standard deviation of the judge's share over seeds, in the mean over concepts."""
+        return statistics.mean(statistics.stdev(self.values(method, "judge", [n])) for n in nouns)
+
+    def interval(self, statistic: Statistic, digits: int = 4) -> dict[str, Any]:
+        """A statistic, and the interval that holds it in 95 % of draws of the concepts."""
+        rng = np.random.default_rng(0)
+        drawn = [
+            statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
+            for _ in range(RESAMPLED)
+        ]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        return {
+            "median": round(statistic(self.nouns), digits),
+            "low": round(float(low), digits),
+            "high": round(float(high), digits),
+            "n": len(self.nouns) * len(self.seeds),
+        }
+
+
+def slug(method: str) -> str:
+    """A method's name as a part of a figure's."""
+    return re.sub(r"\W+", "-", method).strip("-").lower()
