@@ -31,7 +31,7 @@ def evil(value: Any) -> Any:
 # What a folder must have as it is to be opened at all.
 KEPT = {
     *("command", "weights", "clip", "device", "precision", "runtime", "encoders", "config", "name"),
-    *("kind", "initialization", "subspace", "objective", "search", "weighting", "preset"),
+    *("kind", "effort", "initialization", "subspace", "objective", "search", "weighting", "preset"),
     *("mistakes", "start", "rule"),
 }
 

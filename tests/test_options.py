@@ -141,7 +141,8 @@ def test_every_option_is_in_a_document(name: str, command: Any) -> None:
 def test_help_shows_ranges_choices_and_defaults() -> None:
     shown = " ".join(re.sub(r"[│╭╰─╮╯]", " ", helped("learn")).split())
     for text in (
-        "[default: 12,000]",
+        "[default: those of the effort]",
+        "thorough 12,000): quick, normal or thorough. [default: thorough]",
         "gauss-newton, cma, sep-cma, zero-order or random. [default: gauss-newton]",
         "[default: 61 for gauss-newton, else 30]",
         "above 0; 0 for no limit. [default: 0]",

@@ -47,7 +47,18 @@ NUMBERS = ("-1", "0", "1e-320", "nan", "inf", "1e308", str(10**9), str(2**63), "
 GOOD = {
     "0": {
         *("temperature", "axes", "minutes", "patience", "preview_every", "samples", "batch"),
-        *("size", "t_low", "seed", "iterations", "last", "fresh", "number", "guidance", "port"),
+        *(
+            "size",
+            "t_low",
+            "seed",
+            "fidelity",
+            "iterations",
+            "last",
+            "fresh",
+            "number",
+            "guidance",
+            "port",
+        ),
     },
     "1e-320": {"minutes", "t_low", "fresh", "guidance", "tolerance", "eta"},
     str(10**9): {"calls", "patience", "preview_every", "seed", "top"},
@@ -77,11 +88,20 @@ READ, WRITTEN = (
 )
 # What is neither a number nor a path that is looked at in every call.
 OTHERS = {
-    *("placeholder", "kind", "initialization", "start", "subspace", "objective", "search"),
+    *(
+        "placeholder",
+        "kind",
+        "effort",
+        "initialization",
+        "start",
+        "subspace",
+        "objective",
+        "search",
+    ),
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
     *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
-    "no_browser",
+    *("no_browser", "effort"),
 }
 
 pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")

@@ -173,3 +173,19 @@ def test_a_subspace_without_axes_for_every_encoder_is_refused() -> None:
     for axes in (1, 13):
         with pytest.raises(SettingError, match="`axes` must be from 2 to 12"):
             build_subspace("pca", torch.zeros(1, 12), vocabulary(), axes, generator, (8, 4))
+
+
+@pytest.mark.parametrize("parts", [(WIDTH,), (WIDTH // 4, WIDTH - WIDTH // 4)])
+def test_no_vector_is_longer_than_it_may_be(parts: tuple[int, ...]) -> None:
+    longest = tuple((width, 0.5 + i) for i, width in enumerate(parts))
+    free = Subspace(torch.zeros(2, WIDTH), torch.eye(WIDTH))
+    bound = Subspace(free.origin, free.basis, longest)
+    coords = np.random.default_rng(0).standard_normal((7, 2 * WIDTH)) * 0.4
+    for before, after in zip(
+        free.vectors(coords).split(parts, 2), bound.vectors(coords).split(parts, 2), strict=True
+    ):
+        most = dict(longest)[before.shape[2]]
+        lengths = before.norm(dim=2)
+        torch.testing.assert_close(after.norm(dim=2), lengths.clamp(max=most))
+        cosine = torch.nn.functional.cosine_similarity(before, after, dim=2)
+        torch.testing.assert_close(cosine, torch.ones_like(cosine))

@@ -65,6 +65,9 @@ class Model(Protocol):
     def embed(self, phrase: str) -> Vectors:
         """Token x width: the embeddings of the phrase's tokens."""
 
+    def end(self) -> Vectors:
+        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
+
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of the tokenizer."""
 

@@ -79,6 +79,10 @@ class TextEncoders:
             )
         return torch.cat(found, 1)
 
+    def end(self) -> Vectors:
+        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
+        return torch.cat([text.end() for text in self._carrying], 1)
+
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of a tokenizer."""
         return any(text.has_token(placeholder) for text in self.encoders.values())

@@ -83,6 +83,10 @@ class TextEncoder:
             )
         return self._rows(ids)
 
+    def end(self) -> Vectors:
+        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
+        return self._rows([self.tokenizer.eos_token_id])
+
     def _rows(self, ids: list[int]) -> Vectors:
         """Token x width, on the processor, where words are searched."""
         return self.table.weight[torch.tensor(ids)].detach().float().cpu()

@@ -18,6 +18,8 @@ from evoken.textual_inversion.reading import text_features
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.words.word import Word, fitted, load_word
 
+NEAREST = 30  # words that are tried as starts
+
 
 def similarities(clip: Clip, images: Images, words: Sequence[str], kind: str) -> Tensor:
     """s(c(Y_i), c(X_v)), image x word: cosines of each image and each word in its sentence."""
@@ -40,7 +42,7 @@ def cross_attention(
     scores = similarities(clip, images, vocabulary.words, kind) * inverse
     weights = scores.softmax(1).mean(0)
     mean = weights[None] @ vocabulary.vectors  # (Eq. 4)
-    return _typical_norm(mean, vocabulary)
+    return typical_norm(mean, vocabulary)
 
 
 def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) -> Vectors:
@@ -49,22 +51,41 @@ def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) 
     return vocabulary.vectors[best][None].clone()
 
 
+def candidates(
+    clip: Clip, images: Images, model: Model, kind: str, count: int, words: int
+) -> Vectors:
+    """Candidate x vector x width: starts to choose from. The first is no word at all: the token
+    that ends a prompt; then Eq. 4, and so many of the words that CLIP finds nearest.
+    """
+    vocabulary = model.vocabulary()
+    scores = similarities(clip, images, vocabulary.words, kind).mean(0)
+    nearest = scores.topk(min(words, len(scores))).indices
+    mean = cross_attention(clip, images, vocabulary, kind, None)
+    found = torch.cat([model.end(), mean, vocabulary.vectors[nearest]])
+    return found[:, None].repeat(1, count, 1)
+
+
 def random_vectors(vocabulary: Vocabulary, count: int, generator: torch.Generator) -> Vectors:
     """Count x width, drawn from a normal distribution with the vocabulary's mean and variances."""
     mean, std = vocabulary.vectors.mean(0), vocabulary.vectors.std(0)
     return mean + std * torch.randn(count, len(mean), generator=generator)
 
 
-def _typical_norm(vectors: Vectors, vocabulary: Vocabulary) -> Vectors:
-    """Each encoder's part as long as the words of its vocabulary are."""
-    widths = list(vocabulary.parts)
-    scaled = []
-    for part, words in zip(
-        vectors.split(widths, 1), vocabulary.vectors.split(widths, 1), strict=True
-    ):
-        typical = words.norm(dim=1).median()
-        scaled.append(part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) * typical)
+def typical_norm(vectors: Vectors, vocabulary: Vocabulary) -> Vectors:
+    """The same directions, each encoder's part as long as the words of its vocabulary are."""
+    scaled = [
+        part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) * typical
+        for part, typical in zip(
+            vectors.split(list(vocabulary.parts), 1), typical_norms(vocabulary), strict=True
+        )
+    ]
     return torch.cat(scaled, 1)
+
+
+def typical_norms(vocabulary: Vocabulary) -> list[float]:
+    """The length of the words of each encoder's vocabulary, the median."""
+    parts = vocabulary.vectors.split(list(vocabulary.parts), 1)
+    return [float(words.norm(dim=1).median()) for words in parts]
 
 
 def initial_vectors(
@@ -101,12 +122,14 @@ def initial_vectors(
         return _from_phrase(model.embed(word), word, count)
     if how == "file":
         return as_start(learned or load_word(word), model, count).vectors
-    one_of("initialization", how, INITIALIZATIONS)
+    one_of("initialization", how, tuple(INITIALIZATIONS))
     if clip is None:
         raise SettingError(
             f"the initialization {how} needs a CLIP model.",
             "Give one with `clip`, or a word to start from with `start`.",
         )
+    if how == "lowest":
+        return model.end().repeat(count, 1)
     if how == "nearest":
         start = nearest_word(clip, images, vocabulary, kind)
     else:

@@ -38,7 +38,7 @@ from evoken.textual_inversion.initialization import as_start, read_start
 from evoken.textual_inversion.learn import Learner, Record, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
-from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
     calls_of_sheets,
@@ -424,7 +424,7 @@ def _extend(job: LearnJob) -> None:
 
 def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
-    compares = settings.initialization in ("attention", "nearest")
+    compares = INITIALIZATIONS[settings.initialization]
     needed = compares or settings.objective == "similarity"
     clip = clip_if_any(name, needed, model.spec.device, display)
     if clip and compares:

@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
-from evoken.textual_inversion.initialization import initial_vectors
+from evoken.textual_inversion.initialization import initial_vectors, typical_norms
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.starts import Starts, starts_of
 from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
 from evoken.words.word import Word
 
@@ -37,7 +38,8 @@ class Record:
         generation: 0 is the start, before any search.
         calls: denoiser calls so far, without previews.
         seconds: time so far, without previews.
-        losses: of the candidates (empty for generation 0).
+        losses: of the candidates; for generation 0, of those for the start (see ``Starts``), if
+            there was a choice.
         gram: see ``Evaluation``; only for searches that want it.
         validation: loss of the search's centre on the validation draws.
         sigma: the search's step size after this generation.
@@ -142,6 +144,8 @@ class Learner:
         self.calls = self._setup_calls = model.calls - before
         with one_thread_each():
             self.subspace = _subspace(settings, model, images, clip, learned)
+            planned = planned_calls or settings.calls
+            self._starts = starts_of(settings, planned, model, images, clip)
         row, dimension = search_of(settings.search), self.subspace.dimension
         kind = row.load()
         candidates = kind.candidates(settings.popsize, dimension)
@@ -154,8 +158,10 @@ class Learner:
                 f"{settings.calls}).",
                 "Raise `calls`, or lower `popsize` or `draws`.",
             )
-        planned = self._generations(planned_calls or settings.calls)
-        self.search = kind(dimension, settings.seed, settings.popsize, settings.sigma, planned)
+        self.search = kind(
+            *(dimension, settings.seed, settings.popsize, settings.sigma),
+            self._generations(planned),
+        )
         self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
         self._lowest, self._improved = math.inf, 0  # validation loss, and when it was found
@@ -166,6 +172,8 @@ class Learner:
         return max(0, (calls - self._calls_at_start()) // self.cost)
 
     def _calls_at_start(self) -> int:
+        if self._starts:
+            return self._setup_calls + self._starts.calls(self.objective)
         return self._setup_calls + self.objective.validation_calls
 
     @property
@@ -203,6 +211,8 @@ class Learner:
             if record.generation:
                 self.search.ask()
                 self.search.tell(record.evaluation())
+            elif self._starts:
+                self._begin(self._starts, record.evaluation())
             self._note(record)
 
     @one_thread_each()
@@ -213,6 +223,8 @@ class Learner:
             SearchError: every candidate failed.
         """
         started = time.monotonic()
+        if self.generation < 0 and self._starts:
+            return self._chosen_start(self._starts, started)
         evaluation = Evaluation(np.zeros(0))
         if self.generation >= 0:
             vectors = self.subspace.vectors(self.search.ask())
@@ -222,16 +234,34 @@ class Learner:
             self.search.tell(evaluation)
         center = self.subspace.vectors(self._result()[None])
         validated = self.evaluator(center, self.objective.split_validation())
-        validation = float(validated.losses[0])
+        calls = evaluation.calls + validated.calls
+        return self._recorded(evaluation, calls, float(validated.losses[0]), started)
+
+    def _chosen_start(self, starts: Starts, started: float) -> Record:
+        """The record of generation 0 where there is a choice."""
+        evaluation = starts.evaluated(self.objective, self.evaluator)
+        validation = self._begin(starts, evaluation)
+        return self._recorded(evaluation, evaluation.calls, validation, started)
+
+    def _begin(self, starts: Starts, evaluation: Evaluation) -> float:
+        """Start where the losses are lowest; returns the validation loss there."""
+        start, validation = starts.chosen(evaluation.losses)
+        self.subspace = replace(self.subspace, origin=start)
+        return validation
+
+    def _recorded(
+        self, evaluation: Evaluation, calls: int, validation: float, started: float
+    ) -> Record:
         if not math.isfinite(validation):
             raise SearchError(
                 f"the validation loss is not finite (got {validation}).",
                 "Set `precision` to float32, and lower `sigma`.",
             )
         gram = evaluation.gram
+        center = self.subspace.vectors(self._result()[None])
         record = Record(
             self.generation + 1,
-            self.calls + evaluation.calls + validated.calls,
+            self.calls + calls,
             self.seconds + time.monotonic() - started,
             _to_row(evaluation.losses),
             None if gram is None else tuple(_to_row(row) for row in gram),
@@ -328,7 +358,7 @@ def _subspace(
         origin = origin + vocabulary.vectors.mean(0)
     most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
     axes = s.axes or (most if s.subspace == "identity" else min(256, most))
-    return build_subspace(
+    built = build_subspace(
         s.subspace,
         origin,
         vocabulary.vectors,
@@ -337,3 +367,10 @@ def _subspace(
         vocabulary.parts,
         unit_axes="unit-axes" in s.mistakes,
     )
+    if not s.fidelity:
+        return built
+    # A learned word to start from may be longer than that already.
+    given = [float(part.norm(dim=1).max()) for part in origin.split(list(vocabulary.parts), 1)]
+    norms = zip(typical_norms(vocabulary), given, strict=True)
+    longest = [max(s.fidelity * norm, own) for norm, own in norms]
+    return replace(built, longest=tuple(zip(vocabulary.parts, longest, strict=True)))

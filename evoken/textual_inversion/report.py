@@ -14,6 +14,7 @@ from evoken.run_folder import as_written, made, name_of
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.starts import loss_of_nothing
 from evoken.textual_inversion.usage import cli_usage, conversions, diffusers_code, is_local
 
 
@@ -127,7 +128,8 @@ def clip_curve(run: LearnRun, name: str) -> Curve | None:
 
 def charts(run: LearnRun) -> list[Chart]:
     """The loss and the CLIP scores of a run so far, which has a record at least."""
-    found = [chart("validation loss", [loss_curve(run, "loss")])]
+    nothing = loss_of_nothing(run.records()[0].losses)
+    found = [chart("validation loss", [loss_curve(run, "loss")], nothing, "no word")]
     if clip := clip_curve(run, "similarity"):
         found.append(chart("CLIP similarity of the previews to the images", [clip]))
     return found

@@ -21,10 +21,16 @@ from evoken.options import (
 from evoken.prompts import KINDS, holds, pieces
 from evoken.search.table import SEARCHES, search_of
 
-INITIALIZATIONS = ("attention", "nearest", "word", "file", "random")
+# How the start is found, and whether CLIP compares the vocabulary with the images for it.
+INITIALIZATIONS = {
+    **{"lowest": True, "attention": True, "nearest": True},
+    **{"word": False, "file": False, "random": False},
+}
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
+# Denoiser calls of a run.
+EFFORTS = {"quick": 3_000, "normal": 6_000, "thorough": 12_000}
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -100,12 +106,22 @@ class LearnSettings:
         suited="1; 3 for a style; those of a file to start from",
     )
     initialization: str = _expert(
-        "attention", "How the start is found (attention is Eq. 4)", choices=INITIALIZATIONS
+        "attention",
+        "How the start is found (lowest tries words and none, attention is Eq. 4)",
+        choices=tuple(INITIALIZATIONS),
     )
     start: str = _about(
         "",
         "What to start from: a word or phrase, or a learned word (a run folder, a word's file or a "
         "hub id; FILE#NAME of several in one file)",
+    )
+    fidelity: float = _about(
+        0.0,
+        "How many times as long as the vocabulary's words a word may become: more is nearer to the "
+        "pictures, less goes better with prompt weights and other words",
+        least=0.1,
+        most=1000,
+        zero="no limit",
     )
     temperature: float = _expert(
         0.0, "Temperature of Eq. 4", least=1e-4, most=1e6, zero="CLIP's own"
@@ -151,7 +167,18 @@ class LearnSettings:
     validation_draws: int = _expert(
         64, "Fixed draws on which the result is chosen", least=1, most=100_000
     )
-    calls: int = _budget(12_000, "Denoiser calls to spend, validation included", least=1, most=1e9)
+    effort: str = _budget(
+        "thorough",
+        f"Calls to spend ({', '.join(f'{n} {calls:,}' for n, calls in EFFORTS.items())})",
+        choices=tuple(EFFORTS),
+    )
+    calls: int = _budget(
+        EFFORTS["thorough"],
+        "Denoiser calls to spend, validation included",
+        least=1,
+        most=1e9,
+        suited="those of the effort",
+    )
     minutes: float = _budget(0.0, "Time to spend", above=0, most=1e6, zero="no limit")
     patience: int = _budget(
         0,
@@ -210,6 +237,9 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
+        if self.effort is not UNSET:
+            one_of("effort", self.effort, tuple(EFFORTS))
+            values = {**values, "calls": EFFORTS[self.effort]}
         fill(self, self._suited_to_start(values))
         if self.objective == "similarity":
             for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
@@ -230,7 +260,7 @@ class LearnSettings:
 
         how = self.initialization
         if how is UNSET:
-            how = values.get("initialization", "file" if names_word(self.start) else "word")
+            how = "file" if names_word(self.start) else "word"
         counts = how == "file" and self.vectors is UNSET
         count = {"vectors": len(load_word(self.start).vectors)} if counts else {}
         return {**values, "initialization": how, **count}
@@ -278,6 +308,12 @@ class LearnSettings:
                 not self.start and self.initialization in ("word", "file"),
                 f"the initialization {self.initialization!r} needs a `start`.",
                 "Give one, such as 'cat' or a run folder, or leave `initialization` out.",
+            ),
+            (
+                self.objective == "similarity" and self.initialization == "lowest",
+                "the initialization 'lowest' needs the objective 'denoising': whole generations "
+                "are too dear to try words on.",
+                "Set `initialization` to attention.",
             ),
             (
                 self.objective == "similarity" and search.wants_gram,

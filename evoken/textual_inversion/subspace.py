@@ -25,10 +25,13 @@ class Subspace:
     Attributes:
         origin: vector x width.
         basis: axis x width, the axes of each vector's own block of coords.
+        longest: width of each encoder's part, and the length that a vector has there at most;
+            empty for no limit.
     """
 
     origin: Vectors
     basis: Tensor
+    longest: tuple[tuple[int, float], ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -39,7 +42,20 @@ class Subspace:
         """Candidate x vector x width, from candidate x dimension."""
         blocks = torch.from_numpy(coords).view(len(coords), len(self.origin), len(self.basis))
         moved = self.origin.double() + blocks @ self.basis.double()  # (Eq. 2)
-        return moved.float()
+        return self._shortened(moved).float()
+
+    def _shortened(self, vectors: Tensor) -> Tensor:
+        """Vectors that are too long, at the nearest point of the sphere: a search that goes on
+        outside of it moves along its surface.
+        """
+        if not self.longest:
+            return vectors
+        parts = vectors.split([width for width, _ in self.longest], -1)
+        scaled = [
+            part * (most / part.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp(max=1)
+            for part, (_, most) in zip(parts, self.longest, strict=True)
+        ]
+        return torch.cat(scaled, -1)
 
 
 def spread(vocabulary: Tensor) -> float:

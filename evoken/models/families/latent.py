@@ -106,6 +106,10 @@ class LatentModel(ABC):
         """Token x width: the embeddings of the phrase's tokens."""
         return self.texts.embed(phrase)
 
+    def end(self) -> Vectors:
+        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
+        return self.texts.end()
+
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of a tokenizer."""
         return self.texts.has_token(placeholder)
