@@ -40,7 +40,7 @@ def take(page: Page) -> None:
     page.get_by_label("Name of the word").fill("otter")
     shoot(page, "teach")
     press(page, "Look at them")
-    expect(page.get_by_text("of memory")).to_be_visible(timeout=LONGEST)
+    expect(page.get_by_role("main").get_by_text("of memory")).to_be_visible(timeout=LONGEST)
     shoot(page, "check")
     press(page, "Teach <otter>")
     expect(page.get_by_text("after generation 10")).to_be_visible(timeout=LONGEST)
