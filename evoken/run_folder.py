@@ -181,8 +181,14 @@ def held(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process writes to this run folder; False too where there are no locks."""
-    with (path / "config.json").open("rb") as file:
+    """Whether a process writes to this run folder; False too where there are no locks, and where no
+    run has begun.
+    """
+    try:
+        file = (path / "config.json").open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from evoken.errors import SettingError
 from evoken.evaluation.evaluator import Serial
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -88,3 +89,9 @@ def test_what_it_takes_is_known_beforehand(
         nothing = learner.objective.validate(model.end())
         assert loss_of_nothing([*found.losses]) == nothing
     assert loss_of_nothing([]) is None
+
+
+@pytest.mark.parametrize("mistake", ["unit-norm", "added-mean", "no-temperature"])
+def test_mistakes_in_a_start_need_one_that_is_given(mistake: str) -> None:
+    with pytest.raises(SettingError, match="initialization"):
+        small(initialization="lowest", mistakes=(mistake,))

@@ -106,6 +106,16 @@ def test_what_runs_in_a_terminal_is_stopped_there(browser: Browser, finished: Pa
     assert not browser.site.queue.jobs()
 
 
+def test_what_never_began_is_stopped_and_deleted(browser: Browser) -> None:
+    job = browser.site.queue.add("Teach <a>", ("learn", "photos"), "a", state=STOPPED)
+    (browser.site.runs / "odd").mkdir()
+    for name in ("a", "odd"):
+        assert browser.post(f"/do/stop/{name}").status_code < 500
+    browser.post("/do/delete/a")
+    browser.post("/do/delete/odd")
+    assert not (browser.site.runs / "odd").exists() and job not in browser.site.queue.jobs()
+
+
 def test_an_edit_without_a_picture_asks_for_one(browser: Browser) -> None:
     for name, content in (("notes.txt", b"a"), ("notes.pdf", b"%PDF")):
         sent = browser.post("/edit", [("picture", (name, content))], target="a dog")

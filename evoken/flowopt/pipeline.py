@@ -82,25 +82,33 @@ class PipelineSampler:
 
         own.set_timesteps = noting
         try:
-            self._call(latents, steps, conditioning, own)
+            with self._refused_if("a call failed"):
+                self._call(latents, steps, conditioning, own)
         except _Set:
             del own.set_timesteps
             return own
-        except Exception as error:
-            raise refusal(self.pipeline, f"a call failed ({reason_of(error)})") from error
         raise refusal(self.pipeline, "it sets no noise levels")
 
     def _try(self, latents: Latents, conditioning: Mapping[str, Any]) -> None:
-        """Raise ``ModelError`` unless a step works."""
-        try:
+        """Raise ``ModelError`` unless steps work."""
+        with self._refused_if("a step failed"):
             found = self._run(latents, self.levels[-2:-1], conditioning)
-        except Exception as error:
-            raise refusal(self.pipeline, f"a step failed ({reason_of(error)})") from error
         if found.shape != latents.shape:
             given, made = (" x ".join(map(str, x.shape)) for x in (latents, found))
             raise refusal(self.pipeline, f"it makes latents of {made} from latents of {given}")
         if len(self.levels) > 2:
-            self._check_steps(latents, conditioning)
+            with self._refused_if("a step failed"):
+                self._check_steps(latents, conditioning)
+
+    @contextmanager
+    def _refused_if(self, what: str) -> Iterator[None]:
+        """Make a refusal with a reason of any error within the block."""
+        try:
+            yield
+        except (_Set, ModelError):
+            raise
+        except Exception as error:
+            raise refusal(self.pipeline, f"{what} ({reason_of(error)})") from error
 
     def _check_steps(self, latents: Latents, conditioning: Mapping[str, Any]) -> None:
         """Raise ``ModelError`` unless two steps are those of Euler's method: guidance with a memory

@@ -295,6 +295,12 @@ class LearnSettings:
                 "Leave one of them out.",
             ),
             (
+                {"unit-norm", "added-mean"} & {*self.mistakes} and self.initialization == "lowest",
+                "the mistakes 'unit-norm' and 'added-mean' change a start that is given, and the "
+                "initialization 'lowest' chooses one.",
+                "Set `initialization` to attention.",
+            ),
+            (
                 self.temperature and self.initialization != "attention",
                 "only the initialization 'attention' has a `temperature`.",
                 "Leave it out.",

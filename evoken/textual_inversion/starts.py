@@ -15,6 +15,7 @@ from evoken.textual_inversion.settings import LearnSettings
 
 SHARE = 0.05  # of the budget, that the first round may take
 MIXED = 4  # of the best candidates, whose mean is tried as well
+FINALISTS = 3  # no word, the best of the first round, and the mixture
 
 
 class Starts:
@@ -32,7 +33,7 @@ class Starts:
         """
         self.candidates, self._vocabulary = found, vocabulary
         self.first = len(found) if len(found) > 2 else 0  # candidates of the first round
-        self.second = 3 if self.first else len(found)
+        self.second = FINALISTS if self.first else len(found)
 
     def calls(self, objective: Objective) -> int:
         """What ``evaluated`` takes."""
@@ -69,7 +70,7 @@ def loss_of_nothing(losses: Sequence[float | None]) -> float | None:
     """The validation loss of no word, by the losses that a run's generation 0 recorded; None where
     there was no choice of a start.
     """
-    return losses[max(0, len(losses) - 3)] if losses else None
+    return losses[max(0, len(losses) - FINALISTS)] if losses else None
 
 
 def _finite(losses: Losses) -> Losses:
