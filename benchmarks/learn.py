@@ -10,19 +10,17 @@ anew, as it must after a method changes.
 import argparse
 import hashlib
 import os
-import signal
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
-from benchmarks import figures
+from benchmarks import figures, pool
 from benchmarks.documents import table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, best_by_gradient
 from evoken.arrays import Images, Vectors
@@ -173,21 +171,16 @@ def main() -> None:
                 # Gradients learn a group side by side; everything else, one word at a time.
                 together = [missing] if method == "gradient" else [[n] for n in missing]
                 jobs += [(method, part, seed) for part in together if part]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the workers would go on
-    started = time.perf_counter()
-    with get_context("spawn").Pool(
-        options.processes, prepare, (options.precision, options.pictures)
-    ) as pool:
-        for i, rows in enumerate(pool.imap_unordered(run_job, jobs)):
-            figures.append(RESULTS, rows)
-            left = (time.perf_counter() - started) / (i + 1) * (len(jobs) - i - 1) / 60
-            for row in rows:
-                print(
-                    f"{row['method']:12} seed {row['seed']}  {row['noun']:18} "
-                    f"loss {row['loss']:.4f}  judge {row['judge']:.2f}  {row['seconds']:.0f} s  "
-                    f"({i + 1} of {len(jobs)} jobs, {left:.0f} min left)",
-                    flush=True,
-                )
+    about = (options.processes, prepare, options.precision, options.pictures)
+    for rows, count, left in pool.measured(run_job, jobs, *about):
+        figures.append(RESULTS, rows)
+        for row in rows:
+            print(
+                f"{row['method']:12} seed {row['seed']}  {row['noun']:18} "
+                f"loss {row['loss']:.4f}  judge {row['judge']:.2f}  {row['seconds']:.0f} s  "
+                f"({count} of {len(jobs)} jobs, {left:.0f} min left)",
+                flush=True,
+            )
     report(nouns, options.seeds)
 
 

@@ -10,34 +10,25 @@ concepts and seeds; ``--report`` measures nothing.
 
 import argparse
 import os
-import signal
 import sys
-import time
 from collections.abc import Sequence
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import figures, learn
+from benchmarks import figures, learn, pool
 from benchmarks.evidence import curves
-from benchmarks.evidence.contest import WORD, Contest, run
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import Evidence
-from evoken.errors import EvokenError
+from benchmarks.evidence.words import Job, measured
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.settings import preset
 from stickers import world
 
 RESULTS = Path(__file__).parent.with_suffix(".jsonl")
 CURVES = figures.FILE.parent / "sheets" / "evidence.svg"
-CALLS = 12_000
 TUNING = 4  # concepts
-
-Job = tuple[str, str, str, int]  # method, variant, concept, seed
 
 
 def concepts(tuning: bool, count: int) -> list[str]:
@@ -115,54 +106,14 @@ def best_variant(method: str, known: dict[Job, dict[str, Any]]) -> str:
 
 def work(jobs: Sequence[Job], processes: int) -> None:
     """Do the jobs, and keep each result as it comes."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the workers would go on
-    started = time.perf_counter()
-    with get_context("spawn").Pool(processes, learn.prepare, ("float32", 16)) as pool:
-        for i, row in enumerate(pool.imap_unordered(measured, jobs)):
-            figures.append(RESULTS, [row])
-            left = (time.perf_counter() - started) / (i + 1) * (len(jobs) - i - 1) / 60
-            name = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
-            print(
-                f"{name:36} {row['noun']:14} seed {row['seed']}  loss {row['loss']:.4f}  "
-                f"judge {row['judge']:.2f}  {row['seconds']:.0f} s  ({left:.0f} min left)",
-                flush=True,
-            )
-
-
-def measured(job: Job) -> dict[str, Any]:
-    """The row of one contest."""
-    method, variant, noun, seed = job
-    measure, images = learn.measure, learn.concept_images(noun)
-    chosen = Learner(
-        preset("default", placeholder=WORD, seed=seed, initialization="lowest"),
-        *(measure.model, images, measure.clip),
-    )
-    chosen.step()
-
-    def held_out(word: Any) -> float:
-        return measure.loss(noun, word)
-
-    contest = Contest(
-        *(measure.model, measure.clip, images, chosen.start.vectors, chosen.calls, seed, CALLS),
-        held_out,
-    )
-    failed = ""
-    try:
-        run(METHODS[method].variants[variant], contest)
-    except (EvokenError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
-    row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
-    return {
-        "weights": learn.weights(),
-        "method": method,
-        "variant": variant,
-        "noun": noun,
-        "seed": seed,
-        "failed": failed,
-        **row,
-        **measure(noun, contest.word),
-        "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve],
-    }
+    for row, _, left in pool.measured(measured, jobs, processes, learn.prepare, "float32", 16):
+        figures.append(RESULTS, [row])
+        name = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
+        print(
+            f"{name:36} {row['noun']:14} seed {row['seed']}  loss {row['loss']:.4f}  "
+            f"judge {row['judge']:.2f}  {row['seconds']:.0f} s  ({left:.0f} min left)",
+            flush=True,
+        )
 
 
 def done() -> dict[Job, dict[str, Any]]:

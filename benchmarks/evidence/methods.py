@@ -52,6 +52,7 @@ CORRECTED = {"draws": 8, "sentences": 8}
 
 def nothing(contest: Contest) -> None:
     """No word at all."""
+    contest.paid = 0
     contest.offer(contest.model.end())
 
 
