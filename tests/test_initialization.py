@@ -10,6 +10,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.seeds import torch_generator
 from evoken.textual_inversion.initialization import (
     INITIALIZATIONS,
+    candidates,
     cross_attention,
     initial_vectors,
     nearest_word,
@@ -102,6 +103,23 @@ def test_a_low_temperature_is_the_nearest_word(
     assert torch.nn.functional.cosine_similarity(sharp, nearest, dim=0) > 0.9999
 
 
+def test_candidates_are_no_word_then_equation_4_then_the_nearest_words(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    """The nearest by their mean similarity with all images, each for every vector of the word."""
+    vocabulary = model.vocabulary()
+    features = clip.image_features(images)
+    texts = clip.text_features([f"a photo of a {w}" for w in vocabulary.words])
+    means = (features @ texts.T).sum(0) / len(features)
+    nearest = sorted(range(len(means)), key=lambda i: -float(means[i]))[:5]
+    found = candidates(clip, images, model, "object", count=2, words=5)
+    assert found.shape == (7, 2, model.width)
+    assert torch.equal(found[:, 0], found[:, 1])
+    assert torch.equal(found[0, 0], model.end()[0])
+    assert torch.equal(found[1, 0], cross_attention(clip, images, vocabulary, "object", None)[0])
+    assert torch.equal(found[2:, 0], vocabulary.vectors[nearest])
+
+
 def test_objects_and_styles_are_asked_in_sentences_of_their_own(
     clip: Clip, images: torch.Tensor
 ) -> None:
@@ -147,5 +165,13 @@ def test_what_cannot_be_started_from(
         start("word", model, clip, images, 1, word=" ")
     with pytest.raises(SettingError, match="CLIP"):
         start("attention", model, None, images)
-    with pytest.raises(SettingError, match="initialization"):
-        start("luck", model, clip, images)
+    for unknown in ("luck", "zeal"):
+        with pytest.raises(SettingError, match="initialization"):
+            start(unknown, model, clip, images, word="cat")
+
+
+def test_the_nearest_word_is_the_start_nearest(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    nearest = nearest_word(clip, images, model.vocabulary(), "object")
+    assert torch.equal(start("nearest", model, clip, images, 2), nearest.repeat(2, 1))

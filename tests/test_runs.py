@@ -1,5 +1,7 @@
 """Many runs: what ``evoken runs`` lists, and ``evoken compare`` puts side by side."""
 
+import errno
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +10,8 @@ import pytest
 from PIL import Image
 
 from evoken.errors import RunError
-from evoken.run_folder import check_new, held, made
+from evoken.models.provenance import versions
+from evoken.run_folder import check_new, held, is_held, made, said_of_versions
 from evoken.textual_inversion.folder import LearnRun
 from tests.commands import evoken, refused
 from tests.test_pages import NASTY, Page, change, changed
@@ -55,6 +58,28 @@ def test_the_format_of_run_folders_is_what_it_was(done: Path, edited: Path) -> N
 def test_a_preview_is_a_row_of_four_pictures(done: Path) -> None:
     with Image.open(done / "previews" / "0000.png") as preview:
         assert preview.width > 4 * preview.height > preview.width - preview.height
+
+
+def test_only_versions_that_are_other_ones_are_noted() -> None:
+    here = versions()
+    assert said_of_versions({"versions": here}) == said_of_versions({}) == ""
+    said = said_of_versions({"versions": here | {"torch": "1.0.0", "a package": "2.0.0"}})
+    assert "torch '1.0.0';" in said and "diffusers" not in said and "package" not in said
+
+
+def test_nobody_works_where_no_run_has_begun(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert not is_held(tmp_path / "nothing") and not is_held(tmp_path / "file")
+
+
+def test_file_systems_without_locks_are_taken(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert not is_held(done)
+    with held(done):
+        pass
 
 
 def test_a_run_that_is_worked_on_is_running(done: Path) -> None:

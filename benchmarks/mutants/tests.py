@@ -23,7 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "words/torch_file.py": ("formats", "foreign_files"),
     "words/merge.py": ("merge",),
     "words/convert.py": ("convert", "other_tools", "subsets"),
-    "run_folder.py": ("integrity", "runs", "flow_folders", "refusals", "annotations"),
+    "run_folder.py": ("runs", "integrity", "flow_folders", "refusals", "annotations"),
     "records.py": ("integrity",),
     "files.py": ("files", "door"),
 }

@@ -52,7 +52,7 @@ class Subspace:
             return vectors
         parts = vectors.split([width for width, _ in self.longest], -1)
         scaled = [
-            part * (most / part.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp(max=1)
+            part * (most / part.norm(dim=-1, keepdim=True)).clamp(max=1)  # zeros stay zeros
             for part, (_, most) in zip(parts, self.longest, strict=True)
         ]
         return torch.cat(scaled, -1)
