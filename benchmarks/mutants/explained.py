@@ -37,6 +37,7 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
     ),
     "what another process may have done in this very moment": (
         r"missing_ok=True|ignore_errors=True",
+        r"flowopt/folder\.py: except OSError as error",  # it was read a moment before
     ),
     "a number that only has to differ from all others": (
         r"texts\.index\(c\) if c else",
