@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
-from PIL import Image
+from PIL import Image, ImageChops
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -144,6 +144,7 @@ def test_resuming_a_finished_run_changes_nothing(evoken: Evoken, photo: Path) ->
 
 
 def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> None:
+    """But for the rounding of calls with other numbers of rows, which a level of 255 may show."""
     Path("two").mkdir()
     for name, turn in (("a.png", 0), ("b.png", 180)):
         Image.open(photo).rotate(turn).save(Path("two") / name)
@@ -153,7 +154,8 @@ def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> N
         for number in range(4):
             one = FlowOptRun.open(Path(f"alone-{i}")).picture(0, number)
             both = FlowOptRun.open(Path("together")).picture(i, number)
-            assert one.read_bytes() == both.read_bytes()
+            apart = ImageChops.difference(Image.open(one), Image.open(both))
+            assert max(high for _, high in apart.getextrema()) <= 1
 
 
 def test_a_learned_word_may_stand_in_the_target(
@@ -425,7 +427,7 @@ def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
     Path("more/copy.png").write_bytes(Path("more/house.png").read_bytes())
     Path("more/house.txt").write_text("a caption")
     Image.new("RGB", (40, 40), "white").save("more/white.png")
-    result = evoken("invert", "more", "--prompt", "a cat", *SMALL)
+    result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--frame", "middle")
     assert result.exit_code == 0, result.output
     for note in (
         "Note: there is one colour and nothing else in 'white.png'.",
@@ -433,6 +435,8 @@ def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
         "'copy.png' loses 25 % (left and right), 'house.png' loses 25 % (left and right).",
     ):
         assert note in result.output
+    result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--output", "whole")
+    assert result.exit_code == 0 and "loses" not in result.output
 
 
 def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
@@ -444,7 +448,7 @@ def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
         "target_prompts": ["a dog", "an otter"],
     }
     Path("edits.yaml").write_text(yaml.safe_dump([entry]))
-    result = evoken("edit", "edits.yaml", *SMALL)
+    result = evoken("edit", "edits.yaml", *SMALL, "--frame", "middle")
     assert result.exit_code == 0, result.output
     assert "same picture" not in result.output
     assert result.output.count("loses 25 %") == 1

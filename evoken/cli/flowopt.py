@@ -48,8 +48,11 @@ Preset = Annotated[
 DEFAULT_MODEL = FITTING | {"name": "the word's own, or stickers-flow"}
 
 
+OF_EDITS = ("fresh", "source_guidance", "patience", "strengths", "everywhere", "seeds")
+
+
 @takes(
-    settings=From(FlowOptSettings, ("fresh", "source_guidance", "patience"), DEFAULTS["invert"]),
+    settings=From(FlowOptSettings, OF_EDITS, DEFAULTS["invert"]),
     spec=From(ModelSpec, defaults=DEFAULT_MODEL),
 )
 def invert(
@@ -65,7 +68,7 @@ def invert(
     as_json: AsJson = False,
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
-    asked = None if pictures is None else (pictures, prompt, None)
+    asked = None if pictures is None else (pictures, prompt, None, None)
     _start(context, asked, word, spec, preset, settings, "", output, resume, Out(as_json))
 
 
@@ -82,8 +85,23 @@ def edit(
         str, typer.Option("--from", help="What the pictures show.", rich_help_panel=ABOUT)
     ] = "",
     target: Annotated[
-        str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--to",
+            help="What they should show; of several, each is an edit of its own (repeatable).",
+            rich_help_panel=ABOUT,
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A picture that is white where the others may change. \\[default: the model "
+            "finds it]",
+            rich_help_panel=ABOUT,
+            show_default=False,
+        ),
+    ] = None,
     word: WordPaths = None,
     output: EditOutput = None,
     resume: Resume = None,
@@ -91,14 +109,14 @@ def edit(
     clip: ClipName = "",
     as_json: AsJson = False,
 ) -> None:
-    """Change what a picture shows; every iterate is a finished picture to pick from."""
-    asked = None if pictures is None else (pictures, source, target)
+    """Change what a picture shows, and nothing else of it; from mild to strong, to pick from."""
+    asked = None if pictures is None else (pictures, source, tuple(target or ()), mask)
     _start(context, asked, word, spec, preset, settings, clip, output, resume, Out(as_json))
 
 
 def _start(
     context: typer.Context,
-    asked: tuple[Path, str, str | None] | None,
+    asked: tuple[Path, str, tuple[str, ...] | None, Path | None] | None,
     word: list[str] | None,
     spec: dict[str, Any],
     preset: str,
@@ -133,7 +151,7 @@ def _start(
         else:
             words, of_words = load_words(word)
             model = spec_of(words, of_words, "", spec)
-            request = Request(*asked, tuple(words))
+            request = Request(*asked[:3], tuple(words), asked[3])
             # The name of what is learned from the same pictures is left to "learn".
             name = f"{name_of_pictures(asked[0])}-{context.info_name}"
             folder = output or Path("runs") / name
@@ -187,9 +205,11 @@ def step_size(
         from evoken.models.load import started
 
         chosen = FlowOptSettings(**settings)
-        Request(pictures, prompt).load(CHECKED)  # before the model, which takes long
+        asked = Request(pictures, prompt)
+        asked.load(CHECKED, chosen.frame)  # before the model, which takes long
         model = started(fitting(**{"name": "stickers-flow"} | spec), out.display)
-        task, images = Request(pictures, prompt).load(model.size)
+        given = asked.load(model.size, chosen.frame)
+        task, images = given.task, given.images
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)
         latents = model.encode(task.images)

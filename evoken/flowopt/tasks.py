@@ -3,6 +3,7 @@
     - init_img: dataset/bear.png
       source_prompt: a brown bear
       target_prompts: [a black bear, a brown bear made of lego]
+      mask: dataset/bear-mask.png    (if wanted; white where the picture may change)
 
 and, around it, a YAML of settings that names the first:
 
@@ -16,13 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evoken.documents import read_yaml
 from evoken.errors import SettingError, reason_of, shown
-from evoken.flowopt.edit import Task
+from evoken.flowopt.given import Given, load_framed, together
 from evoken.flowopt.settings import OFFICIAL_METHOD
-from evoken.images import ImageSet, load_images
 
 # Names in the official script's YAML of settings, and ours.
 SETTINGS = {
@@ -56,21 +54,15 @@ class Edits:
     targets: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = ""
+    masks: tuple[Path | None, ...] = ()
 
-    def load(self, size: int) -> tuple[Task, ImageSet]:
+    def load(self, size: int, frame: str) -> Given:
         """Read the pictures."""
-        read = {
-            path: load_images(path, size, masks=False, captions=False)
-            for path in dict.fromkeys(self.images)
-        }
-        sets = [read[path] for path in self.images]
-        together = ImageSet(
-            torch.cat([s.images for s in sets]),
-            tuple(name for s in sets for name in s.names),
-            tuple(h for s in sets for h in s.hashes),
-            sizes=tuple(size for s in sets for size in s.sizes),
-        )
-        return Task(together.images, self.sources, self.targets), together
+        masks = self.masks or (None,) * len(self.images)
+        wanted = list(zip(self.images, masks, strict=True))
+        read = {key: load_framed(*key, size, frame) for key in dict.fromkeys(wanted)}
+        found = together([read[key] for key in wanted])
+        return found.asked(self.sources, self.targets)
 
 
 def read_edits(path: Path, invert: bool) -> Edits:
@@ -100,7 +92,7 @@ def read_edits(path: Path, invert: bool) -> Edits:
         model = MODELS.get(str(experiment.get("model_type")), "")
         path = _find(path, str(experiment["dataset_yaml"]))
         entries = _entries(path)
-    images, sources, targets = [], [], []
+    images, sources, targets, masks = [], [], [], list[Path | None]()
     for i, entry in enumerate(entries):
         missing = {"init_img", "source_prompt"} - set(entry)
         if not invert and not entry.get("target_prompts"):
@@ -113,7 +105,8 @@ def read_edits(path: Path, invert: bool) -> Edits:
         asked = [] if invert else entry["target_prompts"]
         wanted = [asked] if isinstance(asked, str) else asked
         listed = isinstance(wanted, list)
-        texts = [entry["init_img"], entry["source_prompt"], *(wanted if listed else [])]
+        mask = entry.get("mask", "")
+        texts = [entry["init_img"], entry["source_prompt"], mask, *(wanted if listed else [])]
         if not listed or not all(isinstance(t, str) for t in texts):
             raise SettingError(
                 f"entry {i + 1} of {shown(path)} must hold text, and target_prompts as a list "
@@ -122,9 +115,10 @@ def read_edits(path: Path, invert: bool) -> Edits:
             )
         for target in wanted or [""]:
             images.append(_find(path, entry["init_img"]))
+            masks.append(_find(path, mask) if mask else None)
             sources.append(entry["source_prompt"])
             targets += [] if invert else [target]
-    return Edits(tuple(images), tuple(sources), tuple(targets), settings, model)
+    return Edits(tuple(images), tuple(sources), tuple(targets), settings, model, tuple(masks))
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
