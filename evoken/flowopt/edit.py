@@ -139,7 +139,9 @@ def iterates(
     """
     sampler = ModelSampler(model, settings.steps, settings.last)
     words = check_prompts(model, task)
-    source = sampler.condition(task.sources, settings.source_guidance, words)
+    # An inversion undoes the very process that it iterates.
+    guidance = settings.source_guidance if task.targets else settings.guidance
+    source = sampler.condition(task.sources, guidance, words)
     target = sampler.condition(task.targets or task.sources, settings.guidance, words)
     latents = model.encode(task.images)
     start = None if earlier else _start(sampler, settings, latents, source)

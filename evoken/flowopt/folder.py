@@ -8,9 +8,11 @@ states/             z and f(z) of every iterate: what a resumed run starts from
 iterates/           NN-III.png, picture NN after III updates
 noise.safetensors   the best z of every picture
 picked/, report.html, curves.csv
+saved_info/         if wanted, the pictures as the official script calls them
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import count, takewhile
 from pathlib import Path
@@ -74,11 +76,14 @@ class FlowOptRun:
         clip: str,
         images: ImageSet,
         note: str = "",
+        saved_info: Mapping[str, str] | None = None,
     ) -> "FlowOptRun":
         """Start a folder.
 
         Args:
             note: what the report is to say of the pictures; "" for nothing.
+            saved_info: the official script's exp_name and model_type, for its folders of pictures;
+                None to leave them out.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
@@ -103,6 +108,8 @@ class FlowOptRun:
         }
         if note:
             config["note"] = note
+        if saved_info:
+            config["saved_info"] = dict(saved_info)
         with new_folder(path) as folder:
             write_inputs(folder, task.images)
             for i, word in enumerate(task.words):

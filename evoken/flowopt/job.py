@@ -1,7 +1,8 @@
 """Inverting and editing into a run folder: from Python, and what the commands do."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report
-from evoken.flowopt.settings import flowopt_preset
+from evoken.flowopt.saved_info import write_saved_info
+from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, ImageSet, counted, listing, load_images
 from evoken.models.base import Model
@@ -41,23 +43,27 @@ class Request:
         source: what they show.
         target: what they should show; None to invert them.
         word: a learned word in the prompts.
+        saved_info: whether the pictures are written as the official script does it, too.
+        edits: what the YAML asks for, once it is read.
     """
 
     pictures: PathLike
     source: str = ""
     target: str | None = None
     words: tuple[Word, ...] = ()
+    saved_info: bool = False
+    edits: Edits | None = None
 
     @property
     def command(self) -> str:
         """What is done: "invert" or "edit"."""
         return "invert" if self.target is None else "edit"
 
-    def yaml(self) -> Edits | None:
-        """What the YAML says, if it is one.
+    def experiments(self) -> "list[Request]":
+        """A request for each experiment that the YAML describes, or else this one.
 
         Raises:
-            SettingError: it cannot be read, or an edit has no target.
+            SettingError: the YAML cannot be read, or an edit has no target.
         """
         path = Path(self.pictures)
         if path.suffix.lower() in (".yaml", ".yml"):
@@ -66,13 +72,37 @@ class Request:
                     f"the prompts are in {shown(path)}, but {shown(said)} came as well.",
                     f"Leave out {'`prompt`' if self.target is None else '`source` and `target`'}.",
                 )
-            return read_edits(path, invert=self.target is None)
+            found = read_edits(path, invert=self.target is None)
+            return [replace(self, edits=edits) for edits in found]
         if self.target == "":
             raise SettingError("there is no `target`: what the picture should show.", "Give one.")
-        return None
+        return [self]
+
+    def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
+        """Those of a preset, of the YAML, and of the changes; what comes later wins."""
+        return flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+
+    def folders(self) -> dict[str, str] | None:
+        """What the official script calls its folders after, where they are wanted.
+
+        Raises:
+            SettingError: they are wanted, and nothing says what they are.
+        """
+        if not self.saved_info:
+            return None
+        experiment = self.edits and self.edits.experiment
+        if not (experiment and experiment.name and experiment.family):
+            raise SettingError(
+                "`saved_info` needs a YAML with exp_name and model_type, after which the folders "
+                f"are called ({shown(self.pictures)} has none).",
+                "Add them, or leave it out.",
+            )
+        return {"exp_name": experiment.name, "model_type": experiment.family}
 
     def load(self, size: int) -> tuple[Task, ImageSet]:
         """Read the pictures; one prompt serves all of them."""
+        if self.edits:
+            return self.edits.load(size)
         images = load_images(self.pictures, size, masks=False, captions=False)
         count = len(images.names)
         targets = (self.target,) * count if self.target else ()
@@ -106,23 +136,35 @@ class FlowOptJob:
             rebuilt = model.decode(model.encode(task.images))
             rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
+            write_saved_info(run)
 
     def finish(self, display: Display = SILENT) -> None:
         """Do all steps, and show them."""
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
         updates = "1 update" if settings.iterations == 1 else f"{settings.iterations} updates"
         display.say(f"{counted(pictures)}, {updates}.")
-        before = time.monotonic()
+        records = self.run.records()
+        before, calls = time.monotonic(), records[-1]["calls"] if records else 0
         with (
             closing(self.steps()) as steps,
             display.bar("the start", settings.iterations + 1) as bar,
         ):
             for iterate in steps:
                 number, now = iterate.step.iteration, time.monotonic()
-                left, before = (now - before) * (settings.iterations - number), now
+                # By calls: the start takes others than an iterate does.
+                each = (now - before) / (iterate.step.calls - calls) * self._calls_each
+                left, before = each * (settings.iterations - number), now
+                calls = iterate.step.calls
                 text = f"{described(iterate, pictures)}  {left:.0f} s left"
                 bar.line(text)
                 bar.update(text, number + 1)
+
+    @property
+    def _calls_each(self) -> int:
+        """Of the denoiser, for an iterate of all pictures."""
+        settings, pictures = self.run.settings, len(self.run.config["pictures"])
+        a_step = 1 if settings.guidance == 1 else self.model.guidance_calls
+        return pictures * (settings.last or settings.steps) * a_step
 
 
 def described(iterate: Iterate, pictures: int) -> str:
@@ -233,19 +275,80 @@ def begun(
     clip: str = "",
     display: Display = SILENT,
 ) -> FlowOptJob:
-    """A new run folder and its models; nothing is written before everything is checked.
+    """A new run folder and its models; see ``begun_all``.
+
+    Raises:
+        SettingError: the YAML describes several experiments.
+    """
+    each = asked.experiments()
+    if len(each) > 1:
+        raise SettingError(
+            f"{shown(asked.pictures)} describes {len(each)} experiments, where one is possible.",
+            f"Type: evoken {asked.command} {shown(asked.pictures)}",
+        )
+    return begun_all(folder, each, model, preset, changes, clip, display)[0]
+
+
+def begun_all(
+    folder: PathLike,
+    each: Sequence[Request],
+    model: LatentModel | ModelSpec | str,
+    preset: str,
+    changes: Mapping[str, Any],
+    clip: str = "",
+    display: Display = SILENT,
+) -> list[FlowOptJob]:
+    """New run folders and their models; nothing is written before everything is checked.
 
     Args:
+        folder: of the run; where there are several, each has a folder in it.
+        each: what ``Request.experiments`` gave.
         model: a spec's or a name that is "" means the YAML's, or the embedded flow model.
     """
-    edits = asked.yaml()
-    settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
-    wanted = edits or asked
-    wanted.load(CHECKED)  # before the model, which takes long
-    check_new(Path(folder))
+    asked = each[0]
+    if asked.edits and asked.edits.others:
+        other, count = "edit" if asked.command == "invert" else "invert", asked.edits.others
+        left = "1 experiment is" if count == 1 else f"{count} experiments are"
+        display.say(f"{left} left out here, for: evoken {other} {shown(asked.pictures)}")
+    folders = folders_for(Path(folder), each)
+    for place, asked in zip(folders, each, strict=True):
+        # Before the model, which takes long.
+        asked.settings(preset, changes)
+        asked.load(CHECKED)
+        check_new(place)
+        asked.folders()
     if isinstance(model, ModelSpec | str):
-        model = started(_named(model, edits), display)
-    task, images = wanted.load(model.size)
+        model = started(_named(model, each[0].edits), display)
+    ready = [
+        _checked(place, asked, model, asked.settings(preset, changes), clip, display)
+        for place, asked in zip(folders, each, strict=True)
+    ]
+    return [begin() for begin in ready]
+
+
+def folders_for(folder: Path, each: Sequence[Request]) -> list[Path]:
+    """Where the runs of experiments go: each into a folder of its name, if there are several."""
+    if len(each) == 1:
+        return [folder]
+    found, seen = [], Counter[str]()
+    for i, asked in enumerate(each):
+        experiment = asked.edits and asked.edits.experiment
+        name = (experiment and experiment.name) or f"experiment-{i + 1}"
+        seen[name] += 1
+        found.append(folder / (f"{name}-{seen[name]}" if seen[name] > 1 else name))
+    return found
+
+
+def _checked(
+    folder: Path,
+    asked: Request,
+    model: LatentModel,
+    settings: FlowOptSettings,
+    clip: str,
+    display: Display,
+) -> Callable[[], FlowOptJob]:
+    """What begins the run, once everything about it is checked."""
+    task, images = asked.load(model.size)
     if images.folder:
         display.say(f"Taking the pictures from {shown(images.folder)}.")
     if images.blank:
@@ -261,8 +364,13 @@ def begun(
     display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
-    run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images, note)
-    return FlowOptJob(run, model, its_clip)
+
+    def begin() -> FlowOptJob:
+        official = asked.folders()
+        run = FlowOptRun.create(folder, task, settings, model.spec, name, images, note, official)
+        return FlowOptJob(run, model, its_clip)
+
+    return begin
 
 
 def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:
