@@ -307,7 +307,8 @@ def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -
     expected = flowopt_preset("official-sd3-edit", steps=5, last=4, iterations=2, seed=1024)
     assert run.settings == expected
     assert len(run.records()) == 3
-    assert read_edits(official / "exp.yaml", False).model.startswith("stabilityai/")
+    [asked] = read_edits(official / "exp.yaml", False)
+    assert asked.model.startswith("stabilityai/")
     picked = evoken("pick", "out", 1).stdout.split("Picked: ")[1:]
     assert len({Path(p.strip()).read_bytes() for p in picked}) == 3  # two edits are of one file
     result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)
@@ -353,7 +354,7 @@ def test_a_yaml_with_settings_of_another_kind(
 
 def test_one_target_may_stand_alone(evoken: Evoken, official: Path) -> None:
     (official / "one.yaml").write_text(yaml.safe_dump([EDITS[0] | {"target_prompts": "a dog"}]))
-    assert read_edits(official / "one.yaml", False).targets == ("a dog",)
+    assert read_edits(official / "one.yaml", False)[0].targets == ("a dog",)
     result = evoken("edit", official / "one.yaml", "--to", "a bird", "--output", "out")
     assert result.exit_code == 2 and "'a bird' came as well. Leave out --from" in result.stderr
 

@@ -11,8 +11,10 @@ states/             z and f(z) of every iterate, and the way of the pictures up 
 iterates/           NN-III.png, iterate III of picture NN
 noise.safetensors   of an inversion the best z of every picture, of an edit where it began
 picked/, report.html, curves.csv
+saved_info/         if wanted, the pictures as the official script calls them
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import count, takewhile
 from pathlib import Path
@@ -93,12 +95,15 @@ class FlowOptRun:
         model: Model,
         clip: str,
         note: str = "",
+        saved_info: Mapping[str, str] | None = None,
     ) -> "FlowOptRun":
         """Start a folder.
 
         Args:
             clip: name of a CLIP model.
             note: what the report is to say of the pictures; "" for nothing.
+            saved_info: the official script's exp_name and model_type, for its folders of pictures;
+                None to leave them out.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
@@ -124,6 +129,8 @@ class FlowOptRun:
         }
         if note:
             config["note"] = note
+        if saved_info:
+            config["saved_info"] = dict(saved_info)
         with new_folder(path) as folder:
             write_inputs(folder, task.images)
             if task.targets:

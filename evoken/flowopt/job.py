@@ -1,7 +1,8 @@
 """Inverting and editing into a run folder: from Python, and what the commands do."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
+from evoken.flowopt.saved_info import write_saved_info
 from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
@@ -45,6 +47,8 @@ class Request:
         targets: what each of them should show, one or several; None to invert them.
         words: learned words in the prompts.
         mask: a file, white where the pictures may change; None to let the model find it.
+        saved_info: whether the pictures are written as the official script does it, too.
+        edits: what the YAML asks for, once it is read.
     """
 
     pictures: PathLike
@@ -52,17 +56,19 @@ class Request:
     targets: tuple[str, ...] | None = None
     words: tuple[Word, ...] = ()
     mask: PathLike | None = None
+    saved_info: bool = False
+    edits: Edits | None = None
 
     @property
     def command(self) -> str:
         """What is done: "invert" or "edit"."""
         return "invert" if self.targets is None else "edit"
 
-    def yaml(self) -> Edits | None:
-        """What the YAML says, if it is one.
+    def experiments(self) -> "list[Request]":
+        """A request for each experiment that the YAML describes, or else this one.
 
         Raises:
-            SettingError: it cannot be read, or an edit has no target.
+            SettingError: the YAML cannot be read, or an edit has no target.
         """
         path = Path(self.pictures)
         targets = self.targets or ()
@@ -73,13 +79,37 @@ class Request:
                     f"Leave out {'`prompt`' if self.targets is None else '`source`, `target`'}"
                     " and `mask`.",
                 )
-            return read_edits(path, invert=self.targets is None)
+            found = read_edits(path, invert=self.targets is None)
+            return [replace(self, edits=edits) for edits in found]
         if self.targets is not None and (not targets or not all(targets)):
             raise SettingError("there is no `target`: what the picture should show.", "Give one.")
-        return None
+        return [self]
+
+    def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
+        """Those of a preset, of the YAML, and of the changes; what comes later wins."""
+        return flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+
+    def folders(self) -> dict[str, str] | None:
+        """What the official script calls its folders after, where they are wanted.
+
+        Raises:
+            SettingError: they are wanted, and nothing says what they are.
+        """
+        if not self.saved_info:
+            return None
+        experiment = self.edits and self.edits.experiment
+        if not (experiment and experiment.name and experiment.family):
+            raise SettingError(
+                "`saved_info` needs a YAML with exp_name and model_type, after which the folders "
+                f"are called ({shown(self.pictures)} has none).",
+                "Add them, or leave it out.",
+            )
+        return {"exp_name": experiment.name, "model_type": experiment.family}
 
     def load(self, size: int, frame: str) -> Given:
         """Read the pictures; the prompts serve all of them."""
+        if self.edits:
+            return self.edits.load(size, frame)
         found = load_framed(self.pictures, self.mask, size, frame)
         targets, count = self.targets or (), len(found.frames)
         found = found.rows([i for i in range(count) for _ in targets or ("",)])
@@ -117,6 +147,7 @@ class FlowOptJob:
                     run.save_noise(iterate)  # nothing says whether it is as it was written
             rmse, psnr, ssim = (x.tolist() for x in measures(task.images, editor.rebuilt))
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
+            write_saved_info(run)
 
     def _begin(self, editor: Editor, display: Display) -> None:
         """Invert the pictures, find where the edits are, and say what is to be known of that."""
@@ -134,17 +165,32 @@ class FlowOptJob:
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
         strip, seeds = self.run.config["command"] == "edit", settings.seeds > 1
         display.say(f"{counted(pictures)}, {planned(settings)}.")
-        before = time.monotonic()
+        records = self.run.records()
+        before, calls = time.monotonic(), records[-1]["calls"] if records else 0
         with (
             closing(self.steps(display)) as steps,
             display.bar("the start", settings.drawn) as bar,
         ):
             for iterate in steps:
                 done, now = iterate.number + 1, time.monotonic()
-                left, before = (now - before) * (settings.drawn - done), now
-                text = f"{described(iterate, pictures, strip, seeds)}  {left:.0f} s left"
+                # By calls: the start takes others than an iterate does.
+                each = (now - before) / (iterate.step.calls - calls)
+                before, calls = now, iterate.step.calls
+                text = described(iterate, pictures, strip, seeds)
+                text += f"  {each * self._calls_after(done):.0f} s left"
                 bar.line(text)
                 bar.update(text, done)
+
+    def _calls_after(self, done: int) -> int:
+        """Of the denoiser, for the iterates of all pictures that come after so many."""
+        settings, pictures = self.run.settings, len(self.run.config["pictures"])
+        each = []
+        for variant in settings.variants:
+            strength = variant.strength
+            a_step = 1 if strength.guidance == 1 else self.model.guidance_calls
+            each.append(pictures * (strength.last or settings.steps) * a_step)
+        updates = [calls for calls in each for _ in range(settings.iterations)]
+        return sum([*each, *updates][done:])
 
 
 def planned(settings: FlowOptSettings) -> str:
@@ -278,24 +324,85 @@ def begun(
     clip: str = "",
     display: Display = SILENT,
 ) -> FlowOptJob:
-    """A new run folder and its models; nothing is written before everything is checked.
+    """A new run folder and its models; see ``begun_all``.
+
+    Raises:
+        SettingError: the YAML describes several experiments.
+    """
+    each = asked.experiments()
+    if len(each) > 1:
+        raise SettingError(
+            f"{shown(asked.pictures)} describes {len(each)} experiments, where one is possible.",
+            f"Type: evoken {asked.command} {shown(asked.pictures)}",
+        )
+    return begun_all(folder, each, model, preset, changes, clip, display)[0]
+
+
+def begun_all(
+    folder: PathLike,
+    each: Sequence[Request],
+    model: LatentModel | ModelSpec | str,
+    preset: str,
+    changes: Mapping[str, Any],
+    clip: str = "",
+    display: Display = SILENT,
+) -> list[FlowOptJob]:
+    """New run folders and their models; nothing is written before everything is checked.
 
     Args:
+        folder: of the run; where there are several, each has a folder in it.
+        each: what ``Request.experiments`` gave.
         model: a spec's or a name that is "" means the YAML's, or the embedded flow model.
     """
-    edits = asked.yaml()
-    settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
-    wanted = edits or asked
-    if settings.everywhere and asked.mask is not None:
-        raise SettingError(
-            "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
-            "Leave out one of them.",
-        )
-    wanted.load(CHECKED, settings.frame)  # before the model, which takes long
-    check_new(Path(folder))
+    asked = each[0]
+    if asked.edits and asked.edits.others:
+        other, count = "edit" if asked.command == "invert" else "invert", asked.edits.others
+        left = "1 experiment is" if count == 1 else f"{count} experiments are"
+        display.say(f"{left} left out here, for: evoken {other} {shown(asked.pictures)}")
+    folders = folders_for(Path(folder), each)
+    for place, asked in zip(folders, each, strict=True):
+        # Before the model, which takes long.
+        settings = asked.settings(preset, changes)
+        given = asked.load(CHECKED, settings.frame)
+        if settings.everywhere and any(given.masks):
+            raise SettingError(
+                "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
+                "Leave out one of them.",
+            )
+        check_new(place)
+        asked.folders()
     if isinstance(model, ModelSpec | str):
-        model = started(_named(model, edits), display)
-    given = wanted.load(model.size, settings.frame)
+        model = started(_named(model, each[0].edits), display)
+    ready = [
+        _checked(place, asked, model, asked.settings(preset, changes), clip, display)
+        for place, asked in zip(folders, each, strict=True)
+    ]
+    return [start() for start in ready]
+
+
+def folders_for(folder: Path, each: Sequence[Request]) -> list[Path]:
+    """Where the runs of experiments go: each into a folder of its name, if there are several."""
+    if len(each) == 1:
+        return [folder]
+    found, seen = [], Counter[str]()
+    for i, asked in enumerate(each):
+        experiment = asked.edits and asked.edits.experiment
+        name = (experiment and experiment.name) or f"experiment-{i + 1}"
+        seen[name] += 1
+        found.append(folder / (f"{name}-{seen[name]}" if seen[name] > 1 else name))
+    return found
+
+
+def _checked(
+    folder: Path,
+    asked: Request,
+    model: LatentModel,
+    settings: FlowOptSettings,
+    clip: str,
+    display: Display,
+) -> Callable[[], FlowOptJob]:
+    """What begins the run, once everything about it is checked."""
+    given = asked.load(model.size, settings.frame)
     task, images = given.task, given.images
     if images.folder:
         display.say(f"Taking the pictures from {shown(images.folder)}.")
@@ -312,8 +419,13 @@ def begun(
     display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
-    run = FlowOptRun.create(Path(folder), replace(given, task=task), settings, model, name, note)
-    return FlowOptJob(run, model, its_clip)
+
+    def start() -> FlowOptJob:
+        about, whole = asked.folders(), replace(given, task=task)
+        run = FlowOptRun.create(folder, whole, settings, model, name, note, about)
+        return FlowOptJob(run, model, its_clip)
+
+    return start
 
 
 def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:
