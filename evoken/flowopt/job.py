@@ -286,12 +286,12 @@ def begun(
     edits = asked.yaml()
     settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
     wanted = edits or asked
-    if settings.everywhere and asked.mask is not None:
+    given = wanted.load(CHECKED, settings.frame)  # before the model, which takes long
+    if settings.everywhere and any(given.masks):
         raise SettingError(
             "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
             "Leave out one of them.",
         )
-    wanted.load(CHECKED, settings.frame)  # before the model, which takes long
     check_new(Path(folder))
     if isinstance(model, ModelSpec | str):
         model = started(_named(model, edits), display)

@@ -206,6 +206,7 @@ OFFICIAL_METHOD: dict[str, Any] = {
     "rule": "fixed",
     "everywhere": True,
     "frame": "middle",
+    "strengths": (),
 }
 _SD3, _FLUX = OFFICIAL_METHOD | {"eta": 0.01}, OFFICIAL_METHOD | {"eta": 0.0025}
 _INVERT = {"steps": 10, "last": 10, "iterations": 30}
