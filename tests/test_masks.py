@@ -273,8 +273,10 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     ):
         refused(edited(tiny_folder, photo, *TURN, *arguments), word)
     assert not Path("runs").exists()
-    Path("edits.yaml").write_text("[]")
+    entry = {"init_img": "house.png", "source_prompt": "a cat", "target_prompts": ["a dog"]}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry, entry | {"mask": "mask.png"}]))
     refused(edited(tiny_folder, "edits.yaml", "--mask", "mask.png"), "came as well")
+    refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
 
 
 def test_a_mask_that_was_changed_is_not_gone_on_with(tiny_folder: Path, photo: Path) -> None:
