@@ -1,15 +1,17 @@
 """Inversion: RMSE against calls, ours beside what is published: the ``flowopt.*`` figures.
 
-    python -m benchmarks.inversion [--pictures 50] [--seeds 3]
+    python -m benchmarks.inversion [--pictures 50] [--seeds 3] [--only usual | few | empty]
 
 Every method inverts fresh sticker pictures of trained and held-out objects on ``stickers-flow`` and
 regenerates them with its own sampler; the error is the root mean square in latents, whose spread
 is 1. Calls are those of the denoiser for both ways. At a budget each method has its best setting.
+Beside that, all of them have few steps (4 and 8) to go by, and no prompt.
 Results are kept in benchmarks/inversion.jsonl as they come; what is there is not measured again.
 """
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +25,11 @@ import torch
 
 from benchmarks import figures
 from evoken.arrays import Latents
-from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
+from evoken.flowopt.inversion import euler, implicit, starting_point, uniinv
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.rules import RULES, StepRule
 from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
-from evoken.flowopt.settings import flowopt_preset
+from evoken.flowopt.settings import STARTS, flowopt_preset
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec
@@ -37,6 +39,8 @@ from stickers.autoencoder import to_images
 RESULTS = Path(__file__).with_suffix(".jsonl")
 BUDGETS = (60, 120, 321)
 ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
+FEW = (4, 8)  # steps, as distilled models take
+FEW_BUDGETS = (60, 120)
 FRESH = 9100  # world seeds that no training used
 
 DEFAULT = flowopt_preset("invert")
@@ -150,14 +154,35 @@ def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
     }
 
 
+def few_steps(steps: int) -> dict[str, list[tuple[int, Inverted]]]:
+    """Each method's settings worth trying where a process has no more steps than these."""
+    counts = (2, 4, 6, 13, 28)
+    return {
+        "Euler": [(steps, there_and_back(euler))],
+        "UniInv": [(steps, there_and_back(uniinv))],
+        "FireFlow": [(steps, fireflow)],
+        "RF-Solver": [(steps, midpoint)],
+        "fixed point": [(steps, there_and_back(fixed_point, count=k)) for k in counts],
+        "accelerated fixed point": [(steps, there_and_back(accelerated, count=k)) for k in counts],
+        "FlowOpt, official": [(steps, official(eta, n)) for eta in ETAS for n in (5, 12, 27)],
+        "ours": [(steps, ours(t, k)) for t in (1e-2, 1e-3, 1e-4, 1e-6) for k in (0, 4)],
+    }
+
+
 class Bench:
     """Pictures, their prompts, and a model to invert them on."""
 
-    def __init__(self, model: LatentModel, count: int, seed: int) -> None:
+    def __init__(
+        self, model: LatentModel, count: int, seed: int, prompt: str | None = None
+    ) -> None:
+        """
+        Args:
+            prompt: for all pictures; None for each one's own.
+        """
         samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
         images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
         self.model, self.latents = model, model.encode(images)
-        self.captions = [s.caption for s in samples]
+        self.captions = [s.caption if prompt is None else prompt for s in samples]
 
     def measure(self, steps: int, method: Inverted) -> tuple[float, float]:
         """Calls per picture, and the mean error."""
@@ -222,12 +247,8 @@ def best_eta(model: LatentModel) -> float:
 def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
     """Points of every method, of the default's iterates, and of the default from every start."""
     bench = Bench(model, pictures, seed)
-
-    def each(settings: Sequence[tuple[int, Inverted]]) -> Points:
-        return [bench.measure(*setting) for setting in settings]
-
     measures: dict[str, Callable[[], Points]] = {
-        name: partial(each, settings) for name, settings in candidates(eta).items()
+        name: partial(_each, bench, settings) for name, settings in candidates(eta).items()
     }
     measures["default"] = partial(bench.iterates, 4)
     for how in STARTS:
@@ -235,9 +256,34 @@ def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> di
     return {name: measured(name, pictures, seed, f) for name, f in measures.items()}
 
 
+def of_few_steps(model: LatentModel, pictures: int, seed: int) -> dict[str, Points]:
+    """Points of every method, for each number of few steps."""
+    bench = Bench(model, pictures, seed)
+    found = {}
+    for steps in FEW:
+        for name, settings in few_steps(steps).items():
+            method = f"{name}, {steps} steps"
+            points = partial(_each, bench, settings)
+            found[method] = measured(method, pictures, seed, points)
+    return found
+
+
+def of_no_prompt(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
+    """Points of every method with the empty prompt."""
+    bench = Bench(model, pictures, seed, prompt="")
+    return {
+        name: measured(f"{name}, no prompt", pictures, seed, partial(_each, bench, settings))
+        for name, settings in candidates(eta).items()
+    }
+
+
+def _each(bench: Bench, settings: Sequence[tuple[int, Inverted]]) -> Points:
+    return [bench.measure(*setting) for setting in settings]
+
+
 def within(points: Points, budget: int) -> float:
-    """The least error for the calls of a budget."""
-    return min(error for calls, error in points if calls <= budget + 1)
+    """The least error for the calls of a budget; infinite where nothing is so cheap."""
+    return min((e for calls, e in points if calls <= budget + 1), default=math.inf)
 
 
 def report(seeds: list[dict[str, Points]], eta: float, pictures: int) -> None:
@@ -256,26 +302,79 @@ def report(seeds: list[dict[str, Points]], eta: float, pictures: int) -> None:
     published = [name for name in candidates(eta) if name != "ours"]
     names = [*published, "ours", *(f"start {how}" for how in STARTS)]
     for budget in BUDGETS:
-        errors = {name: [within(points[name], budget) for points in seeds] for name in names}
-        for name, values in errors.items():
-            key = name.replace(", ", "-").replace(" ", "-").lower()
-            found[f"flowopt.rmse.{key}.{budget}"] = figures.spread(values, digits=9)
-        best = [min(errors[name][i] for name in published) for i in range(len(seeds))]
-        ratios = [ours / other for ours, other in zip(errors["ours"], best, strict=True)]
+        for name in names:
+            values = [within(points[name], budget) for points in seeds]
+            found[f"flowopt.rmse.{_key(name)}.{budget}"] = figures.spread(values, digits=9)
+        _, ratios = compared(seeds, [*published, "ours"], budget)
         found[f"flowopt.rmse_ratio_at_{budget}_calls"] = figures.spread(ratios)
     figures.update(found)
+
+
+def compared(
+    seeds: Sequence[dict[str, Points]], names: Sequence[str], budget: int
+) -> tuple[dict[str, list[float]], list[float]]:
+    """For each seed the errors of the methods at a budget, and that of ours, the last of the names,
+    over the best other one's.
+    """
+    errors = {name: [within(points[name], budget) for points in seeds] for name in names}
+    best = [min(errors[name][i] for name in names[:-1]) for i in range(len(seeds))]
+    return errors, [ours / other for ours, other in zip(errors[names[-1]], best, strict=True)]
+
+
+def report_few(seeds: Sequence[dict[str, Points]]) -> None:
+    """Print and write the figures of few steps: medians over the seeds."""
+    found: dict[str, object] = {}
+    for steps in FEW:
+        names = [f"{name}, {steps} steps" for name in few_steps(steps)]
+        for budget in FEW_BUDGETS:
+            errors, ratios = compared(seeds, names, budget)
+            for name, values in zip(few_steps(steps), errors.values(), strict=True):
+                if all(map(math.isfinite, values)):
+                    found[f"flowopt.rmse_few.{steps}.{_key(name)}.{budget}"] = figures.spread(
+                        values, digits=9
+                    )
+            found[f"flowopt.inversion_{steps}_steps_ratio.{budget}"] = figures.spread(ratios)
+        found[f"flowopt.inversion_{steps}_steps_ratio"] = found[
+            f"flowopt.inversion_{steps}_steps_ratio.{FEW_BUDGETS[0]}"
+        ]
+    figures.update(found)
+
+
+def report_no_prompt(seeds: Sequence[dict[str, Points]]) -> None:
+    """Print and write the figures of the empty prompt: medians over the seeds."""
+    found: dict[str, object] = {}
+    for budget in BUDGETS:
+        errors, ratios = compared(seeds, list(seeds[0]), budget)
+        for name, values in errors.items():
+            found[f"flowopt.rmse_no_prompt.{_key(name)}.{budget}"] = figures.spread(
+                values, digits=9
+            )
+        found[f"flowopt.rmse_no_prompt_ratio.{budget}"] = figures.spread(ratios)
+    figures.update(found)
+
+
+def _key(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-").lower()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("usual", "few", "empty"), help="a part of the table")
     options = parser.parse_args()
-    model = load_model(ModelSpec("stickers-flow"))
+    model, pictures = load_model(ModelSpec("stickers-flow")), options.pictures
+    seeds, only = range(options.seeds), options.only
+    if only in (None, "few"):
+        report_few([of_few_steps(model, pictures, seed) for seed in seeds])
+    if only == "few":
+        return
     eta = best_eta(model)
-    seeds = [every_method(model, eta, options.pictures, seed) for seed in range(options.seeds)]
-    report(seeds, eta, options.pictures)
-    figures.update({"flowopt.overhead": overhead(model)})
+    if only in (None, "empty"):
+        report_no_prompt([of_no_prompt(model, eta, pictures, seed) for seed in seeds])
+    if only in (None, "usual"):
+        report([every_method(model, eta, pictures, seed) for seed in seeds], eta, pictures)
+        figures.update({"flowopt.overhead": overhead(model)})
 
 
 if __name__ == "__main__":
