@@ -102,7 +102,7 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
     """What was measured, a value for each run; "" where it was not."""
     rows: dict[str, list[str]] = {}
     for i, run in enumerate(runs):
-        records, scores = run.records(), run.scores()
+        records, scores, nothing = run.records(), run.scores(), run.loss_of_no_word()
         best = result_of(run.settings, records)
         found = {
             "word": run.settings.placeholder,
@@ -111,6 +111,7 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
             "time": f"{records[-1].seconds / 60:.1f} min",
             "validation loss at the start": f"{records[0].validation:.4f}",
             "validation loss of the word": f"{best.validation:.4f}",
+            "validation loss of no word": "" if nothing is None else f"{nothing:.4f}",
             "CLIP score of the last preview": str(scores[max(scores)]) if scores else "",
             **_evaluated(run),
         }

@@ -54,6 +54,7 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.start_file import keep_start, kept_start
+from evoken.textual_inversion.starts import loss_of_nothing
 from evoken.version import __version__
 from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
@@ -312,12 +313,16 @@ class LearnRun:
         file = path or self.path / WORD_FILE
         save_word(file, learner.word, {k: v for k, v in about.items() if v})
 
-    def end(self, learner: Learner) -> None:
+    def end(self, learner: Learner, loss_of_no_word: float | None) -> None:
         """Write the word that the run ends with, and which it is. A run that went on after an
         earlier end may have pictures and scores of another word: those go.
         """
         file = self.path / "result.json"
-        result = {"word_of_generation": learner.best_generation, "ended": learner.generation}
+        result = {
+            "word_of_generation": learner.best_generation,
+            "ended": learner.generation,
+            "loss_of_no_word": loss_of_no_word,
+        }
         with as_written(file):
             before = read_json(file) if file.exists() else result
             changed = before["word_of_generation"] != learner.best_generation
@@ -337,9 +342,21 @@ class LearnRun:
             ended = int(read_json(file)["ended"])
         return ended == len(self.records()) - 1
 
+    def loss_of_no_word(self) -> float | None:
+        """The validation loss with no word at all; None where it has not been measured."""
+        records, file = self.records(), self.path / "result.json"
+        if records and (found := loss_of_nothing(records[0].losses)) is not None:
+            return found
+        if not file.exists():
+            return None
+        with as_written(file):
+            kept = read_json(file).get("loss_of_no_word")
+            return None if kept is None else float(kept)
+
     def result(self) -> dict[str, Any]:
-        """What has come out, in numbers: the generation whose word it is, all calls, and the word's
-        validation loss.
+        """What has come out, in numbers: the generation whose word it is, all calls, the word's
+        validation loss, and how far that is below the loss at the start and with no word at all,
+        which is None in a folder of an older version.
 
         Raises:
             RunError: the run has not ended.
@@ -348,10 +365,13 @@ class LearnRun:
         with as_written(file):
             generation = int(read_json(file)["word_of_generation"])
             validation = records[generation].validation
+        nothing = self.loss_of_no_word()
         return {
             "generation": generation,
             "calls": records[-1].calls,
             "validation_loss": validation,
+            "gain_over_start": records[0].validation - validation,
+            "gain_over_no_word": None if nothing is None else nothing - validation,
         }
 
     def word(self) -> Word:

@@ -41,7 +41,7 @@ from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
-    calls_of_sheets,
+    calls_of_report,
     preview_if_due,
     write_result,
 )
@@ -166,20 +166,20 @@ class LearnJob:
     def finish(self, display: Display = SILENT, more: bool = True) -> None:
         """Do all steps, and show them. Arguments are those of ``steps``."""
         settings, records = self.run.settings, self.run.records()
-        sheets = calls_of_sheets(self.learner)
+        after = calls_of_report(self.learner)
         if more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            what += f" and {sheets:,} for the report's pictures" if sheets else ""
+            what += f" and {after:,} for the report"
             display.say(f"{what}: {expected}.")
         score = ""
-        first = display.bar("the first generation", settings.calls + sheets)
+        first = display.bar("the first generation", settings.calls + after)
         with closing(self.steps(more)) as steps, first as bar:
             for step in steps:
                 total = self.learner.total_calls
                 if isinstance(step, Sheet):
-                    done = total + sheets * step.number / step.total
-                    bar.update(str(step), done, total + sheets)
+                    done = total + after * step.number / step.total
+                    bar.update(str(step), done, total + after)
                     continue
                 finished = self.learner.finished
                 if step.clip_score is not None:
@@ -187,7 +187,7 @@ class LearnJob:
                 text = f"{step}{score}"
                 if step.clip_score is not None or finished:
                     bar.line(text)
-                bar.update(text, step.record.calls, total + sheets)
+                bar.update(text, step.record.calls, total + after)
 
 
 def learn_into(

@@ -200,6 +200,11 @@ class Learner:
         return Word(self.settings.placeholder, self.vectors, self.model.encoders)
 
     @property
+    def no_word(self) -> Vectors:
+        """Vector x width: the token that ends a prompt, where the word would be."""
+        return self.model.end().repeat(self.settings.vectors, 1)
+
+    @property
     def start(self) -> Word:
         """The word that the search began with."""
         return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)

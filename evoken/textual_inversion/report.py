@@ -14,7 +14,6 @@ from evoken.run_folder import as_written, made, name_of
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.starts import loss_of_nothing
 from evoken.textual_inversion.usage import cli_usage, conversions, diffusers_code, is_local
 
 
@@ -35,6 +34,7 @@ def write_report(run: LearnRun) -> Path:
         start_loss=f"{records[0].validation:.4f}",
         best_loss=f"{best.validation:.4f}",
         generation=best.generation,
+        **_gains(run, records[0].validation, best.validation),
         made=made(run.config),
         start=one_line(run.start_name),
         note_parts=str(run.config.get("note", "")).split("`name`"),
@@ -50,6 +50,17 @@ def write_report(run: LearnRun) -> Path:
     )
     write_text(path, text)
     return path
+
+
+def _gains(run: LearnRun, start: float, best: float) -> dict[str, Any]:
+    """How far the word's loss is below that at the start, and below that of no word at all."""
+    nothing = run.loss_of_no_word()
+    return {
+        "gain": f"{start - best:.4f}",
+        "nothing_loss": "" if nothing is None else f"{nothing:.4f}",
+        "gain_over_nothing": "" if nothing is None else f"{nothing - best:.4f}",
+        "useless": nothing is not None and nothing <= best,
+    }
 
 
 def inputs(run: LearnRun, home: Path) -> list[Picture]:
@@ -128,7 +139,7 @@ def clip_curve(run: LearnRun, name: str) -> Curve | None:
 
 def charts(run: LearnRun) -> list[Chart]:
     """The loss and the CLIP scores of a run so far, which has a record at least."""
-    nothing = loss_of_nothing(run.records()[0].losses)
+    nothing = run.loss_of_no_word()
     found = [chart("validation loss", [loss_curve(run, "loss")], nothing, "no word")]
     if clip := clip_curve(run, "similarity"):
         found.append(chart("CLIP similarity of the previews to the images", [clip]))

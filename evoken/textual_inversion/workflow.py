@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 import torch
 
@@ -69,7 +70,7 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     A sheet that is there stays: an interrupted run loses at most the one that it was drawing.
     """
     model, settings = learner.model, learner.settings
-    run.end(learner)
+    run.end(learner, _loss_of_no_word(run, learner))
     words = {"after": learner.word, "before": learner.start}
     prompts = settings.shown_prompts if settings.samples else ()
     for i, prompt in enumerate(prompts):
@@ -87,6 +88,18 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     write_report(run)
 
 
+def _loss_of_no_word(run: LearnRun, learner: Learner) -> float | None:
+    """What the word has to be better than; measured once, and paid for by no budget. None where it
+    is no number.
+    """
+    if (known := run.loss_of_no_word()) is not None:
+        return known
+    calls = learner.model.calls
+    found = learner.objective.validate(learner.no_word)
+    learner.model.calls = calls
+    return found if isfinite(found) else None
+
+
 def calls_of_previews(learner: Learner) -> int:
     """Calls of all previews, which no budget pays for."""
     settings, every = learner.settings, learner.settings.preview_every
@@ -95,10 +108,10 @@ def calls_of_previews(learner: Learner) -> int:
     return pictures * STEPS * learner.model.guidance_calls
 
 
-def calls_of_sheets(learner: Learner) -> int:
-    """Calls of all sheets of the report, which come after those of the search."""
+def calls_of_report(learner: Learner) -> int:
+    """Calls of the report's sheets and of its loss with no word, which come after the search."""
     pictures = 2 * learner.settings.samples * len(learner.settings.shown_prompts)
-    return pictures * STEPS * learner.model.guidance_calls
+    return pictures * STEPS * learner.model.guidance_calls + learner.objective.validation_calls
 
 
 def evaluate_run(
