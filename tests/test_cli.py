@@ -198,25 +198,10 @@ def test_a_run_of_two_writers_is_no_run(done: Path) -> None:
     refused(evoken("learn", "--resume", done), "records.jsonl", "generations")
 
 
-def test_evaluate_knows_what_the_judge_knows(done: Path) -> None:
-    refused(evoken("evaluate", done, "--concept", "teapod"), "teapod")  # no sticker model
-
-
 def test_generate_draws_an_ordinary_prompt(tiny_folder: Path) -> None:
     result = evoken("generate", "a cat", "--model", tiny_folder / "model", "--steps", 2)
     assert result.exit_code == 0, result.output
     assert len(list(Path("pictures").glob("*.png"))) == 5
-
-
-def test_evaluate_prints_the_papers_scores(done: Path) -> None:
-    result = evoken("evaluate", done, "--count", 3)
-    assert result.exit_code == 0, result.output
-    assert "reconstruction" in result.output and "editability" in result.output
-    scores = json.loads((done / "scores.json").read_text())
-    assert scores["count"] == 3
-    for name, n in (("reconstruction", 3), ("editability", 8)):
-        for score in scores["start_and_learned"][name]:
-            assert score["low"] < score["value"] < score["high"] and score["n"] == n
 
 
 def test_reports_read_the_scores_of_older_previews(done: Path) -> None:

@@ -20,6 +20,7 @@ from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge
 from evoken.models.runtimes.requirements import imitates
+from evoken.prompts import OTHER
 from stickers import denoiser, flow, training, world
 from stickers.autoencoder import to_images
 from stickers.export import costs, unpack
@@ -154,6 +155,21 @@ def test_the_judge_knows_real_renders(judge: Judge) -> None:
         found = judge.answers(images[single])
         right = [a == samples[i].spec.things[0].noun for a, i in zip(found, single, strict=True)]
         assert np.mean(right) > 0.9
+
+
+def test_the_judge_sees_two_things_and_no_second_where_there_is_one(judge: Judge) -> None:
+    nouns = [o.noun for o in world.objects(held_out=True)][::3]
+    pixels = []
+    for i, noun in enumerate(nouns):
+        things = (world.Thing(noun), world.Thing(OTHER))[:: 1 if i % 2 else -1]
+        spec = world.Spec(things, "in space" if i % 3 else "white background", "", i % 4 > 0)
+        pixels.append(world.render(spec, world.generator(3, i)))
+    both = judge.things(to_images(np.stack(pixels), torch.device("cpu")))
+    assert np.mean([{noun, OTHER} <= seen for noun, seen in zip(nouns, both, strict=True)]) > 0.9
+    alone = np.stack([world.concept(noun, 1, 3)[0] for noun in nouns])
+    seen = judge.things(to_images(alone, torch.device("cpu")))
+    assert np.mean([OTHER in things for things in seen]) < 0.1
+    assert np.mean([noun in things for noun, things in zip(nouns, seen, strict=True)]) > 0.9
 
 
 def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: Judge) -> None:

@@ -1,18 +1,16 @@
 """Learning a word into a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import isfinite
 
 import torch
 
-from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import png
-from evoken.models.judge import Judge
 from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
-from evoken.pictures.metrics import Score, evaluate, reconstruction
+from evoken.pictures.metrics import Score, reconstruction
 from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Learner
@@ -112,56 +110,3 @@ def calls_of_report(learner: Learner) -> int:
     """Calls of the report's sheets and of its loss with no word, which come after the search."""
     pictures = 2 * learner.settings.samples * len(learner.settings.shown_prompts)
     return pictures * STEPS * learner.model.guidance_calls + learner.objective.validation_calls
-
-
-def evaluate_run(
-    run: LearnRun,
-    learner: Learner,
-    judge: Judge | None,
-    concept: str,
-    count: int,
-    seed: int,
-    on_prompt: Callable[[str], object],
-) -> dict[str, tuple[Score, Score]]:
-    """The scores of the word at its start and as learned.
-
-    Args:
-        on_prompt: told every sentence before its pictures are drawn.
-
-    Raises:
-        SettingError: the run has no CLIP model to score with.
-    """
-    settings, clip = learner.settings, learner.clip
-    if clip is None:
-        raise SettingError(
-            "this run has no CLIP model to score with.",
-            "Learn the word with one: evoken learn FOLDER --clip CLIP",
-        )
-    start, learned = (
-        evaluate(
-            learner.model,
-            clip,
-            learner.images,
-            word,
-            settings.kind,
-            count,
-            seed,
-            judge,
-            concept,
-            on_prompt,
-        )
-        for word in (learner.start, run.word())
-    )
-    return {
-        name: (getattr(start, name), getattr(learned, name))
-        for name in ("reconstruction", "editability", "judge")
-        if getattr(start, name) is not None
-    }
-
-
-def write_scores(
-    run: LearnRun, scores: dict[str, tuple[Score, Score]], count: int, seed: int
-) -> None:
-    """Write what ``evaluate_run`` found to ``scores.json``."""
-    values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
-    write_json(run.scores_path, {"count": count, "seed": seed, "start_and_learned": values})
