@@ -1,6 +1,7 @@
 """The scores of a learned word, and what it is better than."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,17 +79,15 @@ def test_a_scorer_gives_the_concept_score(done: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_ends_no_better_than_without_a_word_says_so(done: Path) -> None:
-    told = json.loads((done / "result.json").read_text())
     for loss, said in (
         (0.0, "but no better than with no word at all"),
         (9.0, "below that of no word at all"),
     ):
-        (done / "result.json").write_text(json.dumps(told | {"loss_of_no_word": loss}))
+        (done / "no_word.json").write_text(json.dumps({"loss": loss}))
         assert said in evoken("learn", "--resume", done).output
         text = (done / "report.html").read_text()
         assert ("no better than none" in text) == (loss == 0)
-    del told["loss_of_no_word"]  # a run of an older version
-    (done / "result.json").write_text(json.dumps(told))
+    (done / "no_word.json").unlink()  # a run of an older version
     write_report(LearnRun.open(done))
     assert "no word" not in (done / "report.html").read_text()
 
@@ -114,3 +113,18 @@ def test_the_start_is_the_one_that_was_chosen(
     found = evaluate_run(run, again, None, "", 2, 0, lambda prompt: None)
     assert found.losses["start"] == pytest.approx(chosen.validation, rel=1e-6)
     assert torch.equal(again.start.vectors, learner.start.vectors)
+
+
+def test_the_loss_of_no_word_is_shown_from_the_beginning(done: Path) -> None:
+    run = LearnRun.open(done)
+    nothing = run.loss_of_no_word()
+    assert json.loads((done / "no_word.json").read_text()) == {"loss": nothing}
+    (done / "no_word.json").unlink()
+    records = run.records()
+    lines = (done / "records.jsonl").read_text().splitlines(keepends=True)
+    (done / "records.jsonl").write_text("".join(lines[:2]))
+    result = evoken("learn", "--resume", done)
+    assert f"(no word {nothing:.4f})  sigma" in result.output
+    assert run.loss_of_no_word() == nothing
+    again = [replace(record, seconds=0) for record in run.records()]
+    assert again == [replace(record, seconds=0) for record in records]  # no random number of it

@@ -4,8 +4,9 @@
     inputs.json, inputs/    names, hashes and captions of the images, and the images and their masks
                             as the model saw them
     start.safetensors       the learned word that the search started from, if it did from one
+    no_word.json            the loss that a word has to be better than
     records.jsonl           one line per generation
-    previews/               pictures at fixed seeds, and their CLIP scores, by generation
+    previews/               pictures at fixed seeds, and their scores, by generation
     picked/                 words of other generations that a user took
     result.json             once the run has ended: which generation gave the word, and the last one
     learned_embeds.safetensors, README.md, report.html, curves.csv, samples/
@@ -26,10 +27,12 @@ from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
 from evoken.decoding import decode, read
 from evoken.documents import read_json
+from evoken.errors import one_line
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import part_hashes, versions, weights_hash
 from evoken.pictures.metrics import Score
+from evoken.pictures.shown import BEFORE, NAME
 from evoken.records import append_record, damaged, read_records
 from evoken.run_folder import (
     FORMAT,
@@ -256,7 +259,7 @@ class LearnRun:
         append_record(self.path / "records.jsonl", record.to_dict(), is_sealed(self.config))
 
     def score_path(self, generation: int) -> Path:
-        """Where the CLIP score of a preview is, if there is one."""
+        """Where the score of a preview is, if there is one."""
         return self.preview_path(generation).with_suffix(".json")
 
     def preview_path(self, generation: int) -> Path:
@@ -278,14 +281,28 @@ class LearnRun:
         """Where the scores that ``evoken evaluate`` found are or will be."""
         return self.path / "scores.json"
 
+    @property
+    def score_name(self) -> str:
+        """What ``scores`` are called: as that of the last preview is."""
+        names = [name for name, _ in self._kept_scores().values()]
+        return names[-1] if names else NAME
+
     def scores(self) -> dict[int, Score]:
-        """The CLIP scores of previews by generation, of those that have one that can be read: a
-        report can do without.
+        """The scores of previews by generation. A run that went on with a newer version may have
+        some of an earlier kind, which cannot be compared and are left out.
+        """
+        name = self.score_name
+        return {g: score for g, (its, score) in self._kept_scores().items() if its == name}
+
+    def _kept_scores(self) -> dict[int, tuple[str, Score]]:
+        """Name and score, of the previews that have one that can be read: a report can do
+        without.
         """
         found = {}
         for generation, _ in self.previews():
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                found[generation] = Score.from_dict(read_json(self.score_path(generation)))
+                kept = read_json(self.score_path(generation))
+                found[generation] = one_line(str(kept.get("score", BEFORE))), Score.from_dict(kept)
         return found
 
     def picked_path(self, generation: int) -> Path:
@@ -313,16 +330,12 @@ class LearnRun:
         file = path or self.path / WORD_FILE
         save_word(file, learner.word, {k: v for k, v in about.items() if v})
 
-    def end(self, learner: Learner, loss_of_no_word: float | None) -> None:
+    def end(self, learner: Learner) -> None:
         """Write the word that the run ends with, and which it is. A run that went on after an
         earlier end may have pictures and scores of another word: those go.
         """
         file = self.path / "result.json"
-        result = {
-            "word_of_generation": learner.best_generation,
-            "ended": learner.generation,
-            "loss_of_no_word": loss_of_no_word,
-        }
+        result = {"word_of_generation": learner.best_generation, "ended": learner.generation}
         with as_written(file):
             before = read_json(file) if file.exists() else result
             changed = before["word_of_generation"] != learner.best_generation
@@ -344,14 +357,21 @@ class LearnRun:
 
     def loss_of_no_word(self) -> float | None:
         """The validation loss with no word at all; None where it has not been measured."""
-        records, file = self.records(), self.path / "result.json"
+        records, file = self.records(), self._no_word_path
         if records and (found := loss_of_nothing(records[0].losses)) is not None:
             return found
         if not file.exists():
             return None
         with as_written(file):
-            kept = read_json(file).get("loss_of_no_word")
-            return None if kept is None else float(kept)
+            return float(read_json(file)["loss"])
+
+    def keep_loss_of_no_word(self, loss: float) -> None:
+        """Write it, for ``loss_of_no_word``."""
+        write_json(self._no_word_path, {"loss": loss})
+
+    @property
+    def _no_word_path(self) -> Path:
+        return self.path / "no_word.json"
 
     def result(self) -> dict[str, Any]:
         """What has come out, in numbers: the generation whose word it is, all calls, the word's

@@ -205,6 +205,11 @@ class Learner:
         return self.model.end().repeat(self.settings.vectors, 1)
 
     @property
+    def tries_no_word(self) -> bool:
+        """Whether it is among those that the start is chosen from."""
+        return self._starts is not None
+
+    @property
     def start(self) -> Word:
         """The word that the search began with."""
         return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)

@@ -10,13 +10,29 @@ from evoken.files import write_bytes, write_json
 from evoken.images import png
 from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
-from evoken.pictures.metrics import Score, reconstruction
+from evoken.pictures.metrics import Score
+from evoken.pictures.shown import NAME, shown_score
 from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.report import write_report
 
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
+
+
+def loss_of_no_word(run: LearnRun, learner: Learner) -> float | None:
+    """What the word has to be better than; measured once, and paid for by no budget. None where it
+    is no number, and before the first generation of a run that tries no word as a start.
+    """
+    if (known := run.loss_of_no_word()) is not None or learner.tries_no_word:
+        return known
+    calls = learner.model.calls
+    found = learner.objective.validate(learner.no_word)
+    learner.model.calls = calls
+    if not isfinite(found):
+        return None
+    run.keep_loss_of_no_word(found)
+    return found
 
 
 def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score | None:
@@ -34,7 +50,7 @@ def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score
 
 
 def preview(run: LearnRun, learner: Learner) -> Score | None:
-    """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
+    """Pictures of the word at fixed seeds, and the score that learning shows."""
     model, settings = learner.model, learner.settings
     calls = model.calls
     drawn = [
@@ -45,8 +61,9 @@ def preview(run: LearnRun, learner: Learner) -> Score | None:
     model.calls = calls  # previews are looking, not learning: no budget pays for them
     score = None
     if learner.clip is not None:
-        score = reconstruction(learner.clip, pictures, learner.images)
-        write_json(run.score_path(learner.generation), asdict(score))
+        masks = run.annotations().masks
+        score = shown_score(learner.clip, pictures, learner.images, settings.kind, masks)
+        write_json(run.score_path(learner.generation), {"score": NAME} | asdict(score))
     write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))  # at last
     return score
 
@@ -68,7 +85,7 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     A sheet that is there stays: an interrupted run loses at most the one that it was drawing.
     """
     model, settings = learner.model, learner.settings
-    run.end(learner, _loss_of_no_word(run, learner))
+    run.end(learner)
     words = {"after": learner.word, "before": learner.start}
     prompts = settings.shown_prompts if settings.samples else ()
     for i, prompt in enumerate(prompts):
@@ -84,18 +101,6 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
         yield Sheet(i + 1, len(prompts))
     write_card(run)
     write_report(run)
-
-
-def _loss_of_no_word(run: LearnRun, learner: Learner) -> float | None:
-    """What the word has to be better than; measured once, and paid for by no budget. None where it
-    is no number.
-    """
-    if (known := run.loss_of_no_word()) is not None:
-        return known
-    calls = learner.model.calls
-    found = learner.objective.validate(learner.no_word)
-    learner.model.calls = calls
-    return found if isfinite(found) else None
 
 
 def calls_of_previews(learner: Learner) -> int:
