@@ -10,7 +10,9 @@ from transformers import Dinov2Config, Dinov2Model
 
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
-from evoken.pictures.scoring import LABELS
+from evoken.pictures.metrics import concept_score
+from evoken.pictures.scoring import LABELS, drawn, scores_of
+from evoken.prompts import KINDS
 from evoken.textual_inversion.evaluation import evaluate_run
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
@@ -128,3 +130,14 @@ def test_the_loss_of_no_word_is_shown_from_the_beginning(done: Path) -> None:
     assert run.loss_of_no_word() == nothing
     again = [replace(record, seconds=0) for record in run.records()]
     assert again == [replace(record, seconds=0) for record in records]  # no random number of it
+
+
+def test_all_of_a_picture_counts_for_a_style(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    pictures = drawn(model, "cat", "style", 2, 0, thorough=True)
+    assert len(pictures) == 5  # nothing is beside a style
+    found = scores_of(pictures, clip, images, "style", masks=torch.zeros(4, 1, 16, 16))
+    plain = pictures[KINDS["style"].plain]
+    assert found.concept == concept_score(clip, plain, images, None)
+    assert [*found.found()] == ["concept", "prompt", "diversity", "reconstruction", "editability"]
