@@ -49,6 +49,7 @@ stickers: $(READY) $(BENCH) $(DEBIAN)
 bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.learn
 	$(BIN)/python -m benchmarks.unseen
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.evidence --tuning
 	$(BIN)/python -m benchmarks.evidence
 

@@ -3,9 +3,9 @@
     python -m benchmarks.documents [--check]
 
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
-shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
-between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, and
-so is a ``table evidence``.
+shares are written in percent with ``%`` after the name, whole numbers with ``0``, and the ends of
+an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
+``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, and so is a ``table evidence``.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from evoken.files import write_text
 
 ROOT = Path(__file__).parent.parent
 QUOTE = re.compile(
-    r"(?P<number>[-\d.,?]+(?:e-\d+)?)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
+    r"(?P<number>[-\d.,?]+(?:e-\d+)?)"
+    r"(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]|low|high))? -->)"
 )
 
 TABLE = re.compile(r"(?P<head><!-- table (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -31,6 +32,14 @@ COLUMNS = {
     "loss": ("held-out loss", "{:.4f}"),
     "gain": ("share of the gradient's gain", "{:.2f}"),
     "judge": ("judge's share", "{:.2f}"),
+    "imagenet": ("ImageNet concept", "{:.3f}"),
+    "concept": ("concept", "{:.3f}"),
+    "prompt": ("prompt", "{:.3f}"),
+    "scene": ("scene obeyed", "{:.2f}"),
+    "style": ("style obeyed", "{:.2f}"),
+    "both": ("two things", "{:.2f}"),
+    "blue": ("itself in blue", "{:.2f}"),
+    "diversity": ("diversity", "{:.3f}"),
     "reconstruction": ("reconstruction", "{:.3f}"),
     "editability": ("editability", "{:.3f}"),
     "norm": ("norm", "{:.2f}"),
@@ -50,7 +59,8 @@ def fill(text: str, known: dict[str, Any]) -> str:
 
     def written(match: re.Match[str]) -> str:
         value = known[match["name"]]
-        number = value["median"] if isinstance(value, dict) else value
+        end = match["how"] if match["how"] in ("low", "high") else "median"
+        number = value[end] if isinstance(value, dict) else value
         if match["how"] == "%":
             shown = f"{100 * number:.0f}"
         elif match["how"] == "0":

@@ -24,6 +24,7 @@ def test_numbers_are_written_as_asked() -> None:
     known = {"a.share": 0.876, "a.calls": 11936, "a.range": {"median": 2.345, "low": 1}}
     text = "?<!-- a.share % --> % of ?<!-- a.calls 0 -->, ?<!-- a.range --> s"
     filled = "88<!-- a.share % --> % of 11,936<!-- a.calls 0 -->, 2.35<!-- a.range --> s"
+    assert fill("?<!-- a.range low -->", known) == "1<!-- a.range low -->"
     assert fill(text, known) == filled
     assert fill(filled, known) == filled
     with pytest.raises(KeyError):

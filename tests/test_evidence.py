@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.evidence import report
 from benchmarks.evidence.contest import ENTRIES, MARKS, Contest, run
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import NOTHING, OURS, Evidence, slug
@@ -122,7 +123,7 @@ def test_what_hardly_varied_is_left_out() -> None:
 def rows_of(method: str, loss: float, judge: float, curve: list[tuple[float, float]]) -> Any:
     """Of a method that is the same on three concepts and two seeds."""
     row = {"calls": curve[-1][0], "seconds": 9.0, "loss": loss, "judge": judge, "norm": 0.8}
-    row |= {"reconstruction": 0.5, "editability": 0.4}
+    row |= {"concept": 0.5, "prompt": 0.4, "blue": judge / 2}
     return {
         (method, noun, seed): {**row, "curve": [[calls, 1.0, at] for calls, at in curve]}
         for noun in ("otter", "squid", "teapot")
@@ -147,11 +148,32 @@ def test_figures_say_what_the_rows_say() -> None:
     assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.5 / 0.6, abs=1e-4)
     assert medians["calls_ratio_official"] == pytest.approx(12_000 / 750)  # half-way to 0.7
     assert medians["calls_to_90_percent"] == pytest.approx(1_000 + 5_000 * 0.15 / 0.2)
-    assert medians["norm_ratio"] == 2 and medians["bad_words"] == 0
+    assert medians["norm_ratio"] == 2 and medians["colour_edit_keeps_shape"] == 0.3
+    assert medians["bad_words"] == 0 and found["evidence.bad_words"]["low"] == 0
+    assert found["evidence.bad_words"]["high"] == pytest.approx(0.5615, abs=1e-4)  # of 0 in 3
+    assert medians["concept_vs_gradient"] == medians["prompt_vs_gradient"] == 1
     assert found["evidence.rank_among_searches"] == 2 and found["evidence.searches"] == 3
     assert "calls_ratio_zoodip" not in medians
     assert found["evidence.judge_share"]["low"] == found["evidence.judge_share"]["high"] == 0.6
     assert evidence.table()[f"evidence.{slug('GFTI, official')}.loss"] == 0.8
+
+
+def test_intervals_over_few_concepts_hold_the_truth_as_often_as_they_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "RESAMPLED", 400)
+    rng, held = np.random.default_rng(0), 0
+    rows = rows_of(OURS, 0.5, 0.6, [(500, 0.5)])
+    for _ in range(200):
+        nouns = [f"thing {i}" for i in range(6)]
+        results = {
+            (OURS, noun, 0): {**rows[OURS, "otter", 0], "loss": loss}
+            for noun, loss in zip(nouns, rng.normal(1, 0.3, 6), strict=True)
+        }
+        evidence = Evidence(results, typical=0.4)
+        found = evidence.interval(lambda its, e=evidence: e.mean(OURS, "loss", its))  # type: ignore[misc]
+        held += found["low"] <= 1 <= found["high"]
+    assert 0.9 <= held / 200 <= 0.99  # plain percentiles hold it in 85 %
 
 
 def test_methods_that_are_not_measured_everywhere_are_left_out() -> None:

@@ -200,7 +200,7 @@ def test_letters_of_charts_are_not_scaled_with_them(done: Path) -> None:
     labels = Page(done / "report.html").all("svg", "aria-label")
     assert [label.partition(" over ")[0] for label in labels] == [
         "validation loss",
-        "CLIP similarity of the previews to the images",
+        "concept score of the previews",
     ]
 
 
@@ -228,11 +228,11 @@ def test_the_curves_are_a_table_too(done: Path, edit: FlowOptRun) -> None:
     records, scores = run.records(), run.scores()
     assert [int(row["calls"]) for row in rows] == [r.calls for r in records]
     assert [float(row["validation_loss"]) for row in rows] == [r.validation for r in records]
-    assert ",".join(rows[0]) == "generation,calls,seconds,loss,validation_loss,sigma,clip"
+    assert ",".join(rows[0]) == "generation,calls,seconds,loss,validation_loss,sigma,score"
     assert rows[0]["loss"] == "" and float(rows[1]["loss"]) == min(
         x for x in records[1].losses if x is not None
     )
-    assert float(rows[0]["clip"]) == scores[0].value and rows[1]["clip"] == ""
+    assert float(rows[0]["score"]) == scores[0].value and rows[1]["score"] == ""
     with (edit.path / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["iterate"] for row in rows] == ["0", "1", "2"]

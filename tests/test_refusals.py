@@ -83,6 +83,7 @@ READ, WRITTEN = (
         "words": ("empty", "file", "disc"),
         "word": ("empty", "file", "disc"),
         "name": ("empty", "file", "disc"),
+        "scorer": ("empty", "file", "disc"),
         "models": ("file",),
     },
     {"output": ("file",), "runs": ("file",)},
@@ -102,7 +103,7 @@ OTHERS = {
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
     *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
-    *("no_browser", "effort", "strengths", "everywhere", "frame"),
+    *("no_browser", "effort", "strengths", "everywhere", "frame", "thorough"),
 }
 
 pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")

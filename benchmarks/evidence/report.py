@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from benchmarks.learn import MEASURES
+from evoken.pictures.metrics import Score
 
 Row = Mapping[str, Any]
 Results = Mapping[tuple[str, str, int], Row]  # by method, concept and seed
@@ -13,7 +17,6 @@ Statistic = Callable[[Sequence[str]], float]  # of concepts, some of them more t
 
 OURS, DTI, NOTHING = "evoken", "DTI", "no word"
 GRADIENTS = ("gradients", "gradients, averaged", "gradients, our objective")
-COLUMNS = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
 
@@ -23,6 +26,7 @@ class Evidence:
 
     Attributes:
         methods: that were measured on all of them.
+        columns: that all rows have; those of earlier versions have fewer.
     """
 
     def __init__(self, results: Results, typical: float) -> None:
@@ -36,6 +40,7 @@ class Evidence:
         self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
         self.nouns = sorted({noun for _, noun, _ in self.rows})
         self.seeds = sorted({seed for _, _, seed in self.rows})
+        self.columns = [c for c in MEASURES if all(c in row for row in self.rows.values())]
         self.typical = typical
 
     def values(self, method: str, name: str, nouns: Sequence[str] | None = None) -> list[float]:
@@ -72,7 +77,7 @@ class Evidence:
         return {
             f"evidence.{slug(method)}.{name}": round(self.mean(method, name), 4)
             for method in self.methods
-            for name in COLUMNS
+            for name in self.columns
         } | {f"evidence.{slug(m)}.n": len(self.values(m, "loss")) for m in self.methods}
 
     def found(self) -> dict[str, Any]:
@@ -89,12 +94,17 @@ class Evidence:
                 statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival)
         statistics_ |= {
             "norm_ratio": lambda nouns: self.mean(OURS, "norm", nouns) / self.typical,
-            "bad_words": lambda nouns: self._bad(OURS, nouns),
             "judge_share": lambda nouns: self.mean(OURS, "judge", nouns),
         }
+        if "blue" in self.columns:
+            statistics_["colour_edit_keeps_shape"] = lambda nouns: self.mean(OURS, "blue", nouns)
         if NOTHING in self.methods:
             statistics_["calls_to_90_percent"] = self._calls_to_90_percent
         found: dict[str, Any] = {f"evidence.{k}": self.interval(s) for k, s in statistics_.items()}
+        found["evidence.bad_words"] = self.bad_words(OURS)
+        if gradients:
+            judged = self.best(gradients, "judge")
+            found["evidence.bad_words_gradient"] = self.bad_words(judged)
         searches = [m for m in self.methods if m not in (*GRADIENTS, DTI, "DTI, long", NOTHING)]
         rivals = [m for m in searches if not m.startswith("evoken")]
         ours = self.mean(OURS, "loss")
@@ -107,12 +117,10 @@ class Evidence:
         lowest = self.best(gradients, "loss", -1)
         found: dict[str, Statistic] = {
             "judge_share_vs_gradient": self._ratio("judge", judged),
-            "concept_vs_gradient": self._ratio(
-                "reconstruction", self.best(gradients, "reconstruction")
-            ),
-            "prompt_vs_gradient": self._ratio("editability", self.best(gradients, "editability")),
-            "bad_words_gradient": lambda nouns: self._bad(judged, nouns),
         }
+        for score in ("concept", "prompt"):
+            if score in self.columns:
+                found[f"{score}_vs_gradient"] = self._ratio(score, self.best(gradients, score))
         if len(self.seeds) > 1:
             found["seed_spread_vs_gradient"] = lambda nouns: (
                 self._seed_spread(OURS, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
@@ -154,25 +162,39 @@ class Evidence:
                 found.append(min(row["calls"], self.calls_to(OURS, noun, seed, loss)))
         return statistics.median(found)
 
-    def _bad(self, method: str, nouns: Sequence[str]) -> float:
-        return statistics.mean(value < BAD for value in self.values(method, "judge", nouns))
+    def bad_words(self, method: str) -> dict[str, Any]:
+        """The share of a method's words that are bad. Its interval is that of a share of as many as
+        there are concepts: seeds of a concept are not independent.
+        """
+        share = statistics.mean(value < BAD for value in self.values(method, "judge"))
+        return self._written(Score.of_share(share, len(self.nouns)), 4)
 
     def _seed_spread(self, method: str, nouns: Sequence[str]) -> float:
         """Standard deviation of the judge's share over seeds, in the mean over concepts."""
         return statistics.mean(statistics.stdev(self.values(method, "judge", [n])) for n in nouns)
 
     def interval(self, statistic: Statistic, digits: int = 4) -> dict[str, Any]:
-        """A statistic, and the interval that holds it in 95 % of draws of the concepts."""
+        """A statistic, and its 95 % interval over concepts: percentiles of the bootstrap, further
+        out for few concepts, as Student's t is ("expanded percentile", Hesterberg 2015,
+        arXiv:1411.5279).
+        """
         rng = np.random.default_rng(0)
         drawn = [
             statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
             for _ in range(RESAMPLED)
         ]
-        low, high = np.percentile(drawn, [2.5, 97.5])
+        n, tail = len(self.nouns), 0.0
+        if n > 1:
+            tail = float(ndtr(-((n / (n - 1)) ** 0.5) * stdtrit(n - 1, 0.975)))
+        low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
+        return self._written(Score(statistic(self.nouns), float(low), float(high)), digits)
+
+    def _written(self, score: Score, digits: int) -> dict[str, Any]:
+        """As figures have it."""
         return {
-            "median": round(statistic(self.nouns), digits),
-            "low": round(float(low), digits),
-            "high": round(float(high), digits),
+            "median": round(score.value, digits),
+            "low": round(score.low, digits),
+            "high": round(score.high, digits),
             "n": len(self.nouns) * len(self.seeds),
         }
 

@@ -103,6 +103,12 @@ def check_clip_folder(folder: Path) -> None:
     _check_weights(folder, None)
 
 
+def check_encoder_folder(folder: Path) -> None:
+    """And for the folder of a network that reads no text."""
+    _check_files(folder)
+    _check_weights(folder, None)
+
+
 def _check_weights(part: Path, variant: str | None) -> None:
     """There are some, and the configuration asks for no more: layers and tables are made before
     the weights for them are looked for.

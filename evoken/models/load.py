@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
+from evoken.arrays import PathLike
 from evoken.errors import ModelError, shown
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.families.latent import LatentModel
+from evoken.models.image_encoder import ImageEncoder, Scorer
 from evoken.models.judge import Judge
 from evoken.models.pipelines import load_pipeline
 from evoken.models.provenance import is_hub_id
@@ -94,6 +96,16 @@ def default_clip(model: str) -> str:
 def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
     """Load a CLIP model: the sticker CLIP, a folder, or a hub id."""
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
+
+
+@quiet_loading()
+def load_scorer(folder: PathLike, device: str = "cpu") -> ImageEncoder:
+    """Load a network to score pictures with: a folder of DINOv2, DINOv3, SigLIP, CLIP or ViT.
+
+    Raises:
+        ModelError: it is none of these, or damaged.
+    """
+    return Scorer.load(folder, device)
 
 
 def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT) -> Clip | None:

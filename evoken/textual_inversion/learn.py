@@ -200,6 +200,16 @@ class Learner:
         return Word(self.settings.placeholder, self.vectors, self.model.encoders)
 
     @property
+    def no_word(self) -> Vectors:
+        """Vector x width: the token that ends a prompt, where the word would be."""
+        return self.model.end().repeat(self.settings.vectors, 1)
+
+    @property
+    def tries_no_word(self) -> bool:
+        """Whether it is among those that the start is chosen from."""
+        return self._starts is not None
+
+    @property
     def start(self) -> Word:
         """The word that the search began with."""
         return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)
