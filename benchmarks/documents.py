@@ -102,7 +102,7 @@ def table(name: str, known: dict[str, Any]) -> str:
         cells = [
             COLUMNS[c][1].format(value) if value is not None else "" for c, value in values.items()
         ]
-        rows.append([known.get(f"{name}.{method}.method", method), *cells])
+        rows.append([str(known.get(f"{name}.{method}.method", method)), *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

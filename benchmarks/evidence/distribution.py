@@ -17,7 +17,6 @@ from scipy.stats import gaussian_kde, wasserstein_distance
 from torch import Tensor
 
 from benchmarks import figures
-from benchmarks.evidence.curves import GREY, OTHER, OWN
 from benchmarks.evidence.publish import SHEETS
 from benchmarks.evidence.report import slug
 from benchmarks.evidence.results import best_variant, done, unpacked
@@ -38,6 +37,10 @@ from evoken.textual_inversion.subspace import (
 AXES, SIGMA, STEPS = 256, 0.5, 500
 LEARNED = ("evoken", "evoken, short", "GFTI, paper", "gradients, averaged", "DTI")
 SHEET = SHEETS / "evidence-distribution.svg"
+COLOURS = (
+    *("#1864ab", "#c2410c", "#2f9e44", "#9c36b5"),
+    *("#495057", "#e67700", "#0b7285", "#a61e4d"),
+)
 WIDEST = 6  # of the drawing, in the vocabulary's deviations
 # By name: word x width.
 Samples = Mapping[str, Tensor]
@@ -133,15 +136,14 @@ def draw(samples: Samples, vocabulary: Tensor, file: Path) -> None:
         panel.fill_between(x, density(vocabulary), color="#dee2e6", label="vocabulary")
         its = whole if panel is panels[1] else [n for n in samples if n not in whole]
         for i, name in enumerate(its):
-            color = OWN if "evoken" in name else OTHER if "gradients" in name else None
-            style = ("-", "--", ":", "-.")[i % 4]
-            panel.plot(x, density(samples[name]), style, lw=1.3, color=color, label=name)
+            look = {"color": COLOURS[i], "ls": ("-", "--", ":", "-.")[i % 4]}
+            panel.plot(x, density(samples[name]), lw=1.3, label=name, **look)
         panel.set_title(title)
         panel.set_xlabel("component, in the vocabulary's deviations")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=7, frameon=False)
+        under = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncol": 2}
+        panel.legend(fontsize=8, frameon=False, **under)
     panels[0].set_ylabel("density")
-    panels[0].tick_params(colors=GREY, axis="y")
     figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
 

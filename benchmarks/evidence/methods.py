@@ -68,8 +68,14 @@ def of_evoken(name: str = "default", zero: bool = False, **changes: Any) -> Meth
 
 
 # Of the authors' script: 20 candidates on five draws each, sigma 1.
-OFFICIAL = {"popsize": 20, "draws": 5, "sentences": 5, "sigma": 1.0, "mistakes": tuple(MISTAKES)}
-CORRECTED = {"draws": 8, "sentences": 8}
+OFFICIAL: dict[str, Any] = {
+    "popsize": 20,
+    "draws": 5,
+    "sentences": 5,
+    "sigma": 1.0,
+    "mistakes": tuple(MISTAKES),
+}
+CORRECTED: dict[str, Any] = {"draws": 8, "sentences": 8}
 
 
 def nothing(contest: Contest) -> None:

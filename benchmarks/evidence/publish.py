@@ -45,8 +45,9 @@ def publish(table: Table, model: str) -> None:
 
 def sheets(table: Table) -> dict[str, Sequence[str]]:
     """The curves that are drawn of a table, and whose they are."""
-    return {
+    drawn: dict[str, dict[str, Sequence[str]]] = {
         "evidence": {"evidence.svg": table.methods},
         "evidence.flow": {"evidence-flow.svg": table.methods},
         "evidence.ablations": {"evidence-starts.svg": STARTS},
-    }.get(table.prefix, {})
+    }
+    return drawn.get(table.prefix, {})

@@ -107,14 +107,14 @@ class Evidence:
         statistics_ = dict[str, Statistic]()
         if OURS not in self.methods:
             return {}
-        for rivals, suffix in ((EQUAL_SECONDS, ""), (EQUAL_CALLS, "_equal_calls")):
-            its = [rival for rival in rivals if rival in self.methods]
-            if rivals[0] in self.methods:
+        for names, suffix in ((EQUAL_SECONDS, ""), (EQUAL_CALLS, "_equal_calls")):
+            its = [name for name in names if name in self.methods]
+            if names[0] in self.methods:
                 beside = self._beside_gradients(its)
                 statistics_ |= {f"{name}{suffix}": s for name, s in beside.items()}
         if self._sample and NOTHING in self.methods and PLAIN[0] in self.methods:
             statistics_["gain_vs_gradient_over_empty_by_curve"] = self._gain_by_curve
-        if its := [rival for rival in DTI if rival in self.methods]:
+        if its := [name for name in DTI if name in self.methods]:
             best = self.best(its, "judge")
             statistics_["judge_share_vs_dti_equal_calls"] = self._ratio("judge", best)
         for name, rival in (("official", "GFTI, official"), ("zoodip", "ZOODiP")):

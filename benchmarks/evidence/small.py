@@ -10,7 +10,7 @@ benchmarks.evidence`` does.
 import sys
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -52,7 +52,7 @@ CLAIMS = (
     Claim("the start by loss", "no word", -0.0005),
     Claim("early, from Eq. 4", "early, from a random start", 0.003),
 )
-_FROM_EQ_4 = {"initialization": "attention"}
+_FROM_EQ_4: dict[str, Any] = {"initialization": "attention"}
 TRIED: Mapping[str, tuple[Method, int]] = {
     "evoken": (of_evoken(**_FROM_EQ_4), CALLS),
     "separable CMA-ES": (of_evoken(search="sep-cma", **_FROM_EQ_4), CALLS),

@@ -74,7 +74,7 @@ def measured(job: Job) -> dict[str, Any]:
     failed = ""
     try:
         run(ALL[method].variants[variant], contest)
-    except (EvokenError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+    except (EvokenError, ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError) as error:
         failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
     row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
     return {
