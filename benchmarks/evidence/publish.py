@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from benchmarks import figures
 from benchmarks.evidence import curves
 from benchmarks.evidence.ablations import STARTS
+from benchmarks.evidence.methods import EQUAL_SECONDS
 from benchmarks.evidence.report import Evidence
 from benchmarks.evidence.results import best_variant, done
 from benchmarks.evidence.tables import Table
@@ -45,9 +46,11 @@ def publish(table: Table, model: str) -> None:
 
 def sheets(table: Table) -> dict[str, Sequence[str]]:
     """The curves that are drawn of a table, and whose they are."""
+    # Of one method with two budgets, the curves would hide one another.
+    all_calls = [method for method in table.methods if not method.endswith(EQUAL_SECONDS)]
     drawn: dict[str, dict[str, Sequence[str]]] = {
-        "evidence": {"evidence.svg": table.methods},
-        "evidence.flow": {"evidence-flow.svg": table.methods},
+        "evidence": {"evidence.svg": all_calls},
+        "evidence.flow": {"evidence-flow.svg": all_calls},
         "evidence.ablations": {"evidence-starts.svg": STARTS},
     }
     return drawn.get(table.prefix, {})

@@ -96,8 +96,10 @@ class Evidence:
         found: dict[str, Any] = {}
         for method in self.methods:
             its = f"{self.prefix}.{slug(method)}"
-            row = self.rows[method, self.nouns[0], self.seeds[0]]
-            columns = [k for k, v in row.items() if isinstance(v, int | float) and k not in ABOUT]
+            rows = [row for key, row in self.rows.items() if key[0] == method]
+            numbers = [k for k, v in rows[0].items() if isinstance(v, int | float)]
+            # Rows may be older than a score.
+            columns = [k for k in numbers if k not in ABOUT and all(k in row for row in rows)]
             found |= {f"{its}.{name}": round(self.mean(method, name), 4) for name in columns}
             found |= {f"{its}.n": len(self.values(method, "loss")), f"{its}.method": method}
         return found
