@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("path", documents(), ids=lambda p: p.name)
 def test_every_quoted_number_was_measured(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert fill(text, figures.read()) == text
+    assert fill(text, figures.read(), path.parent) == text
 
 
 def test_numbers_are_written_as_asked() -> None:

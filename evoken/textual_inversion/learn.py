@@ -375,6 +375,7 @@ def _subspace(
         axes,
         torch_generator(s.seed, 0, "subspace"),
         vocabulary.parts,
+        s.stretch,
         unit_axes="unit-axes" in s.mistakes,
     )
     if not s.fidelity:
