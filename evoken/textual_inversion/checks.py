@@ -76,12 +76,12 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
     rows = settings.draws if alone else settings.popsize * min(settings.chunk, settings.draws)
     fixed = settings.validation_draws
     dimension = settings.vectors * min(settings.axes or model.width, model.width)
-    squared = 24 * dimension**2 if search_of(settings.search).squared else 0
+    searching = search_of(settings.search).load().memory(settings.popsize, dimension)
     needed = {
         ("`popsize` or `chunk`", "candidates and draws"): rows * row,
         ("`draws`", "draws"): 4 * latents * settings.draws,
         ("`validation_draws`", "validation draws"): fixed * row,
-        ("`vectors`, `axes` or `search`", "directions"): squared,
+        ("`vectors`, `axes` or `search`", "directions"): searching,
         ("`samples`", "pictures of a sentence"): 72 * settings.samples * model.size**2,
     }
     free = available(torch.device("cpu"))
