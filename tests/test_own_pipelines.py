@@ -1,0 +1,57 @@
+"""Each family reads prompts and draws pictures as its own pipeline of diffusers does."""
+
+import pytest
+import torch
+
+from evoken.models.families.prompted import PromptedFlow
+from tests.own_pipelines import PIPELINES, SIZES, SPEC, encoded, pictures, tokens_of_each
+
+PROMPTS = ["a photo of a dog", "", "the red house " * 60]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
+    own = PIPELINES[name]
+    if issubclass(own.family, PromptedFlow):
+        expected = tokens_of_each(own.build(), PROMPTS)
+        found = own.family(own.build(), SPEC).condition(PROMPTS)
+        for one, hidden in zip(expected, found, strict=True):
+            length = int(hidden[:, -1].sum())
+            assert length == len(one) and not hidden[length:].any()
+            torch.testing.assert_close(hidden[:length, :-1], one, rtol=1e-4, atol=1e-5)
+        return
+    pipe = own.build()
+    tokens, pooled = encoded(pipe, PROMPTS)
+    found = own.family(pipe, SPEC).condition(PROMPTS)
+    last = len(found[0]) - (pooled is not None)
+    width = tokens.shape[2]
+    torch.testing.assert_close(found[:, :last, :width], tokens, rtol=1e-4, atol=1e-5)
+    if pooled is not None:
+        width = pooled.shape[1]
+        torch.testing.assert_close(found[:, -1, :width], pooled, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_are_those_of_diffusers(name: str, size: int) -> None:
+    found, expected = pictures(name, size)
+    assert found.shape[-1] == size
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["z-image", "sana", "lumina-2", "chroma", "klein-base"])
+def test_negative_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
+    own = PIPELINES[name]
+    pipe = own.build()
+    said, asked = ["a red house"], {"max_sequence_length": 100}
+    if name == "chroma":
+        asked = {"max_sequence_length": 24}
+    if name == "klein-base":
+        expected = pipe.encode_prompt(said, max_sequence_length=112)[0]
+    else:
+        found = pipe.encode_prompt(["a cat"], negative_prompt=[*said], **asked)
+        expected = found[{"z-image": 1, "sana": 2, "lumina-2": 2, "chroma": 3}[name]]
+    model = own.family(own.build(), SPEC)
+    (hidden,) = model.condition_negative(said)
+    length = int(hidden[:, -1].sum())
+    torch.testing.assert_close(hidden[:, :-1], expected[0][:length], rtol=1e-4, atol=1e-5)
