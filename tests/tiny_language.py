@@ -74,6 +74,19 @@ def flux_scheduler(**more: Any) -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0, **more)
 
 
+def qwen_image_transformer(width: int) -> QwenImageTransformer2DModel:
+    return QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=width,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
+
+
 def qwen_image_pipeline() -> QwenImagePipeline:
     """A pipeline with the classes and configuration keys of Qwen-Image."""
     words = qwen_tokenizer()
@@ -95,16 +108,7 @@ def qwen_image_pipeline() -> QwenImagePipeline:
             "fullatt_block_indexes": [0],
         },
     )
-    transformer = QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=WIDTH,
-        axes_dims_rope=(4, 4, 8),
-    ).eval()
+    transformer = qwen_image_transformer(WIDTH)
     fill(transformer)
     vae = AutoencoderKLQwenImage(
         base_dim=8,
@@ -156,11 +160,8 @@ def gemma(words: Any) -> Gemma2Model:
     return Gemma2Model(config).eval()
 
 
-def lumina_2_pipeline() -> Lumina2Pipeline:
-    """A pipeline with the classes and configuration keys of Lumina Image 2.0."""
-    words = gemma_tokenizer()
-    torch.manual_seed(9)
-    transformer = Lumina2Transformer2DModel(
+def lumina_2_transformer(width: int) -> Lumina2Transformer2DModel:
+    return Lumina2Transformer2DModel(
         sample_size=8,
         patch_size=2,
         in_channels=4,
@@ -172,8 +173,15 @@ def lumina_2_pipeline() -> Lumina2Pipeline:
         multiple_of=16,
         axes_dim_rope=(8, 8, 8),
         axes_lens=(256, 32, 32),
-        cap_feat_dim=WIDTH,
+        cap_feat_dim=width,
     ).eval()
+
+
+def lumina_2_pipeline() -> Lumina2Pipeline:
+    """A pipeline with the classes and configuration keys of Lumina Image 2.0."""
+    words = gemma_tokenizer()
+    torch.manual_seed(9)
+    transformer = lumina_2_transformer(WIDTH)
     fill(transformer)
     return Lumina2Pipeline(
         transformer=transformer,

@@ -1,5 +1,6 @@
 """What a file or a folder is that came as a model and is none, and what to give instead."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 
 from evoken.documents import parse_json
 from evoken.errors import ModelError, reason_of, shown
+from evoken.models.autoencoders import KINDS
+from evoken.models.provenance import DENOISERS
 
 POINTER = b"version https://git-lfs"
 SAFETENSORS = "Give the model as safetensors: a folder or hub id for diffusers, or one file."
@@ -134,6 +137,27 @@ def check_is_text_to_image(name: str, kind: object) -> None:
             f"{shown(name, 200)} is a pipeline {task} ({shown(kind)}), not one for text to image.",
             "Give the text to image model that it was made from.",
         )
+
+
+def check_parts(name: str, config: Mapping[str, Any], pipeline: Any) -> None:
+    """Raise ``ModelError`` for a pipeline with a denoiser, or an autoencoder, of another family's
+    class.
+
+    Args:
+        name: of the model, for messages.
+        config: of the pipeline, as in model_index.json.
+        pipeline: its class in diffusers.
+    """
+    for part, parameter in inspect.signature(pipeline.__init__).parameters.items():
+        value, wanted = config.get(part), getattr(parameter.annotation, "__name__", "")
+        if not wanted or not isinstance(value, list | tuple) or value[-1] == wanted:
+            continue
+        if part in DENOISERS or wanted in KINDS:  # most autoencoders may take one another's place
+            raise ModelError(
+                f"the {part} of {shown(name, 200)} must be of the class {wanted} (got "
+                f"{shown(value[-1])}).",
+                "Use another copy of the model.",
+            )
 
 
 def check_no_code(name: str, config: Mapping[str, Any]) -> None:

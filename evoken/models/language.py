@@ -25,7 +25,7 @@ from evoken.prompts import pieces
 from evoken.spec import ModelSpec
 
 MARK = "\ue000"  # stands for a word while a prompt is written out; no text has this character
-PROBE = "a cat\ue001"
+PROBE = "a cat\ue001"  # a prompt that is in no template
 SPACES = ("\u0120", "\u2581")  # how tokens write the space before a word
 
 
@@ -73,7 +73,7 @@ class LanguageModel(TextEncoder):
                 () means what comes out at last.
 
         Raises:
-            ModelError: it has fewer layers, or the form does not hold the prompt.
+            ModelError: it has fewer layers.
         """
         if spec.precision == "float16":
             spec = replace(spec, precision="bfloat16")
@@ -86,7 +86,6 @@ class LanguageModel(TextEncoder):
         self._start = [i for i in special if i == tokenizer.bos_token_id]
         self._end = [i for i in special if i == tokenizer.eos_token_id]
         self.room = form.room
-        self._check_form()
 
     def _keep_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """Give up the layers behind the last one that is read.
@@ -108,22 +107,6 @@ class LanguageModel(TextEncoder):
             self.encoder.layers = stack[: max(found)]
             self.encoder.norm = nn.Identity()  # what is behind the last layer, and not read here
         return found
-
-    def _check_form(self) -> None:
-        """Raise ``ModelError`` unless the prompt is in the text that is written of it, once."""
-        what = "the chat template of the model's tokenizer"
-        try:
-            written = self.form.write(PROBE)
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(
-                f"{what} cannot be used: {reason_of(error)}.",
-                "Take the tokenizer from the model itself.",
-            ) from error
-        if written.count(PROBE) != 1:
-            raise ModelError(
-                f"{what} must hold the prompt once (got {written.count(PROBE)} times).",
-                "Take the tokenizer from the model itself.",
-            )
 
     def _whole_word(self, token: str) -> str:
         """Words of lower-case letters from a to z, with the space before them: there are tens of
@@ -257,6 +240,9 @@ def chat(tokenizer: Any, system: str = "", **options: Any) -> Callable[[str], st
     Args:
         system: a message before it; with one, both are lists of parts, as for models that see.
         options: of the template.
+
+    Raises:
+        ModelError: there is no template, or it is not one for this tokenizer.
     """
 
     def part(text: str) -> Any:
@@ -268,7 +254,28 @@ def chat(tokenizer: Any, system: str = "", **options: Any) -> Callable[[str], st
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, **options)
         return text
 
+    if problem := _problem(tokenizer, write):
+        raise ModelError(
+            f"the chat template of the model's tokenizer {problem}.",
+            "Take the tokenizer from the model itself, with all of its files.",
+        )
     return write
+
+
+def _problem(tokenizer: Any, write: Callable[[str], str]) -> str:
+    """What is wrong with a chat template, as the end of a sentence; "" if nothing is."""
+    if not tokenizer.chat_template:
+        return "is not there"
+    try:
+        written = write(PROBE)
+    except (TemplateError, ValueError, TypeError, KeyError) as error:
+        return f"cannot be used: {reason_of(error)}"
+    if written.count(PROBE) != 1:
+        return f"must hold the prompt once (got it {written.count(PROBE)} times)"
+    marks = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if not any(mark in written for mark in marks - {tokenizer.bos_token}):
+        return "is of another model: there are no marks in it that are tokens"
+    return ""
 
 
 def by_length(hidden: Hidden) -> Iterator[tuple[Tensor, Tensor]]:

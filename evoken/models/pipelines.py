@@ -21,6 +21,7 @@ from evoken.models.contents import (
     check_is_pipeline,
     check_is_text_to_image,
     check_no_code,
+    check_parts,
 )
 from evoken.models.distilled import check_learnable, learned_on
 from evoken.models.families.latent import LatentModel
@@ -71,6 +72,7 @@ def load_pipeline(
         name = config.get("_class_name")
         base = next((b for b in BASES if b.pipeline == name), None)
         if base is not None:
+            check_parts(spec.config if is_file else spec.name, config, _class(base))
             spec = chosen(spec, base.trained_in)
             turns = learned_on(base, spec, source.index.parent, source.hub, config)
             if learning:
@@ -204,7 +206,8 @@ def _from_folder(
         **without,
     )
     if base.processor:
-        pipeline.register_modules(tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"))
+        words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+        pipeline.register_modules(tokenizer=words)
     check_complete_parts(folder, pipeline, without)
     return pipeline
 
