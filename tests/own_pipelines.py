@@ -27,7 +27,6 @@ from evoken.models.families.flux import Flux, pack
 from evoken.models.families.flux_2 import Flux2Dev, Flux2Klein
 from evoken.models.families.latent import LatentModel
 from evoken.models.families.lumina_2 import Lumina2
-from evoken.models.families.prompted import PromptedFlow
 from evoken.models.families.qwen_image import QwenImage
 from evoken.models.families.sana import Sana
 from evoken.models.families.sdxl import StableDiffusionXL
@@ -39,6 +38,7 @@ from tests import tiny, tiny_language
 
 SPEC = ModelSpec("tiny", size=16)
 STEPS, GUIDANCE = 5, 4.0
+NEAR = 1e-3  # that two pictures may differ and still be equal: by rounding
 SIZES = (16, 24)
 INSTRUCTION = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"]
 
@@ -198,6 +198,3 @@ def pictures(name: str, size: int) -> tuple[Tensor, Tensor]:
         **keywords,
     ).images
     return (found + 1) / 2, expected
-
-
-__all__ = ["PIPELINES", "SIZES", "SPEC", "PromptedFlow", "encoded", "pictures", "tokens_of_each"]

@@ -1,11 +1,15 @@
 """Each family reads prompts and draws pictures as its own pipeline of diffusers does."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 
 from evoken.models.families.prompted import PromptedFlow
-from tests.own_pipelines import PIPELINES, SIZES, SPEC, encoded, pictures, tokens_of_each
+from tests.own_pipelines import NEAR, PIPELINES, SIZES, SPEC, encoded, pictures, tokens_of_each
 
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 PROMPTS = ["a photo of a dog", "", "the red house " * 60]
 
 
@@ -36,7 +40,7 @@ def test_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
 def test_pictures_are_those_of_diffusers(name: str, size: int) -> None:
     found, expected = pictures(name, size)
     assert found.shape[-1] == size
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, expected, rtol=NEAR, atol=NEAR)
 
 
 @pytest.mark.parametrize("name", ["z-image", "sana", "lumina-2", "chroma", "klein-base"])
@@ -55,3 +59,14 @@ def test_negative_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
     (hidden,) = model.condition_negative(said)
     length = int(hidden[:, -1].sum())
     torch.testing.assert_close(hidden[:, :-1], expected[0][:length], rtol=1e-4, atol=1e-5)
+
+
+def test_the_table_in_the_docs_is_this_battery() -> None:
+    lines = PAGE.read_text(encoding="utf-8").split("|---|---|---|---|---|---|\n")[1].splitlines()
+    rows = [line.strip("|").split(" | ") for line in itertools.takewhile(bool, lines)]
+    found = {row[0].strip(): row[1].strip().strip("`") for row in rows}
+    assert found == {own.kind: type(own.build()).__name__ for own in PIPELINES.values()}
+    for own in PIPELINES.values():
+        model = own.family(own.build(), SPEC)
+        (row,) = (row for row in rows if row[0].strip() == own.kind)
+        assert ("two calls" in row[4]) == (model.guidance_calls == 2)

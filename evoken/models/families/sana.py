@@ -48,7 +48,7 @@ class Sana(PromptedFlow):
     def __init__(self, pipeline: SanaPipeline, spec: ModelSpec) -> None:
         call = inspect.signature(SanaPipeline.__call__).parameters
         before = "\n".join(call["complex_human_instruction"].default)
-        around = len(pipeline.tokenizer(before).input_ids)
+        around = len(pipeline.tokenizer(before, verbose=False).input_ids)
         room = min(TOKENS, pipeline.tokenizer.model_max_length)
         # As ``SanaPipeline.encode_prompt`` counts: section 3.1 of Xie et al. 2024.
         form = Form(
