@@ -111,6 +111,22 @@ def test_the_batch_changes_no_bit(tiny_folder: Path, batch: int, precision: str,
     assert torch.equal(small.denoise(latents, t, hidden), large.denoise(latents, t, hidden))
 
 
+@pytest.mark.parametrize("name", PROMPTED)
+def test_the_batch_changes_no_bit_of_prompts_that_differ_in_length(
+    tiny_folder: Path, name: str
+) -> None:
+    """Nor does what stands beside them, but for rounding."""
+    path, prompts = str(tiny_folder / name), ["a <disc>", "the <disc> in the snow", "a <disc>, red"]
+    small, large = (load_pipeline(path, replace(SPEC, batch=b)) for b in (1, 64))
+    words, t = {"<disc>": vectors(13, width=small.width)}, torch.linspace(0, 1, 39)
+    hidden, latents = large.condition(prompts, words), small.noise(range(39))
+    assert torch.equal(small.condition(prompts, words), hidden)
+    found = large.denoise(latents, t, hidden)
+    assert torch.equal(small.denoise(latents, t, hidden), found)
+    alone = large.denoise(latents[4:5], t[4:5], hidden[4:5])
+    torch.testing.assert_close(alone, found[4:5], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_half_precision_keeps_half_of_the_weights_and_the_same_bits(
     tiny_folder: Path, tmp_path: Path, name: str

@@ -61,6 +61,28 @@ def test_negative_prompts_are_read_as_diffusers_reads_them(name: str) -> None:
     torch.testing.assert_close(hidden[:, :-1], expected[0][:length], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["klein-base", "qwen-image", "sana", "z-image"])
+def test_pictures_are_encoded_as_denoisers_read_them(name: str, images: torch.Tensor) -> None:
+    own = PIPELINES[name]
+    pipe, model = own.build(), own.family(own.build(), SPEC)
+    found = model.encode(images)
+    with torch.no_grad():
+        if name == "klein-base":
+            expected = pipe._encode_vae_image(images, None)
+        elif name == "qwen-image":  # as its pipelines that edit do it
+            mean, std = (torch.tensor(pipe.vae.config[f"latents_{n}"]) for n in ("mean", "std"))
+            plain = pipe.vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
+            expected = (plain - mean[:, None, None]) / std[:, None, None]
+        elif name == "sana":
+            expected = pipe.vae.encode(images).latent * pipe.vae.config.scaling_factor
+        else:
+            expected = (pipe.vae.encode(images).latent_dist.mode() - 0.1) * 0.5
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.shape == model.noise(range(len(images))).shape
+    again = model.autoencoder.scaled(model.autoencoder.unscaled(found))
+    torch.testing.assert_close(again, found, rtol=1e-4, atol=1e-5)
+
+
 def test_the_table_in_the_docs_is_this_battery() -> None:
     lines = PAGE.read_text(encoding="utf-8").split("|---|---|---|---|---|---|\n")[1].splitlines()
     rows = [line.strip("|").split(" | ") for line in itertools.takewhile(bool, lines)]
