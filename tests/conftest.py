@@ -24,7 +24,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
 from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
-from tests import tiny
+from tests import tiny, tiny_language
 from tests.browser import AXE, BROWSER
 from tests.commands import QUICK, SMALL, evoken
 
@@ -55,9 +55,10 @@ if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pipeline and its CLIP on disk: ``model`` and ``clip``."""
+    """A small pipeline of each family on disk, and a CLIP: ``model``, ``clip`` and others."""
     folder = tmp_path_factory.mktemp("tiny")
     tiny.save(folder)
+    tiny_language.save(folder)
     return folder
 
 

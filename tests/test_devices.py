@@ -26,7 +26,10 @@ from tests import tiny
 from tests.commands import evoken as run
 from tests.elsewhere import elsewhere
 
-FAMILIES = ("model", "second", "xl", "flow", "flux", "schnell")
+# The positions of these are float64 in diffusers, on all devices but Apple's. (Lumina 2 makes lists
+# of its own, which tensors that are elsewhere cannot.)
+PRECISE = ("flux", "schnell", "klein-base")
+FAMILIES = ("model", "second", "xl", "flow", "z-image", "sana", *PRECISE)
 SEARCHES = {"denoising": "gauss-newton", "similarity": "cma"}  # by objective
 WORD = "<disc>"
 SPEC = ModelSpec("tiny", batch=16, size=16)
@@ -42,8 +45,7 @@ def device() -> Iterator[str]:
 def both(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[list[LatentModel]]:
     """A model on the processor and the same elsewhere."""
     family = str(tiny_folder / request.param)
-    # The positions of FLUX are float64 in diffusers, on all devices but Apple's.
-    with elsewhere(float64=request.param in ("flux", "schnell")) as device:
+    with elsewhere(float64=request.param in PRECISE) as device:
         yield [load_pipeline(family, replace(SPEC, device=d)) for d in ("cpu", device)]
 
 

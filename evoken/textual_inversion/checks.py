@@ -70,7 +70,9 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
     """Raise ``SettingError`` if what a generation is computed from would not fit into memory."""
     if settings.objective != "denoising":
         return
-    hidden, latents = model.condition([""])[0].numel(), model.noise([0]).numel()
+    sentences = [text.format("word") for text in KINDS[settings.kind].templates]
+    # The longest, for some models read no more of a prompt than there is.
+    hidden, latents = model.condition([max(sentences, key=len)]).numel(), model.noise([0]).numel()
     row = 4 * hidden + 32 * latents  # bytes; some of the latents' copies are in double precision
     alone = "independent-draws" in settings.mistakes
     rows = settings.draws if alone else settings.popsize * min(settings.chunk, settings.draws)

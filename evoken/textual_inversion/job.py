@@ -16,6 +16,7 @@ from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import CHECKED, ImageSet, counted
 from evoken.models.clip import Clip
+from evoken.models.distilled import check_learnable
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
@@ -339,7 +340,11 @@ def _prepared(
 ) -> Iterator[Prepared]:
     """What a run begins with; says what people should know of it."""
     start = read_start(settings)
-    loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
+    if isinstance(model, ModelSpec | str):
+        loaded = started(model, display, learning=True)
+    else:
+        loaded = model
+        check_learnable(loaded.learned_on, loaded.spec.name)
     if start:
         start = as_start(start, loaded, settings.vectors)
         name, place = one_line(start.placeholder), shown(Path(settings.start))
