@@ -5,7 +5,7 @@
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
 shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
 between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, and
-so is a ``table evidence``.
+so are the tables ``evidence`` and ``editing``.
 """
 
 import argparse
@@ -31,6 +31,18 @@ COLUMNS = {
     "loss": ("held-out loss", "{:.4f}"),
     "gain": ("share of the gradient's gain", "{:.2f}"),
     "judge": ("judge's share", "{:.2f}"),
+    "object": ("object", "{:.2f}"),
+    "colour": ("colour", "{:.2f}"),
+    "scene": ("scene", "{:.2f}"),
+    "style": ("style", "{:.2f}"),
+    "outside": ("RMSE outside", "{:.1f}"),
+    "beyond": ("beyond the autoencoder's", "{:.1f}"),
+    "ssim": ("SSIM outside", "{:.3f}"),
+    "pasted": ("RMSE outside, pasted", "{:.1f}"),
+    "pasted_judge": ("judge's share, pasted", "{:.2f}"),
+    "clip": ("CLIP", "{:.3f}"),
+    "clip_inside": ("CLIP inside", "{:.3f}"),
+    "clean": ("clean edits", "{:.2f}"),
     "reconstruction": ("reconstruction", "{:.3f}"),
     "editability": ("editability", "{:.3f}"),
     "norm": ("norm", "{:.2f}"),
@@ -64,22 +76,31 @@ def fill(text: str, known: dict[str, Any]) -> str:
 
 
 def table(name: str, known: dict[str, Any]) -> str:
-    """One row per method of a benchmark, those with the most gain or the lowest loss first."""
-    found = {k.split(".")[1] for k in known if re.fullmatch(rf"{name}\.[\w-]+\.loss", k)}
+    """One row per method of a benchmark: those with the most clean edits, the most gain or the
+    lowest loss first.
+    """
+    found = {k.split(".")[1] for k in known if re.fullmatch(rf"{name}\.[\w-]+\.(loss|clean)", k)}
     its = {c: known for c in COLUMNS if any(f"{name}.{m}.{c}" in known for m in found)}
     rows = [["method", *(COLUMNS[c][0] for c in its)], ["---"] * (len(its) + 1)]
 
-    def place(method: str) -> tuple[float, float, str]:
-        gain, loss = (known.get(f"{name}.{method}.{c}", 0.0) for c in ("gain", "loss"))
-        return -gain, loss, method
+    def place(method: str) -> tuple[float, float, float, str]:
+        clean, gain, loss = (
+            known.get(f"{name}.{method}.{c}", 0.0) for c in ("clean", "gain", "loss")
+        )
+        return -clean, -gain, loss, method
 
     for method in sorted(found, key=place):
         values = {c: known.get(f"{name}.{method}.{c}") for c in its}
-        cells = [
-            COLUMNS[c][1].format(value) if value is not None else "" for c, value in values.items()
-        ]
-        rows.append([method, *cells])
+        rows.append([method, *(_cell(value, COLUMNS[c][1]) for c, value in values.items())])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(value: Any, form: str) -> str:
+    """A number, with its interval if it has one."""
+    if isinstance(value, dict):
+        middle, low, high = (form.format(value[k]) for k in ("median", "low", "high"))
+        return f"{middle} ({low} to {high})"
+    return form.format(value) if value is not None else ""
 
 
 def main() -> int:

@@ -44,7 +44,9 @@ def pytest_collection_finish() -> None:
 
 # Only a machine without Debian's packages goes without the tests that draw stickers; CI never does.
 collect_ignore = (
-    [] if FONT.exists() or "CI" in os.environ else ["test_stickers.py", "test_embedded.py"]
+    []
+    if FONT.exists() or "CI" in os.environ
+    else ["test_stickers.py", "test_embedded.py", "test_editing_benchmark.py"]
 )
 # The same goes for Chromium and axe-core.
 if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
