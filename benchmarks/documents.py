@@ -6,7 +6,7 @@ A quoted number is followed by a comment that names its figure: ``27.1<!-- stick
 shares are written in percent with ``%`` after the name, whole numbers with ``0``, and the ends of
 an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
 ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table evidence``, ``table
-evidence.flow`` and the like; ``table evidence.aims`` has the figures of a contest beside their
+evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a contest beside their
 aims. What stands between ``<!-- picture FILE: TEXT -->`` and ``<!-- end -->`` is the picture, once
 there is one. Of what was not measured yet, a table says so.
 """
@@ -43,11 +43,21 @@ COLUMNS = {
     "imagenet": ("ImageNet concept", "{:.3f}"),
     "concept": ("concept", "{:.3f}"),
     "prompt": ("prompt", "{:.3f}"),
-    "scene": ("scene obeyed", "{:.2f}"),
-    "style": ("style obeyed", "{:.2f}"),
+    "scene": ("scene", "{:.2f}"),
+    "style": ("style", "{:.2f}"),
     "both": ("two things", "{:.2f}"),
     "blue": ("itself in blue", "{:.2f}"),
     "diversity": ("diversity", "{:.3f}"),
+    "object": ("object", "{:.2f}"),
+    "colour": ("colour", "{:.2f}"),
+    "outside": ("RMSE outside", "{:.1f}"),
+    "beyond": ("beyond the autoencoder's", "{:.1f}"),
+    "ssim": ("SSIM outside", "{:.3f}"),
+    "pasted": ("RMSE outside, pasted", "{:.1f}"),
+    "pasted_judge": ("judge's share, pasted", "{:.2f}"),
+    "clip": ("CLIP", "{:.3f}"),
+    "clip_inside": ("CLIP inside", "{:.3f}"),
+    "clean": ("clean edits", "{:.2f}"),
     "reconstruction": ("reconstruction", "{:.3f}"),
     "editability": ("editability", "{:.3f}"),
     "norm": ("norm", "{:.2f}"),
@@ -93,7 +103,9 @@ def fill(text: str, known: dict[str, Any], folder: Path = ROOT / "docs") -> str:
 
 
 def table(name: str, known: dict[str, Any]) -> str:
-    """One row per method of a benchmark, those with the most gain or the lowest loss first."""
+    """One row per method of a benchmark: those with the most clean edits, the most gain or the
+    lowest loss first.
+    """
     if name.endswith(".aims"):
         return aims.table(known, name.removesuffix(".aims")) or MISSING
     own = "|".join(column for column in COLUMNS if column != "megabytes")  # which is measured apart
@@ -104,17 +116,25 @@ def table(name: str, known: dict[str, Any]) -> str:
     its = {c: known for c in COLUMNS if any(f"{name}.{m}.{c}" in known for m in found)}
     rows = [["method", *(COLUMNS[c][0] for c in its)], ["---"] * (len(its) + 1)]
 
-    def place(method: str) -> tuple[float, float, str]:
-        gain, loss = (known.get(f"{name}.{method}.{c}", 0.0) for c in ("gain", "loss"))
-        return -gain, loss, method
+    def place(method: str) -> tuple[float, float, float, str]:
+        clean, gain, loss = (
+            known.get(f"{name}.{method}.{c}", 0.0) for c in ("clean", "gain", "loss")
+        )
+        return -clean, -gain, loss, method
 
     for method in sorted(found, key=place):
         values = {c: known.get(f"{name}.{method}.{c}") for c in its}
-        cells = [
-            COLUMNS[c][1].format(value) if value is not None else "" for c, value in values.items()
-        ]
+        cells = [_cell(value, COLUMNS[c][1]) for c, value in values.items()]
         rows.append([str(known.get(f"{name}.{method}.method", method)), *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(value: Any, form: str) -> str:
+    """A number, with its interval if it has one."""
+    if isinstance(value, dict):
+        middle, low, high = (form.format(value[k]) for k in ("median", "low", "high"))
+        return f"{middle} ({low} to {high})"
+    return form.format(value) if value is not None else ""
 
 
 def main() -> int:

@@ -46,7 +46,10 @@ def pytest_collection_finish() -> None:
 collect_ignore = (
     []
     if FONT.exists() or "CI" in os.environ
-    else ["test_stickers.py", "test_embedded.py", "test_bench_small.py"]
+    else [
+        *("test_stickers.py", "test_embedded.py"),
+        *("test_bench_small.py", "test_editing_benchmark.py"),
+    ]
 )
 # The same goes for Chromium and axe-core.
 if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
