@@ -6,9 +6,9 @@ A quoted number is followed by a comment that names its figure: ``27.1<!-- stick
 shares are written in percent with ``%`` after the name, whole numbers with ``0``, and the ends of
 an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
 ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table evidence``, ``table
-evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a contest beside their
-aims. What stands between ``<!-- picture FILE: TEXT -->`` and ``<!-- end -->`` is the picture, once
-there is one. Of what was not measured yet, a table says so.
+evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a
+contest beside their aims. What stands between ``<!-- picture FILE: TEXT -->`` and ``<!-- end -->``
+is the picture, once there is one. Of what was not measured yet, a table says so.
 """
 
 import argparse
