@@ -1,20 +1,20 @@
 """Inversion: RMSE against calls, ours beside what is published: the ``flowopt.*`` figures.
 
-    python -m benchmarks.inversion [--pictures 16] [--seeds 4]
+    python -m benchmarks.inversion [--pictures 16] [--seeds 4] [--only usual | few | empty]
 
 Every method inverts fresh sticker pictures of trained and held-out objects on ``stickers-flow`` and
 regenerates them with its own sampler; the error is the root mean square in latents, whose spread
 is 1. Calls are those of the denoiser for both ways. At a budget each method has the setting that is
-its best on other pictures, which are measured for nothing else. Results are kept in
-benchmarks/inversion.jsonl as they come; what is there is not measured again. It takes half an hour
-on a core of its own.
+its best on other pictures, which are measured for nothing else. Beside the usual contest, all have
+few steps (4 and 8) to go by, and no prompt. Results are kept in benchmarks/inversion.jsonl as they
+come; what is there is not measured again. It takes half an hour on a core of its own.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from math import inf
@@ -24,7 +24,14 @@ import numpy as np
 import torch
 
 from benchmarks import figures
-from benchmarks.inverters import DEFAULT, OFFICIAL, Setting, default_rule, settings
+from benchmarks.inverters import (
+    DEFAULT,
+    OFFICIAL,
+    Setting,
+    default_rule,
+    of_few_steps,
+    settings,
+)
 from evoken.arrays import Latents
 from evoken.flowopt.compare import measures
 from evoken.flowopt.inversion import STARTS, starting_point, uniinv
@@ -38,6 +45,8 @@ from stickers.autoencoder import to_images
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 BUDGETS = (60, 120, 321)
+FEW, FEW_BUDGETS = (4, 8), (60, 120)  # steps, as distilled models take
+EMPTY = ", no prompt"  # after a method's name
 FRESH = 9100  # world seeds that no training used
 TUNING = 98  # of them, the one whose pictures decide on settings
 SEEN = ("ours", "FireFlow", "UniInv", OFFICIAL)  # methods whose pictures are compared as well
@@ -49,11 +58,17 @@ Points = list[tuple[float, float]]  # calls per picture and mean error, of each 
 class Bench:
     """Pictures, their prompts, and a model to invert them on."""
 
-    def __init__(self, model: LatentModel, count: int, seed: int) -> None:
+    def __init__(
+        self, model: LatentModel, count: int, seed: int, prompt: str | None = None
+    ) -> None:
+        """
+        Args:
+            prompt: of all pictures; None for each one's own.
+        """
         samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
         self.images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
         self.model, self.latents = model, model.encode(self.images)
-        self.captions = [s.caption for s in samples]
+        self.captions = [s.caption if prompt is None else prompt for s in samples]
 
     def measure(self, setting: Setting) -> Points:
         """Calls per picture and the mean error, of every result."""
@@ -104,8 +119,8 @@ def overhead(model: LatentModel, repeats: int = 5) -> dict[str, float]:
 class Measured:
     """What was measured: read from the file of results, or measured now and kept there."""
 
-    def __init__(self, model: LatentModel, pictures: int) -> None:
-        self._model, self._pictures = model, pictures
+    def __init__(self, model: LatentModel, pictures: int, prompt: str | None = None) -> None:
+        self._model, self._pictures, self._prompt = model, pictures, prompt
         self._benches: dict[int, Bench] = {}
 
     def setting(self, method: str, setting: Setting, seed: int) -> Points:
@@ -139,7 +154,7 @@ class Measured:
                 points: Points = row["points"]
                 return points
         if seed not in self._benches:
-            self._benches[seed] = Bench(self._model, self._pictures, seed)
+            self._benches[seed] = Bench(self._model, self._pictures, seed, self._prompt)
         points = measure(self._benches[seed])
         row = key | {"points": points}
         print(json.dumps(row), flush=True)
@@ -173,6 +188,58 @@ def tuned(
 def within(points: Points, budget: int) -> float:
     """The least error for the calls of a budget."""
     return min(error for calls, error in points if calls <= budget + 1)
+
+
+def errors_at(
+    methods: Mapping[str, Sequence[Setting]], suffix: str, budget: int, seeds: int, known: Measured
+) -> dict[str, list[float]]:
+    """The errors of every method that the budget is enough for, with its best setting.
+
+    Args:
+        suffix: after a method's name, in the results.
+    """
+    found = {}
+    for name, options in methods.items():
+        try:
+            setting, _, found[name] = tuned(f"{name}{suffix}", options, budget, seeds, known)
+        except ValueError:
+            continue
+        print(f"{name}{suffix} at {budget} calls: {setting.name}")
+    return found
+
+
+def ratios_of(errors: Mapping[str, Sequence[float]]) -> list[float]:
+    """Ours by the best other one's, seed by seed."""
+    others = zip(*(values for name, values in errors.items() if name != "ours"), strict=True)
+    return [ours / min(other) for ours, other in zip(errors["ours"], others, strict=True)]
+
+
+def report_few(known: Measured, seeds: int) -> dict[str, object]:
+    """The figures of few steps: medians over the seeds."""
+    found: dict[str, object] = {}
+    for steps in FEW:
+        for budget in FEW_BUDGETS:
+            errors = errors_at(of_few_steps(steps), f", {steps} steps", budget, seeds, known)
+            for name, values in errors.items():
+                figure = f"flowopt.rmse_few.{steps}.{key_of(name)}.{budget}"
+                found[figure] = figures.spread(values, digits=9)
+            ratio = figures.spread(ratios_of(errors))
+            found[f"flowopt.inversion_{steps}_steps_ratio.{budget}"] = ratio
+            if budget == FEW_BUDGETS[0]:
+                found[f"flowopt.inversion_{steps}_steps_ratio"] = ratio
+    return found
+
+
+def report_empty(known: Measured, seeds: int) -> dict[str, object]:
+    """The figures of the empty prompt: medians over the seeds."""
+    found: dict[str, object] = {}
+    for budget in BUDGETS:
+        errors = errors_at(settings(), EMPTY, budget, seeds, known)
+        for name, values in errors.items():
+            figure = f"flowopt.rmse_no_prompt.{key_of(name)}.{budget}"
+            found[figure] = figures.spread(values, digits=9)
+        found[f"flowopt.rmse_no_prompt_ratio.{budget}"] = figures.spread(ratios_of(errors))
+    return found
 
 
 def key_of(name: str) -> str:
@@ -223,10 +290,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", choices=("usual", "few", "empty"), help="a part of the figures")
     options = parser.parse_args()
-    model = load_model(ModelSpec("stickers-flow"))
-    found = report(Measured(model, options.pictures), options.pictures, options.seeds)
-    figures.update(found | {"flowopt.overhead": overhead(model)})
+    model, pictures, seeds = load_model(ModelSpec("stickers-flow")), options.pictures, options.seeds
+    known = Measured(model, pictures)
+    if options.only in (None, "usual"):
+        figures.update(report(known, pictures, seeds) | {"flowopt.overhead": overhead(model)})
+    if options.only in (None, "few"):
+        figures.update(report_few(known, seeds))
+    if options.only in (None, "empty"):
+        figures.update(report_empty(Measured(model, pictures, prompt=""), seeds))
 
 
 if __name__ == "__main__":

@@ -145,3 +145,26 @@ def settings() -> dict[str, list[Setting]]:
             )
         ],
     }
+
+
+def of_few_steps(steps: int) -> dict[str, list[Setting]]:
+    """Each method's settings worth trying where a process has no more steps than these."""
+    counts = (2, 4, 6, 13, 28)
+
+    def with_calls(method: Callable[..., Latents]) -> list[Setting]:
+        return [Setting(f"{k} calls", steps, there_and_back(method, count=k)) for k in counts]
+
+    return {
+        "Euler": [Setting("", steps, there_and_back(euler))],
+        "UniInv": [Setting("", steps, there_and_back(uniinv))],
+        "FireFlow": [Setting("", steps, once(fireflow))],
+        "RF-Solver": [Setting("", steps, once(midpoint))],
+        "fixed point": with_calls(fixed_point),
+        "accelerated fixed point": with_calls(accelerated),
+        OFFICIAL: [Setting(f"eta {eta}", steps, official(eta)) for eta in ETAS],
+        "ours": [
+            Setting(f"tolerance {t}, {k} updates", steps, ours(t, k))
+            for t in (1e-2, 1e-3, 1e-4, 1e-6)
+            for k in (0, 4)
+        ],
+    }
