@@ -34,9 +34,10 @@ from benchmarks.inverters import (
 )
 from evoken.arrays import Latents
 from evoken.flowopt.compare import measures
-from evoken.flowopt.inversion import STARTS, starting_point, uniinv
+from evoken.flowopt.inversion import starting_point, uniinv
 from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.sampler import ModelSampler, rms
+from evoken.flowopt.settings import STARTS
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import figures, learn, pool
-from benchmarks.evidence.__main__ import concepts
+from benchmarks.evidence.tables import concepts
 from evoken.arrays import NO_WORDS, Hidden, Vectors, Words
 from evoken.evaluation.chunks import Evaluation
 from evoken.models.base import Vocabulary
