@@ -65,7 +65,7 @@ def test_figures_say_what_the_rows_say() -> None:
 def test_what_rows_measure_beside_becomes_a_figure() -> None:
     rows = rows_of(OURS, 0.5, 0.6, [(500, 0.5)])
     for row in rows.values():
-        row["colour_edit_keeps_shape"] = 0.7
+        row["blue"] = 0.7
     rows[OURS, "otter", 0]["newer"] = 0.1  # which others lack
     evidence = Evidence(rows, typical=0.4, prefix="evidence.flow")
     assert evidence.found()["evidence.flow.colour_edit_keeps_shape"]["median"] == 0.7

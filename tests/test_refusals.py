@@ -103,7 +103,7 @@ OTHERS = {
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
     *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
-    *("no_browser", "effort", "strengths", "everywhere", "frame", "thorough"),
+    *("no_browser", "effort", "strengths", "everywhere", "frame", "thorough", "saved_info"),
 }
 
 pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")

@@ -8,31 +8,46 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 from typing import NoReturn
 
-from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, code_of, hear, heard
+from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, TERMINATED, code_of, hear, heard
+
+NOTHING_STARTED = "\nInterrupted. Nothing was started."
 
 
 def main() -> None:
     """Entry point of the ``evoken`` command."""
     code = INTERRUPTED
     try:
-        signal.signal(signal.SIGTERM, hear)
+        signals = [signal.SIGTERM]
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not with nohup
-            signal.signal(signal.SIGINT, hear)
+            signals.append(signal.SIGINT)
+        for number in signals:
+            signal.signal(number, _leave)
         from evoken.cli.app import app
         from evoken.quiet import quiet_process
 
+        for number in signals:
+            signal.signal(number, hear)
         quiet_process()
         app(prog_name="evoken")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as error:
         code = code_of(error)
-        _say("\nInterrupted. Nothing was started.")
+        _say(NOTHING_STARTED)
     except Exception as error:
         code = code_of(error) if heard else _unforeseen(error)
     _end(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle signals while libraries are imported, at once: nothing has begun that an exception
+    would clean up, and one that is raised within a library's compiled code aborts the process.
+    """
+    _say(NOTHING_STARTED)
+    os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
 
 
 def _end(code: int) -> NoReturn:
