@@ -49,10 +49,13 @@ def both(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[list[Lat
         yield [load_pipeline(family, replace(SPEC, device=d)) for d in ("cpu", device)]
 
 
-def assert_same(found: list[Tensor]) -> None:
+LEVEL = 2 / 255  # of a picture
+
+
+def assert_same(found: list[Tensor], atol: float = 1e-3) -> None:
     here, there = found
     assert there.device.type == "cpu"
-    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=atol)
 
 
 def learned(model: LatentModel, images: Tensor, clip: Clip, objective: str) -> Tensor:
@@ -94,7 +97,7 @@ def test_pictures_are_edited_there(both: list[LatentModel], images: Tensor, clip
         prompts = ["a cat"] * len(images), ["a red dog"] * len(images)
         *_, last = evoken.edit(few, model, images, *prompts, clip)
         found.append(last.images)
-    assert_same(found)
+    assert_same(found, LEVEL)  # a mask's levels are rounded
 
 
 def test_only_devices_that_are_there_are_taken(device: str) -> None:

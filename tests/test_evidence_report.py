@@ -69,7 +69,7 @@ def test_what_rows_measure_beside_becomes_a_figure() -> None:
     rows[OURS, "otter", 0]["newer"] = 0.1  # which others lack
     evidence = Evidence(rows, typical=0.4, prefix="evidence.flow")
     assert evidence.found()["evidence.flow.colour_edit_keeps_shape"]["median"] == 0.7
-    assert evidence.table()["evidence.flow.evoken.colour_edit_keeps_shape"] == 0.7
+    assert evidence.table()["evidence.flow.evoken.blue"] == 0.7
     assert "evidence.flow.evoken.newer" not in evidence.table()
 
 
