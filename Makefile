@@ -6,13 +6,13 @@ BENCH := .venv/bench
 DEBIAN := build/debian/ready
 BROWSER := build/browser/ready
 AXE := axe-core@4.14.1
-HALF := embedded readme runtimes shared stickers tour door privacy queue quiet devices models web_jobs
+HALF := bench_small editing_benchmark embedded readme runtimes shared stickers tour door privacy queue quiet devices models web_jobs
 ONE_HALF := $(HALF:%=tests/test_%.py)
 OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test lint docs package stickers bench campaign mutants
+.PHONY: demo test lint docs package stickers bench bench-small campaign mutants
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -46,11 +46,25 @@ stickers: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.stickers
 	$(BIN)/python -m benchmarks.documents
 
+# A day and more on two cores; the same command goes on. What is timed comes first, while nothing
+# else runs.
 bench: $(READY) $(BENCH) $(DEBIAN)
+	$(BIN)/python -m benchmarks.evidence.seconds
 	$(BIN)/python -m benchmarks.learn
 	$(BIN)/python -m benchmarks.unseen
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.evidence --tuning
 	$(BIN)/python -m benchmarks.evidence
+	$(BIN)/python -m benchmarks.evidence --table styles
+	$(BIN)/python -m benchmarks.evidence --table ablations
+	$(BIN)/python -m benchmarks.evidence --model stickers-flow
+	$(BIN)/python -m benchmarks.evidence.memory
+	$(BIN)/python -m benchmarks.evidence.distribution
+	$(BIN)/python -m benchmarks.documents
+
+# The direction of every claim, in a minute on one core. `make test` checks the same.
+bench-small: $(READY) $(DEBIAN)
+	@$(BIN)/python -m benchmarks.evidence.small
 
 # An hour on two cores at most; the same command goes on.
 campaign: $(READY)
@@ -74,6 +88,8 @@ $(READY): pyproject.toml constraints.txt
 # installed here.
 $(BENCH): $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	@# POUNDERS without JAX and a debugger, which its package asks for and does not import.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps ibcdfo
 	@touch $@
 
 # The font and the names that the sticker world is drawn from: unpacked here, not installed. Where

@@ -3,9 +3,12 @@
     python -m benchmarks.documents [--check]
 
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
-shares are written in percent with ``%`` after the name, whole numbers with ``0``. What stands
-between ``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, and
-so is a ``table evidence``.
+shares are written in percent with ``%`` after the name, whole numbers with ``0``, and the ends of
+an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
+``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table evidence``, ``table
+evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a
+contest beside their aims. What stands between ``<!-- picture FILE: TEXT -->`` and ``<!-- end -->``
+is the picture, once there is one. Of what was not measured yet, a table says so.
 """
 
 import argparse
@@ -15,14 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
+from benchmarks.evidence import aims
 from evoken.files import write_text
 
 ROOT = Path(__file__).parent.parent
 QUOTE = re.compile(
-    r"(?P<number>[-\d.,?]+(?:e-\d+)?)(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]))? -->)"
+    r"(?P<number>[-\d.,?]+(?:e-\d+)?)"
+    r"(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]|low|high))? -->)"
 )
 
-TABLE = re.compile(r"(?P<head><!-- table (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(?P<head><!-- table (?P<name>[\w.]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+PICTURE = re.compile(
+    r"(?P<head><!-- picture (?P<file>[\w/.-]+): (?P<text>.*?) -->\n).*?(?=<!-- end -->)", re.DOTALL
+)
+MISSING = "Not measured yet.\n"
 # Column of the table: what its heading says, and how its numbers are written.
 COLUMNS = {
     "n": ("runs", "{:.0f}"),
@@ -31,9 +40,30 @@ COLUMNS = {
     "loss": ("held-out loss", "{:.4f}"),
     "gain": ("share of the gradient's gain", "{:.2f}"),
     "judge": ("judge's share", "{:.2f}"),
+    "imagenet": ("ImageNet concept", "{:.3f}"),
+    "concept": ("concept", "{:.3f}"),
+    "prompt": ("prompt", "{:.3f}"),
+    "scene": ("scene", "{:.2f}"),
+    "style": ("style", "{:.2f}"),
+    "both": ("two things", "{:.2f}"),
+    "blue": ("itself in blue", "{:.2f}"),
+    "diversity": ("diversity", "{:.3f}"),
+    "object": ("object", "{:.2f}"),
+    "colour": ("colour", "{:.2f}"),
+    "outside": ("RMSE outside", "{:.1f}"),
+    "beyond": ("beyond the autoencoder's", "{:.1f}"),
+    "ssim": ("SSIM outside", "{:.3f}"),
+    "pasted": ("RMSE outside, pasted", "{:.1f}"),
+    "pasted_judge": ("judge's share, pasted", "{:.2f}"),
+    "clip": ("CLIP", "{:.3f}"),
+    "clip_inside": ("CLIP inside", "{:.3f}"),
+    "clean": ("clean edits", "{:.2f}"),
     "reconstruction": ("reconstruction", "{:.3f}"),
     "editability": ("editability", "{:.3f}"),
     "norm": ("norm", "{:.2f}"),
+    "megabytes": ("memory, MB", "{:,.0f}"),
+    "distance": ("distance from the vocabulary", "{:.2f}"),
+    "length": ("length by the vocabulary's", "{:.2f}"),
     "default_gain": ("the default's gain on the same runs", "{:.2f}"),
     "default_judge": ("and judge's share", "{:.2f}"),
 }
@@ -45,12 +75,17 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(cards)]
 
 
-def fill(text: str, known: dict[str, Any]) -> str:
-    """The text with its quoted numbers as they were measured; ``KeyError`` for an unknown one."""
+def fill(text: str, known: dict[str, Any], folder: Path = ROOT / "docs") -> str:
+    """The text with its quoted numbers as they were measured; ``KeyError`` for an unknown one.
+
+    Args:
+        folder: of the document, where its pictures are sought.
+    """
 
     def written(match: re.Match[str]) -> str:
         value = known[match["name"]]
-        number = value["median"] if isinstance(value, dict) else value
+        end = match["how"] if match["how"] in ("low", "high") else "median"
+        number = value[end] if isinstance(value, dict) else value
         if match["how"] == "%":
             shown = f"{100 * number:.0f}"
         elif match["how"] == "0":
@@ -59,27 +94,47 @@ def fill(text: str, known: dict[str, Any]) -> str:
             shown = f"{number:.3g}" if abs(number) < 100 else f"{number:,.0f}"
         return shown + match["comment"]
 
-    quoted = QUOTE.sub(written, text)
+    def picture(match: re.Match[str]) -> str:
+        there = (folder / match["file"]).exists()
+        return match["head"] + (f"![{match['text']}]({match['file']})\n" if there else "")
+
+    quoted = PICTURE.sub(picture, QUOTE.sub(written, text))
     return TABLE.sub(lambda match: match["head"] + table(match["name"], known), quoted)
 
 
 def table(name: str, known: dict[str, Any]) -> str:
-    """One row per method of a benchmark, those with the most gain or the lowest loss first."""
-    found = {k.split(".")[1] for k in known if re.fullmatch(rf"{name}\.[\w-]+\.loss", k)}
+    """One row per method of a benchmark: those with the most clean edits, the most gain or the
+    lowest loss first.
+    """
+    if name.endswith(".aims"):
+        return aims.table(known, name.removesuffix(".aims")) or MISSING
+    own = "|".join(column for column in COLUMNS if column != "megabytes")  # which is measured apart
+    row = re.compile(rf"{re.escape(name)}\.(?P<method>[\w-]+)\.({own})")
+    found = {match["method"] for match in map(row.fullmatch, known) if match}
+    if not found:
+        return MISSING
     its = {c: known for c in COLUMNS if any(f"{name}.{m}.{c}" in known for m in found)}
     rows = [["method", *(COLUMNS[c][0] for c in its)], ["---"] * (len(its) + 1)]
 
-    def place(method: str) -> tuple[float, float, str]:
-        gain, loss = (known.get(f"{name}.{method}.{c}", 0.0) for c in ("gain", "loss"))
-        return -gain, loss, method
+    def place(method: str) -> tuple[float, float, float, str]:
+        clean, gain, loss = (
+            known.get(f"{name}.{method}.{c}", 0.0) for c in ("clean", "gain", "loss")
+        )
+        return -clean, -gain, loss, method
 
     for method in sorted(found, key=place):
         values = {c: known.get(f"{name}.{method}.{c}") for c in its}
-        cells = [
-            COLUMNS[c][1].format(value) if value is not None else "" for c, value in values.items()
-        ]
-        rows.append([method, *cells])
+        cells = [_cell(value, COLUMNS[c][1]) for c, value in values.items()]
+        rows.append([str(known.get(f"{name}.{method}.method", method)), *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(value: Any, form: str) -> str:
+    """A number, with its interval if it has one."""
+    if isinstance(value, dict):
+        middle, low, high = (form.format(value[k]) for k in ("median", "low", "high"))
+        return f"{middle} ({low} to {high})"
+    return form.format(value) if value is not None else ""
 
 
 def main() -> int:
@@ -89,7 +144,7 @@ def main() -> int:
     stale = []
     for path in documents():
         text = path.read_text(encoding="utf-8")
-        filled = fill(text, figures.read())
+        filled = fill(text, figures.read(), path.parent)
         if filled != text:
             stale.append(str(path.relative_to(ROOT)))
             if not options.check:

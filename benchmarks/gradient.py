@@ -6,12 +6,14 @@ batch, each with its own images, draws and learning rate, which changes nothing 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import MethodType
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from evoken.arrays import Images, Latents, NoiseLevels, Vectors
+from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.runtimes.requirements import imitates
 from evoken.models.text import Places, substituted_embeddings
@@ -96,7 +98,7 @@ def learn_by_gradient(
 
 
 def gradient(
-    model: StableDiffusion,
+    model: LatentModel,
     word: Vectors,
     latents: Latents,
     seed: int,
@@ -113,10 +115,54 @@ def gradient(
         weigh: the weights of draws at their noise levels.
     """
     words = word[None].clone().requires_grad_(True)
-    with plain_attention(model):
-        loss = _loss(model, words, [latents], [seed], step, templates, batch, t_range, weigh)
+    if isinstance(model, StableDiffusion):
+        with plain_attention(model):
+            loss = _loss(model, words, [latents], [seed], step, templates, batch, t_range, weigh)
+            (found,) = torch.autograd.grad(loss.sum() / batch, words)
+        return Tensor(found[0])
+    with torch.enable_grad(), differentiable(model):
+        loss = _loss_of_any(model, words, latents, seed, step, templates, batch, t_range, weigh)
         (found,) = torch.autograd.grad(loss.sum() / batch, words)
     return Tensor(found[0])
+
+
+def _loss_of_any(
+    model: LatentModel,
+    words: Tensor,
+    latents: Latents,
+    seed: int,
+    step: int,
+    templates: Sequence[str],
+    batch: int,
+    t_range: tuple[float, float],
+    weigh: Callable[[NoiseLevels], Tensor],
+) -> Tensor:
+    """``_loss`` of one word, by what every model has."""
+    drawn = draw(seed, step, "gradient", batch, latents, templates, t_range, batch)
+    sentences = [sentence.format("<x>") for sentence in drawn.sentences]
+    hidden = model.condition(sentences, {"<x>": words})
+    clean = latents[drawn.image]
+    noisy = model.process.add_noise(clean, drawn.noise, drawn.t)
+    predicted = model.denoise(noisy, drawn.t, hidden[drawn.sentence])
+    error = predicted - model.process.target(clean, drawn.noise, drawn.t)
+    return error.square().mean((1, 2, 3)) * weigh(drawn.t).to(error)
+
+
+@contextmanager
+def differentiable(model: LatentModel) -> Iterator[None]:
+    """Within the block, ``condition`` and ``denoise`` let gradients through, and count no calls."""
+    calls = model.calls
+    places = [(text, "encode") for text in model.texts.encoders.values()] + [(model, "_denoise")]
+    for place, name in places:
+        # What ``torch.no_grad`` decorates is called without it.
+        undecorated = getattr(type(place), name).__wrapped__
+        setattr(place, name, MethodType(undecorated, place))
+    try:
+        yield
+    finally:
+        for place, name in places:
+            delattr(place, name)
+        model.calls = calls
 
 
 @contextmanager

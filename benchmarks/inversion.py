@@ -1,33 +1,43 @@
 """Inversion: RMSE against calls, ours beside what is published: the ``flowopt.*`` figures.
 
-    python -m benchmarks.inversion [--pictures 50] [--seeds 3]
+    python -m benchmarks.inversion [--pictures 16] [--seeds 4] [--only usual | few | empty]
 
 Every method inverts fresh sticker pictures of trained and held-out objects on ``stickers-flow`` and
 regenerates them with its own sampler; the error is the root mean square in latents, whose spread
-is 1. Calls are those of the denoiser for both ways. At a budget each method has its best setting.
-Results are kept in benchmarks/inversion.jsonl as they come; what is there is not measured again.
+is 1. Calls are those of the denoiser for both ways. At a budget each method has the setting that is
+its best on other pictures, which are measured for nothing else. Beside the usual contest, all have
+few steps (4 and 8) to go by, and no prompt. Results are kept in benchmarks/inversion.jsonl as they
+come; what is there is not measured again. It takes half an hour on a core of its own.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import islice
+from math import inf
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import figures
+from benchmarks.inverters import (
+    DEFAULT,
+    OFFICIAL,
+    Setting,
+    default_rule,
+    of_few_steps,
+    settings,
+)
 from evoken.arrays import Latents
-from evoken.flowopt.inversion import STARTS, euler, implicit, starting_point, uniinv
+from evoken.flowopt.compare import measures
+from evoken.flowopt.inversion import starting_point, uniinv
 from evoken.flowopt.optimize import flow_opt
-from evoken.flowopt.rules import RULES, StepRule
-from evoken.flowopt.sampler import ModelSampler, Prompts, per_row, rms
-from evoken.flowopt.settings import flowopt_preset
+from evoken.flowopt.sampler import ModelSampler, rms
+from evoken.flowopt.settings import STARTS
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec
@@ -36,134 +46,49 @@ from stickers.autoencoder import to_images
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 BUDGETS = (60, 120, 321)
-ETAS = (0.02, 0.05, 0.1, 0.2, 0.3)  # for the official update; its best is taken
+FEW, FEW_BUDGETS = (4, 8), (60, 120)  # steps, as distilled models take
+EMPTY = ", no prompt"  # after a method's name
 FRESH = 9100  # world seeds that no training used
-
-DEFAULT = flowopt_preset("invert")
-Inverted = Callable[[ModelSampler, Latents, Prompts], Latents]  # regenerated latents
-
-
-def default_rule() -> StepRule:
-    """A fresh rule as ``evoken invert`` uses it."""
-    return RULES[DEFAULT.rule](DEFAULT.eta)
+TUNING = 98  # of them, the one whose pictures decide on settings
+SEEN = ("ours", "FireFlow", "UniInv", OFFICIAL)  # methods whose pictures are compared as well
 
 
-def there_and_back(invert: Callable[..., Latents], **options: Any) -> Inverted:
-    """An inversion whose sampler is Euler's method."""
-
-    def run(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
-        return f(invert(f, y, prompts, **options), prompts)
-
-    return run
-
-
-def midpoint(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
-    """RF-Solver (Wang et al. 2024), which is the midpoint rule: two calls a step."""
-    x = y
-    for levels in (tuple(reversed(f.levels)), f.levels):
-        for a, b in pairwise(levels):
-            half = x + (b - a) / 2 * f.slope(x, a, prompts)
-            x = x + (b - a) * f.slope(half, (a + b) / 2, prompts)
-    return x
-
-
-def fireflow(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
-    """FireFlow (Deng et al. 2024): the midpoint rule with the slope of the last midpoint."""
-    x = y
-    for levels in (tuple(reversed(f.levels)), f.levels):
-        slope = f.slope(x, levels[0], prompts)
-        for a, b in pairwise(levels):
-            slope = f.slope(x + (b - a) / 2 * slope, (a + b) / 2, prompts)
-            x = x + (b - a) * slope
-    return x
-
-
-def fixed_point(f: ModelSampler, y: Latents, prompts: Prompts, count: int) -> Latents:
-    """ReNoise's and AIDI's plain fixed point: ``count`` calls for every step."""
-    x, slope = y, f.slope(y, 0.0, prompts)
-    for a, b in pairwise(reversed(f.levels)):
-        for _ in range(count):
-            slope = f.slope(x + (b - a) * slope, b, prompts)
-        x = x + (b - a) * slope
-    return x
-
-
-def accelerated(f: ModelSampler, y: Latents, prompts: Prompts, count: int) -> Latents:
-    """AIDI's Anderson acceleration (Pan et al. 2023): as many calls for every step."""
-    return implicit(f, y, prompts, tolerance=1e-12, most=count, carried=0)
-
-
-def ours(tolerance: float, iterations: int = 0) -> Inverted:
-    """The default's start at a tolerance, then the default's updates; the best iterate."""
-
-    def run(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
-        start, best = implicit(f, y, prompts, tolerance), y
-        for step in flow_opt(f, y, start, prompts, default_rule(), iterations):
-            best = torch.where(per_row(step.residual <= step.best, y), step.result, best)
-        return best
-
-    return run
-
-
-def official(eta: float, iterations: int) -> Inverted:
-    """UniInv, then z <- z - eta r as it is in the official script."""
-
-    def run(f: ModelSampler, y: Latents, prompts: Prompts) -> Latents:
-        z = uniinv(f, y, prompts)
-        for _ in range(iterations):
-            z = z - eta * (f(z, prompts) - y)
-        return f(z, prompts)
-
-    return run
-
-
-def candidates(eta: float) -> dict[str, list[tuple[int, Inverted]]]:
-    """Each method's settings worth trying: steps, and what to run."""
-    free = (29, 59, 160)  # steps that fill the budgets with a call a step each way
-    return {
-        "Euler": [(n, there_and_back(euler)) for n in (30, 60, 160)],
-        "UniInv": [(n, there_and_back(uniinv)) for n in free],
-        "FireFlow": [(n, fireflow) for n in free],
-        "RF-Solver": [(n, midpoint) for n in (15, 30, 80)],
-        "fixed point": [
-            (n, there_and_back(fixed_point, count=k))
-            for n, k in ((10, 4), (14, 3), (19, 2), (10, 10), (20, 4), (29, 3), (29, 10), (63, 4))
-        ],
-        "accelerated fixed point": [
-            (n, there_and_back(accelerated, count=k))
-            for n, k in ((10, 4), (14, 3), (19, 2), (10, 10), (20, 4), (29, 3), (29, 10))
-        ],
-        "FlowOpt, official": [(10, official(eta, n)) for n in (3, 9, 30)],
-        "ours": [
-            (n, ours(t, k))
-            for n, t, k in (
-                (10, 2e-4, 0),
-                (10, 1e-4, 0),
-                (14, 1e-3, 0),
-                (16, 2e-3, 0),
-                (16, 3e-5, 0),
-                (20, 1e-4, 0),
-                (20, 1e-7, 8),
-                (29, 3e-7, 5),
-            )
-        ],
-    }
+Points = list[tuple[float, float]]  # calls per picture and mean error, of each result
 
 
 class Bench:
     """Pictures, their prompts, and a model to invert them on."""
 
-    def __init__(self, model: LatentModel, count: int, seed: int) -> None:
+    def __init__(
+        self, model: LatentModel, count: int, seed: int, prompt: str | None = None
+    ) -> None:
+        """
+        Args:
+            prompt: of all pictures; None for each one's own.
+        """
         samples = [world.sample(FRESH + seed, i, world.objects(i % 2 == 1)) for i in range(count)]
-        images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
-        self.model, self.latents = model, model.encode(images)
-        self.captions = [s.caption for s in samples]
+        self.images = to_images(np.stack([s.pixels for s in samples]), torch.device("cpu"))
+        self.model, self.latents = model, model.encode(self.images)
+        self.captions = [s.caption if prompt is None else prompt for s in samples]
 
-    def measure(self, steps: int, method: Inverted) -> tuple[float, float]:
-        """Calls per picture, and the mean error."""
-        f = ModelSampler(self.model, steps)
-        out = method(f, self.latents, f.condition(self.captions))
-        return f.calls / len(out), float(rms(out - self.latents).mean())
+    def measure(self, setting: Setting) -> Points:
+        """Calls per picture and the mean error, of every result."""
+        f = ModelSampler(self.model, setting.steps)
+        return [
+            (f.calls / len(out), float(rms(out - self.latents).mean().nan_to_num(torch.inf)))
+            for out in setting.run(f, self.latents, f.condition(self.captions))
+        ]
+
+    def seen(self, latents: Latents) -> float:
+        """Mean error of the pictures of some latents, as root mean square of grey levels."""
+        return float(measures(self.images, self.model.decode(latents))[0].mean())
+
+    def grey_levels(self, setting: Setting, at: int) -> Points:
+        """Calls per picture and error in grey levels, of a setting's result."""
+        f = ModelSampler(self.model, setting.steps)
+        results = setting.run(f, self.latents, f.condition(self.captions))
+        result = next(islice(results, at, None))
+        return [(f.calls / len(result), self.seen(result))]
 
     def iterates(self, iterations: int, how: str = DEFAULT.start) -> list[tuple[float, float]]:
         """The default, from any start: calls and error of every iterate."""
@@ -192,47 +117,73 @@ def overhead(model: LatentModel, repeats: int = 5) -> dict[str, float]:
     return figures.spread(ratios)
 
 
-Points = list[tuple[float, float]]  # calls per picture and mean error, of settings or iterates
+class Measured:
+    """What was measured: read from the file of results, or measured now and kept there."""
+
+    def __init__(self, model: LatentModel, pictures: int, prompt: str | None = None) -> None:
+        self._model, self._pictures, self._prompt = model, pictures, prompt
+        self._benches: dict[int, Bench] = {}
+
+    def setting(self, method: str, setting: Setting, seed: int) -> Points:
+        """The points of a setting on the pictures of a seed."""
+        return self._known(method, setting.name, seed, lambda bench: bench.measure(setting))
+
+    def grey_levels(self, method: str, setting: Setting, at: int, seed: int) -> float:
+        """The error of a setting's result in grey levels."""
+        name = f"{setting.name}, result {at}"
+        measure = partial(Bench.grey_levels, setting=setting, at=at)
+        return self._known(f"{method}, grey levels", name, seed, measure)[0][1]
+
+    def autoencoder(self, seed: int) -> float:
+        """The error in grey levels of pictures that are only encoded and decoded."""
+        points = self._known(
+            "autoencoder", "", seed, lambda bench: [(0, bench.seen(bench.latents))]
+        )
+        return points[0][1]
+
+    def default(self, how: str, iterations: int, seed: int) -> Points:
+        """The default's iterates from a start."""
+        name = f"{iterations} updates"
+        return self._known(f"start {how}", name, seed, lambda b: b.iterates(iterations, how))
+
+    def _known(
+        self, method: str, setting: str, seed: int, measure: Callable[[Bench], Points]
+    ) -> Points:
+        key = {"method": method, "setting": setting, "pictures": self._pictures, "seed": seed}
+        for row in figures.results(RESULTS):
+            if row.items() >= key.items():
+                points: Points = row["points"]
+                return points
+        if seed not in self._benches:
+            self._benches[seed] = Bench(self._model, self._pictures, seed, self._prompt)
+        points = measure(self._benches[seed])
+        row = key | {"points": points}
+        print(json.dumps(row), flush=True)
+        figures.append(RESULTS, [row])
+        return points
 
 
-def measured(method: str, pictures: int, seed: int, measure: Callable[[], Points]) -> Points:
-    """The points of a method on the pictures of a seed: those kept, or measured and kept."""
-    key = {"method": method, "pictures": pictures, "seed": seed}
-    for row in figures.results(RESULTS):
-        if row.items() >= key.items():
-            return row["points"]
-    points = measure()
-    row = key | {"points": points}
-    print(json.dumps(row), flush=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    return points
-
-
-def best_eta(model: LatentModel) -> float:
-    """The official update's best step size, on pictures that are not measured."""
-
-    def errors() -> Points:
-        bench = Bench(model, 8, 98)
-        return [(eta, bench.measure(10, official(eta, 30))[1]) for eta in ETAS]
-
-    return min(measured("official eta", 8, 98, errors), key=lambda point: point[1])[0]
-
-
-def every_method(model: LatentModel, eta: float, pictures: int, seed: int) -> dict[str, Points]:
-    """Points of every method, of the default's iterates, and of the default from every start."""
-    bench = Bench(model, pictures, seed)
-
-    def each(settings: Sequence[tuple[int, Inverted]]) -> Points:
-        return [bench.measure(*setting) for setting in settings]
-
-    measures: dict[str, Callable[[], Points]] = {
-        name: partial(each, settings) for name, settings in candidates(eta).items()
-    }
-    measures["default"] = partial(bench.iterates, 4)
-    for how in STARTS:
-        measures[f"start {how}"] = partial(bench.iterates, 31, how)
-    return {name: measured(name, pictures, seed, f) for name, f in measures.items()}
+def tuned(
+    method: str, options: Sequence[Setting], budget: int, seeds: int, known: Measured
+) -> tuple[Setting, int, list[float]]:
+    """A method's best setting on the pictures for that, which of its results, and its error on the
+    pictures of each seed. Of the settings that take more calls than the budget on any of them, none
+    is chosen.
+    """
+    if len(options) == len(BUDGETS):  # one fills each, and there is nothing to choose
+        setting = options[BUDGETS.index(budget)]
+        return setting, 0, [known.setting(method, setting, i)[0][1] for i in range(seeds)]
+    places = [
+        (error, i, setting)
+        for setting in options
+        for i, (calls, error) in enumerate(known.setting(method, setting, TUNING))
+        if calls <= budget + 1
+    ]
+    for _, i, setting in sorted(places, key=lambda place: place[0]):
+        found = [known.setting(method, setting, seed)[i] for seed in range(seeds)]
+        if all(calls <= budget + 1 for calls, _ in found):
+            return setting, i, [error for _, error in found]
+    raise ValueError(f"{method} has no setting for {budget} calls")
 
 
 def within(points: Points, budget: int) -> float:
@@ -240,42 +191,116 @@ def within(points: Points, budget: int) -> float:
     return min(error for calls, error in points if calls <= budget + 1)
 
 
-def report(seeds: list[dict[str, Points]], eta: float, pictures: int) -> None:
-    """Print and write the figures: medians over the seeds."""
-    goals = [within(points["FlowOpt, official"], 321) for points in seeds]
-    reached = [
-        min((calls for calls, error in points["default"] if error <= goal), default=float("inf"))
-        for points, goal in zip(seeds, goals, strict=True)
-    ]
-    found: dict[str, object] = {
-        "flowopt.official_eta": eta,
-        "flowopt.inversion_pictures": pictures,
-        "flowopt.inversion_seeds": len(seeds),
-        "flowopt.calls_to_official_rmse": round(statistics.median(reached), 1),
-    }
-    published = [name for name in candidates(eta) if name != "ours"]
-    names = [*published, "ours", *(f"start {how}" for how in STARTS)]
+def errors_at(
+    methods: Mapping[str, Sequence[Setting]], suffix: str, budget: int, seeds: int, known: Measured
+) -> dict[str, list[float]]:
+    """The errors of every method that the budget is enough for, with its best setting.
+
+    Args:
+        suffix: after a method's name, in the results.
+    """
+    found = {}
+    for name, options in methods.items():
+        try:
+            setting, _, found[name] = tuned(f"{name}{suffix}", options, budget, seeds, known)
+        except ValueError:
+            continue
+        print(f"{name}{suffix} at {budget} calls: {setting.name}")
+    return found
+
+
+def ratios_of(errors: Mapping[str, Sequence[float]]) -> list[float]:
+    """Ours by the best other one's, seed by seed."""
+    others = zip(*(values for name, values in errors.items() if name != "ours"), strict=True)
+    return [ours / min(other) for ours, other in zip(errors["ours"], others, strict=True)]
+
+
+def report_few(known: Measured, seeds: int) -> dict[str, object]:
+    """The figures of few steps: medians over the seeds."""
+    found: dict[str, object] = {}
+    for steps in FEW:
+        for budget in FEW_BUDGETS:
+            errors = errors_at(of_few_steps(steps), f", {steps} steps", budget, seeds, known)
+            for name, values in errors.items():
+                figure = f"flowopt.rmse_few.{steps}.{key_of(name)}.{budget}"
+                found[figure] = figures.spread(values, digits=9)
+            ratio = figures.spread(ratios_of(errors))
+            found[f"flowopt.inversion_{steps}_steps_ratio.{budget}"] = ratio
+            if budget == FEW_BUDGETS[0]:
+                found[f"flowopt.inversion_{steps}_steps_ratio"] = ratio
+    return found
+
+
+def report_empty(known: Measured, seeds: int) -> dict[str, object]:
+    """The figures of the empty prompt: medians over the seeds."""
+    found: dict[str, object] = {}
     for budget in BUDGETS:
-        errors = {name: [within(points[name], budget) for points in seeds] for name in names}
+        errors = errors_at(settings(), EMPTY, budget, seeds, known)
         for name, values in errors.items():
-            key = name.replace(", ", "-").replace(" ", "-").lower()
-            found[f"flowopt.rmse.{key}.{budget}"] = figures.spread(values, digits=9)
-        best = [min(errors[name][i] for name in published) for i in range(len(seeds))]
+            figure = f"flowopt.rmse_no_prompt.{key_of(name)}.{budget}"
+            found[figure] = figures.spread(values, digits=9)
+        found[f"flowopt.rmse_no_prompt_ratio.{budget}"] = figures.spread(ratios_of(errors))
+    return found
+
+
+def key_of(name: str) -> str:
+    """A method's name in the names of figures."""
+    return name.replace(", ", "-").replace(" ", "-").lower()
+
+
+def report(known: Measured, pictures: int, seeds: int) -> dict[str, object]:
+    """The figures: medians over the seeds."""
+    found: dict[str, object] = {
+        "flowopt.inversion_pictures": pictures,
+        "flowopt.inversion_seeds": seeds,
+    }
+    methods, goals = settings(), list[float]()
+    for budget in BUDGETS:
+        errors = dict[str, list[float]]()
+        for name, options in methods.items():
+            setting, at, errors[name] = tuned(name, options, budget, seeds, known)
+            print(f"{name} at {budget} calls: {setting.name}")
+            if name in SEEN and budget == BUDGETS[0]:
+                levels = [known.grey_levels(name, setting, at, i) for i in range(seeds)]
+                found[f"flowopt.grey_levels.{key_of(name)}"] = figures.spread(levels)
+            if name == OFFICIAL:
+                found["flowopt.official_eta"] = float(setting.name.removeprefix("eta "))
+                goals = errors[name]
+        best = [min(errors[n][i] for n in methods if n != "ours") for i in range(seeds)]
         ratios = [ours / other for ours, other in zip(errors["ours"], best, strict=True)]
+        for how in STARTS:
+            points = [known.default(how, 31, seed) for seed in range(seeds)]
+            errors[f"start {how}"] = [within(each, budget) for each in points]
+        for name, values in errors.items():
+            found[f"flowopt.rmse.{key_of(name)}.{budget}"] = figures.spread(values, digits=9)
         found[f"flowopt.rmse_ratio_at_{budget}_calls"] = figures.spread(ratios)
-    figures.update(found)
+    levels = [known.autoencoder(seed) for seed in range(seeds)]
+    found["flowopt.grey_levels.autoencoder"] = figures.spread(levels)
+    reached = [
+        min(
+            (c for c, error in known.default(DEFAULT.start, 31, i)[:5] if error <= goals[i]),
+            default=inf,
+        )
+        for i in range(seeds)
+    ]
+    found["flowopt.calls_to_official_rmse"] = round(statistics.median(reached), 1)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=50)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", choices=("usual", "few", "empty"), help="a part of the figures")
     options = parser.parse_args()
-    model = load_model(ModelSpec("stickers-flow"))
-    eta = best_eta(model)
-    seeds = [every_method(model, eta, options.pictures, seed) for seed in range(options.seeds)]
-    report(seeds, eta, options.pictures)
-    figures.update({"flowopt.overhead": overhead(model)})
+    model, pictures, seeds = load_model(ModelSpec("stickers-flow")), options.pictures, options.seeds
+    known = Measured(model, pictures)
+    if options.only in (None, "usual"):
+        figures.update(report(known, pictures, seeds) | {"flowopt.overhead": overhead(model)})
+    if options.only in (None, "few"):
+        figures.update(report_few(known, seeds))
+    if options.only in (None, "empty"):
+        figures.update(report_empty(Measured(model, pictures, prompt=""), seeds))
 
 
 if __name__ == "__main__":

@@ -20,17 +20,18 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
-from benchmarks import figures, pool
+from benchmarks import figures, imagenet, pool
 from benchmarks.documents import table
 from benchmarks.gradient import BATCH, LEARNING_RATES, SAMPLES, best_by_gradient
-from evoken.arrays import Images, Vectors
+from benchmarks.imagenet import ImageNet
+from evoken.arrays import Images, Masks, Vectors
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.pictures.drawing import images_of
-from evoken.pictures.metrics import editability, reconstruction
+from evoken.pictures.metrics import concept_score, reconstruction
+from evoken.pictures.scoring import drawn, scores_of
 from evoken.prompts import KINDS, OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
@@ -45,7 +46,13 @@ RESULTS = Path(__file__).with_suffix(".jsonl")
 WORD = "<concept>"
 GROUP = 5  # concepts that gradients learn side by side
 COMPARED = ("start", "default", "gradient")
-MEASURES = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
+# What scores say of every word, those for comparison last. The judge's: the thing is recognised,
+# scene and style are as asked, two things are both there, it is still the thing in blue.
+SCORES = (
+    *("judge", "imagenet", "concept", "prompt", "scene", "style", "both", "blue", "diversity"),
+    *("reconstruction", "editability"),
+)
+MEASURES = ("calls", "seconds", "loss", *SCORES, "norm")
 
 # What the table compares: the default preset at equal budget with one choice changed, and the
 # paper's at a budget that many runs can be had for, whole and with one of its mistakes put back.
@@ -60,11 +67,18 @@ CHANGES: dict[str, dict[str, Any]] = {
 MISTAKEN: dict[str, dict[str, Any]] = {
     f"paper-short-{m}": SHORT_PAPER | {"mistakes": (m,)} for m in MISTAKES
 }
-VARIANTS = CHANGES | MISTAKEN
+FEWER: dict[str, dict[str, Any]] = {"one-image": {"images": 1}}  # to learn from
+VARIANTS = CHANGES | MISTAKEN | FEWER
 
 
 def concept_images(noun: str, count: int = 5, seed: int = 0) -> Images:
     return to_images(np.stack(world.concept(noun, count, seed)), torch.device("cpu"))
+
+
+def concept_masks(noun: str, count: int = 5, seed: int = 0) -> Masks:
+    """Where the thing is in these images."""
+    masks = np.stack([mask for _, mask in world.concept_with_masks(noun, count, seed)])
+    return torch.from_numpy(masks)[:, None].float() / 255
 
 
 def held_out_loss(
@@ -72,10 +86,11 @@ def held_out_loss(
     images: Images,
     vectors: Vectors,
     templates: Sequence[str] = OBJECT_TEMPLATES,
+    draws: int = 256,
 ) -> float:
-    """Eq. 1 of a word on 256 draws of images that no method was given."""
-    loss = DenoisingLoss(model, images, WORD, templates, seed=77, sentences=8, validation_draws=256)
-    return loss.validate(vectors)
+    """Eq. 1 of a word on draws of images that no method was given."""
+    given: dict[str, Any] = {"seed": 77, "sentences": 8, "validation_draws": draws}
+    return DenoisingLoss(model, images, WORD, templates, **given).validate(vectors)
 
 
 class Measure:
@@ -83,26 +98,26 @@ class Measure:
 
     def __init__(self, model: StableDiffusion, clip: Clip, judge: Judge, pictures: int) -> None:
         self.model, self.clip, self.judge, self.pictures = model, clip, judge, pictures
+        self.imagenet = ImageNet() if imagenet.at_hand() else None
 
     def loss(self, noun: str, vectors: Vectors) -> float:
         """Eq. 1 on 256 draws of twelve other images of the concept."""
         return held_out_loss(self.model, concept_images(noun, 12, seed=77), vectors)
 
     def __call__(self, noun: str, vectors: Vectors) -> dict[str, float]:
-        """The held-out loss, and scores of the word's pictures."""
-        prompt, word = KINDS["object"].plain.format(WORD), Word(WORD, vectors)
-        pictures = images_of(self.model, prompt, word, self.pictures, seed=5)
-        edited = {
-            t: images_of(self.model, t.format(WORD), word, self.pictures // 2, seed=5)
-            for t in KINDS["object"].edits
-        }
-        return {
-            "loss": self.loss(noun, vectors),
-            "judge": self.judge.share(pictures, noun),
-            "reconstruction": reconstruction(self.clip, pictures, concept_images(noun)).value,
-            "editability": editability(self.clip, edited).value,
-            "norm": float(vectors.norm(dim=1).mean()),
-        }
+        """The held-out loss, and all scores of the word's pictures; of the concept score also that
+        of an independent network.
+        """
+        word = Word(WORD, vectors)
+        pictures = drawn(self.model, word, "object", self.pictures, seed=5, thorough=True)
+        images, masks = concept_images(noun), concept_masks(noun)
+        found = scores_of(pictures, self.clip, images, "object", self.judge, noun, masks)
+        row = {name: score.value for name, score in found.found().items()}
+        if self.imagenet:
+            plain = pictures[KINDS["object"].plain]
+            row["imagenet"] = concept_score(self.imagenet, plain, images, masks).value
+        norm = float(vectors.norm(dim=1).mean())
+        return {"loss": self.loss(noun, vectors), "norm": norm} | row
 
 
 measure: Measure  # of each process, which loads its models once
@@ -111,8 +126,9 @@ measure: Measure  # of each process, which loads its models once
 def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: Clip) -> Learner:
     """A learner with a preset's settings, or with the default's and a variant's change."""
     changes = {"preset": method} if method in PRESETS else {"preset": "default"} | VARIANTS[method]
+    images = concept_images(noun, int(changes.pop("images", 5)))
     settings = preset(changes.pop("preset"), placeholder=WORD, seed=seed, **changes)
-    return Learner(settings, model, concept_images(noun), clip)
+    return Learner(settings, model, images, clip)
 
 
 def run_learner(learner: Learner) -> dict[str, float]:
@@ -265,7 +281,9 @@ def report(nouns: list[str], seeds: int) -> None:
 
     found: dict[str, object] = {}
     for method in methods:
-        row = {k: statistics.mean(values(method, k)) for k in MEASURES}
+        its = [row for key, row in rows.items() if key[0] == method]
+        known = [k for k in MEASURES if all(k in row for row in its)]
+        row = {k: statistics.mean(values(method, k)) for k in known}
         row |= {"n": len(values(method, "loss"))}
         if gains(method):
             row["gain"] = statistics.median(gains(method))

@@ -161,12 +161,12 @@ def synthetic(
     return found
 
 
-def search(repeats: int, width: int = 768) -> dict[str, object]:
-    """The search alone, at the width of Stable Diffusion 1.5 with one vector."""
-    tried = GaussNewton(width, 0, 61, 0.3, 20)
+def search(width: int = 768, generations: int = 21) -> dict[str, object]:
+    """The search alone in a whole run, at the width of Stable Diffusion 1.5 with one vector."""
+    tried = GaussNewton(width, 0, 61, 0.3, generations)
     rng = np.random.default_rng(0)
     own = []
-    for _ in range(repeats):
+    for _ in range(generations):
         residuals = rng.standard_normal((61, 4096))
         began = time.process_time()
         tried.ask()
@@ -209,7 +209,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the machine's cores are the workers'
     for start, kind in ((Processes, ""), (on_ray, "ray_")):
         figures.update(synthetic(options.generations, options.seconds, start, kind))
-    figures.update(search(options.generations))
+    figures.update(search())
     figures.update(real(options.generations))
 
 

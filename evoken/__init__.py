@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from evoken.images import load_images as load_images
     from evoken.models.load import load_clip as load_clip
     from evoken.models.load import load_model as load_model
+    from evoken.models.load import load_scorer as load_scorer
     from evoken.models.shared import export_embedded as export_embedded
     from evoken.pictures.drawing import draw as draw
-    from evoken.pictures.metrics import evaluate as evaluate
+    from evoken.pictures.scoring import evaluate as evaluate
     from evoken.spec import ModelSpec as ModelSpec
     from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.job import learn_into as learn_into
@@ -50,7 +51,7 @@ _HOMES = {
     "draw": "evoken.pictures.drawing",
     "edit": "evoken.flowopt.edit",
     "edit_into": "evoken.flowopt.job",
-    "evaluate": "evoken.pictures.metrics",
+    "evaluate": "evoken.pictures.scoring",
     "export_embedded": "evoken.models.shared",
     "flowopt_preset": "evoken.flowopt.settings",
     "invert": "evoken.flowopt.edit",
@@ -61,6 +62,7 @@ _HOMES = {
     "load_clip": "evoken.models.load",
     "load_images": "evoken.images",
     "load_model": "evoken.models.load",
+    "load_scorer": "evoken.models.load",
     "load_word": "evoken.words.word",
     "merge": "evoken.words.merge",
     "preset": "evoken.textual_inversion.settings",

@@ -89,6 +89,32 @@ def read_mask(file: Path, picture: Path, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
+def read_scaled_mask(file: Path, size: tuple[int, int]) -> Image.Image:
+    """A mask in levels of grey, of any size, as one of a picture's.
+
+    Args:
+        size: width and height of the picture.
+
+    Raises:
+        ImageError: the mask cannot be read, has other proportions, or nothing in it is white.
+    """
+    mask = decode_mask(read(file), file)
+    # A pixel too many or too few of either is what rounding makes.
+    apart = abs(mask.width * size[1] - mask.height * size[0])
+    if apart > max(*mask.size, *size, 0.02 * mask.width * size[1]):
+        raise ImageError(
+            f"the mask {shown(file)} must have the proportions of the picture, {size[0]} x "
+            f"{size[1]} pixels (got {mask.width} x {mask.height}).",
+            "Make it again from the picture.",
+        )
+    if not mask.getextrema()[1]:
+        raise ImageError(
+            f"the mask {shown(file)} is black, but must be white where the picture may change.",
+            "Paint that white, or leave out `mask`.",
+        )
+    return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
+
+
 def read_caption(picture: Path) -> str:
     """The caption beside a picture: the first line of its file that is not empty; "" if there is
     none.

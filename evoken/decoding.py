@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +45,60 @@ def decode(content: bytes, path: Path) -> Image.Image:
     return decode_with_alpha(content, path)[0]
 
 
-@quiet()
 def decode_with_alpha(content: bytes, path: Path) -> tuple[Image.Image, Image.Image | None]:
     """As ``decode``; and how visible each pixel is, from 0 to 255, or None of a file without
     transparency.
     """
+    found = decode_whole(content, path)
+    alpha = found.own.getchannel("A") if found.own.mode == "RGBA" else None
+    return found.picture, alpha
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture's file with all that another one can be made of.
+
+    Attributes:
+        picture: upright RGB; what is transparent is on a ground.
+        own: the same as the file has it, RGB or RGBA.
+        exif: what the camera wrote, but for how it was held; b"" for nothing.
+        profile: the colour profile, where it is one of RGB; b"" for none.
+    """
+
+    picture: Image.Image
+    own: Image.Image
+    exif: bytes = b""
+    profile: bytes = b""
+
+
+@quiet()
+def decode_whole(content: bytes, path: Path) -> Decoded:
+    """One image file with its transparency and what is written beside its pixels; errors as of
+    ``decode``.
+    """
     image = _upright(content, path)
+    about = (_exif(image), _profile(image))
     if not _transparent(image):
-        return image.convert("RGB"), None
+        plain = image.convert("RGB")
+        return Decoded(plain, plain, *about)
     image = image.convert("RGBA")
     ground = Image.new("RGBA", image.size, (*[_ground(image)] * 3, 255))
-    return Image.alpha_composite(ground, image).convert("RGB"), image.getchannel("A")
+    return Decoded(Image.alpha_composite(ground, image).convert("RGB"), image, *about)
+
+
+def _exif(image: Image.Image) -> bytes:
+    """What the camera wrote; b"" for nothing, or nothing that can be written again."""
+    try:
+        exif = image.getexif()
+        return exif.tobytes() if exif else b""
+    except Exception:  # of what kind depends on what the camera's maker thought of
+        return b""
+
+
+def _profile(image: Image.Image) -> bytes:
+    """The colour profile, if it is one of RGB, as the decoded picture is."""
+    found = image.info.get("icc_profile") or b""
+    return found if image.mode in ("RGB", "RGBA", "P", "PA") and found[16:20] == b"RGB " else b""
 
 
 @quiet()

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +54,25 @@ class ImageSet:
     )
     sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels, upright, before the crop
     annotations: Annotations = NONE
+    files: tuple[Path, ...] = ()
 
     @property
     def blank(self) -> tuple[str, ...]:
         """The names of those that show one colour and nothing else."""
         spread = (self.images.amax((2, 3)) - self.images.amin((2, 3))).amax(1)
         return tuple(n for n, s in zip(self.names, spread.tolist(), strict=True) if s < BLANK)
+
+    def rows(self, places: Sequence[int]) -> "ImageSet":
+        """Some of them, in this order, any of them several times; without annotations."""
+        return ImageSet(
+            self.images[list(places)],
+            tuple(self.names[i] for i in places),
+            tuple(self.hashes[i] for i in places),
+            self.ignored,
+            self.folder,
+            tuple(self.sizes[i] for i in places),
+            files=tuple(self.files[i] for i in places),
+        )
 
     def notes(self, most_cut: float = 0.0) -> list[str]:
         """What people should know of their pictures: which are the same, and which of them lose
@@ -83,7 +96,20 @@ class ImageSet:
         return said
 
 
-def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = True) -> ImageSet:
+def square(
+    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
+    """The middle square, resized to size x size."""
+    return ImageOps.fit(image, (size, size), resampling)
+
+
+def load_images(
+    path: PathLike,
+    size: int,
+    masks: bool = True,
+    captions: bool = True,
+    fit: Callable[[Image.Image, int], Image.Image] = square,
+) -> ImageSet:
     """Read one image file, or every image of a folder in order of file name.
 
     Files without the suffix of an image are skipped and listed in ``ignored``, but for hidden ones
@@ -97,6 +123,7 @@ def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = 
         masks: read the mask of each image, cat.mask.png or cat-masklabel.png beside cat.png; of
             an image without such a file, what is not transparent is its mask.
         captions: read the caption of each image, cat.txt beside cat.png.
+        fit: makes a picture of that side out of one of any shape.
 
     Raises:
         ImageError: the path does not exist, holds no images, or an image, a mask or a caption
@@ -109,7 +136,7 @@ def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = 
     for content, file in zip(contents, chosen, strict=True):
         picture, alpha = decode_with_alpha(content, file)
         sizes.append(picture.size)
-        tensors.append(to_tensor(square(picture, size)))
+        tensors.append(to_tensor(fit(picture, size)))
         their_masks.append(_mask(file, picture, alpha, size) if masks else None)
     return ImageSet(
         torch.cat(tensors),
@@ -119,6 +146,7 @@ def load_images(path: PathLike, size: int, masks: bool = True, captions: bool = 
         found.folder,
         tuple(sizes),
         together(their_masks, [read_caption(p) if captions else "" for p in chosen]),
+        tuple(chosen),
     )
 
 
@@ -214,13 +242,6 @@ def _images(files: list[Path]) -> list[Path]:
     return [p for p in found if not is_mask(p, stems)]
 
 
-def square(
-    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
-) -> Image.Image:
-    """The middle square, resized to size x size."""
-    return ImageOps.fit(image, (size, size), resampling)
-
-
 def listing(names: Iterable[str], last: str) -> str:
     """Names of a user's for a sentence: ``'a', 'b' and 'c'``, and no more than six."""
     *most, final = _few([shown(name) for name in names])
@@ -239,8 +260,8 @@ def counted(count: int) -> str:
     return f"{count} picture" if count == 1 else f"{count} pictures"
 
 
-def to_tensor(image: Image.Image) -> Images:
-    """RGB picture to 1 x 3 x H x W in [-1, 1]."""
+def to_tensor(image: Image.Image | np.ndarray) -> Images:
+    """RGB picture, or H x W x C levels of 255, to 1 x C x H x W in [-1, 1]."""
     pixels = torch.from_numpy(np.asarray(image).copy())
     return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
@@ -256,10 +277,11 @@ def to_mask(mask: Masks) -> Image.Image:
     return Image.fromarray((mask[0] * 255).round().to(torch.uint8).numpy())
 
 
-def png(picture: Image.Image) -> bytes:
-    """The picture as a PNG file's content."""
+def png(picture: Image.Image, exif: bytes = b"", profile: bytes = b"") -> bytes:
+    """The picture as a PNG file's content, with what a camera wrote and a colour profile."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    about = {"exif": exif} if exif else {}
+    picture.save(buffer, "PNG", icc_profile=profile or None, **about)
     return buffer.getvalue()
 
 

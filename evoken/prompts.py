@@ -71,12 +71,15 @@ class Kind:
         edits: changes of background and of style, like those that the paper shows (Fei et al. 2023,
             4.3); scores are measured on these and on the plain sentence.
         vectors: token embeddings that a word should have.
+        beside, recoloured: sentences with another thing, and with another colour; "" for none.
     """
 
     templates: tuple[str, ...]
     plain: str
     edits: tuple[str, ...]
     vectors: int = 1
+    beside: str = ""
+    recoloured: str = ""
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -95,6 +98,16 @@ class Kind:
         return [self.plain.format(word) for word in words]
 
 
+OTHER = "house"  # the thing that a word is put beside
+# How a sentence leads to its thing: "a photo [of a {}] on the beach", "a cat [in the style of {}]".
+LEADING = re.compile(r"\s*\b(?:of|in the style of)(?:\s+(?:a|an|the))?\s+\{\}|\s*\{\}")
+
+
+def rest_of(template: str) -> str:
+    """What a sentence says of everything but its thing."""
+    return " ".join(LEADING.sub("", template).split())
+
+
 KINDS = {
     "object": Kind(
         OBJECT_TEMPLATES,
@@ -109,6 +122,8 @@ KINDS = {
             "a pixel art of a {}",
             "a photo of a {} on a blue background",
         ),
+        beside=f"a photo of a {{}} next to a {OTHER}",
+        recoloured="a photo of a blue {}",
     ),
     "style": Kind(
         STYLE_TEMPLATES,

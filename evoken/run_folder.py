@@ -42,7 +42,8 @@ class Summary:
         calls: of the denoiser so far.
         loss: the result's validation loss, or of an inversion or an edit the lowest residual, mean
             over pictures; None before the first record.
-        clip: the last CLIP score; None where none was measured.
+        score: of the last preview of a word, see ``evoken.pictures.shown``; of an edit, CLIP's
+            agreement with the target; None where none was measured.
         date: when it began; "" if an older folder does not say.
         left: seconds until "total" at the pace so far; None where there is no pace.
     """
@@ -56,7 +57,7 @@ class Summary:
     unit: str
     calls: int
     loss: float | None
-    clip: float | None
+    score: float | None
     date: str
     left: float | None
 

@@ -103,19 +103,33 @@ def draw_spec(
 
 def render(spec: Spec, rng: np.random.Generator) -> np.ndarray:
     """Draw a spec: uint8, SIZE x SIZE x 3."""
+    return render_with_mask(spec, rng)[0]
+
+
+def render_with_mask(spec: Spec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and where its things are: uint8, SIZE x SIZE, 255 within them."""
     glyphs = {o.noun: o.glyph for o in load_objects()}
-    return compose(spec, [glyph_image(glyphs[thing.noun]) for thing in spec.things], rng)
+    return _compose(spec, [glyph_image(glyphs[thing.noun]) for thing in spec.things], rng)
 
 
 def compose(spec: Spec, drawings: Sequence[Image.Image], rng: np.random.Generator) -> np.ndarray:
     """Draw a spec with these drawings of its things, RGBA of GLYPH x GLYPH."""
+    return _compose(spec, drawings, rng)[0]
+
+
+def _compose(
+    spec: Spec, drawings: Sequence[Image.Image], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and mask."""
     picture = Image.fromarray(backgrounds.paint(spec.background, SIZE, rng))
+    mask = Image.new("L", picture.size)
     places = _places(spec, rng)
     for thing, drawing, (x, y, size) in zip(spec.things, drawings, places, strict=True):
         sticker = _sticker(drawing, thing.dye, size, rng)
         corner = (round(x - sticker.width / 2), round(y - sticker.height / 2))
         picture.paste(sticker, corner, sticker)
-    return styles.apply(spec.style, np.asarray(picture))
+        mask.paste(255, (*corner, corner[0] + sticker.width, corner[1] + sticker.height), sticker)
+    return styles.apply(spec.style, np.asarray(picture)), np.asarray(mask)
 
 
 def _places(spec: Spec, rng: np.random.Generator) -> list[tuple[float, float, float]]:
@@ -178,6 +192,13 @@ def concept(name: str, count: int = 5, seed: int = 0) -> list[np.ndarray]:
     An object alone, in its own colours, in different places; a style over different things. Raises
     ``KeyError`` for what is no held-out object or style.
     """
+    return [pixels for pixels, _ in concept_with_masks(name, count, seed)]
+
+
+def concept_with_masks(
+    name: str, count: int = 5, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same pictures, each with the mask of its thing."""
     places = (*backgrounds.PLAIN, *backgrounds.SCENES)
     is_style = name in styles.HELD_OUT
     if not is_style and name not in {o.noun for o in objects(held_out=True)}:
@@ -190,5 +211,5 @@ def concept(name: str, count: int = 5, seed: int = 0) -> list[np.ndarray]:
         things = (Thing(str(noun)),) if is_style else (Thing(name),)
         spec = Spec(things, str(ground), name if is_style else "")
         rng = np.random.default_rng(np.random.SeedSequence([seed, i, *name.encode()]))
-        pictures.append(render(spec, rng))
+        pictures.append(render_with_mask(spec, rng))
     return pictures

@@ -24,7 +24,7 @@ from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.pipelines import load_pipeline
 from evoken.spec import ModelSpec
 from stickers.glyphs import FONT
-from tests import tiny
+from tests import tiny, tiny_language
 from tests.browser import AXE, BROWSER
 from tests.commands import QUICK, SMALL, evoken
 
@@ -44,7 +44,12 @@ def pytest_collection_finish() -> None:
 
 # Only a machine without Debian's packages goes without the tests that draw stickers; CI never does.
 collect_ignore = (
-    [] if FONT.exists() or "CI" in os.environ else ["test_stickers.py", "test_embedded.py"]
+    []
+    if FONT.exists() or "CI" in os.environ
+    else [
+        *("test_stickers.py", "test_embedded.py"),
+        *("test_bench_small.py", "test_editing_benchmark.py"),
+    ]
 )
 # The same goes for Chromium and axe-core.
 if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
@@ -53,9 +58,10 @@ if not (BROWSER and AXE.exists()) and "CI" not in os.environ:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pipeline and its CLIP on disk: ``model`` and ``clip``."""
+    """A small pipeline of each family on disk, and a CLIP: ``model``, ``clip`` and others."""
     folder = tmp_path_factory.mktemp("tiny")
     tiny.save(folder)
+    tiny_language.save(folder)
     return folder
 
 

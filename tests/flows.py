@@ -4,7 +4,7 @@ Text encoders are left out: every family takes embeddings of prompts in their pl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,11 +34,37 @@ TOKENS = 6  # of a prompt
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline, and latents and keywords of a call for two pictures of 16 px."""
+    """A pipeline, and latents and keywords of a call for two pictures of 16 px.
+
+    Attributes:
+        returned: what the pipeline returns for the result of its last step.
+        calls: of the denoiser, for one picture in one step.
+    """
 
     pipeline: DiffusionPipeline
     latents: Tensor
     conditioning: dict[str, Any]
+    returned: Callable[[Tensor], Tensor] = lambda latents: latents
+    calls: int = 1
+
+
+def in_half(given: Case) -> Case:
+    """The same in bfloat16, as it would be loaded."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rounded(each) for each in value]
+        floats = isinstance(value, Tensor) and value.is_floating_point()
+        return value.to(torch.bfloat16) if floats else value
+
+    pipe = given.pipeline.to(torch.bfloat16)
+    for part in pipe.components.values():
+        kept = set(getattr(part, "_keep_in_fp32_modules", None) or ())
+        for name, weights in part.named_parameters() if kept else ():
+            if kept & set(name.split(".")):
+                weights.data = weights.data.float()
+    conditioning = {name: rounded(value) for name, value in given.conditioning.items()}
+    return replace(given, latents=rounded(given.latents), conditioning=conditioning)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

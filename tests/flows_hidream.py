@@ -1,7 +1,7 @@
 """More of diffusers' families of flow pipelines. See ``tests.flows``."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from diffusers import (
     QwenImage21Transformer2DModel,
     StableDiffusion3PAGPipeline,
 )
+from diffusers.guiders import BaseGuidance
 
 from tests import tiny
 from tests.flows import PACKED, PLAIN, TOKENS, Case, case, mask, random
@@ -33,7 +34,14 @@ def awaken(transformer: torch.nn.Module) -> None:
             torch.nn.init.normal_(weights, std=0.1)
 
 
-def hunyuan_image() -> Case:
+def hunyuan_image(
+    guider: BaseGuidance | None = None, call: Mapping[str, Any] | None = None, **options: bool
+) -> Case:
+    """
+    Args:
+        guider: without one there is no guidance.
+        call, options: more arguments of the call and of the denoiser.
+    """
     torch.manual_seed(9)
     transformer = HunyuanImageTransformer2DModel(
         in_channels=4,
@@ -47,6 +55,7 @@ def hunyuan_image() -> Case:
         text_embed_dim=20,
         text_embed_2_dim=12,
         rope_axes_dim=(8, 8),
+        **options,
     ).eval()
     vae = AutoencoderKLHunyuanImage(
         in_channels=3,
@@ -59,7 +68,7 @@ def hunyuan_image() -> Case:
         scaling_factor=0.5,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
-    guider = AdaptiveProjectedMixGuidance(enabled=False)
+    guider = guider or AdaptiveProjectedMixGuidance(enabled=False)
     pipe = HunyuanImagePipeline(scheduler, vae, None, None, None, None, transformer, guider)
     return case(
         pipe,
@@ -68,6 +77,7 @@ def hunyuan_image() -> Case:
         prompt_embeds_mask=mask(),
         prompt_embeds_2=random(2, TOKENS, 12, seed=1),
         prompt_embeds_mask_2=mask(),
+        **call or {},
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-SD1, SD2, SDXL, SD3, FLUX = "SD1", "SD2", "SDXL", "SD3", "FLUX"
+SD1, SD2, SDXL, SD3, FLUX, CHROMA = "SD1", "SD2", "SDXL", "SD3", "FLUX", "Chroma"
 
 
 class RefusedError(Exception):
@@ -114,6 +114,14 @@ COMFY_ENCODERS = {
     SDXL: {"clip_l": 768, "clip_g": 1280},
     SD3: {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096},
     FLUX: {"clip_l": 768, "t5xxl": 4096},
+    CHROMA: {"t5xxl": 4096},
+    "FLUX.2 klein 4B": {"qwen3_4b": 2560},
+    "FLUX.2 klein 9B": {"qwen3_8b": 4096},
+    "FLUX.2 dev": {"mistral3_24b": 5120},
+    # Their tokenizers are not told where the files of words are.
+    "Z-Image": {},
+    "Qwen-Image": {},
+    "Lumina 2": {},
 }
 
 

@@ -17,13 +17,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("path", documents(), ids=lambda p: p.name)
 def test_every_quoted_number_was_measured(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert fill(text, figures.read()) == text
+    assert fill(text, figures.read(), path.parent) == text
 
 
 def test_numbers_are_written_as_asked() -> None:
     known = {"a.share": 0.876, "a.calls": 11936, "a.range": {"median": 2.345, "low": 1}}
     text = "?<!-- a.share % --> % of ?<!-- a.calls 0 -->, ?<!-- a.range --> s"
     filled = "88<!-- a.share % --> % of 11,936<!-- a.calls 0 -->, 2.35<!-- a.range --> s"
+    assert fill("?<!-- a.range low -->", known) == "1<!-- a.range low -->"
     assert fill(text, known) == filled
     assert fill(filled, known) == filled
     with pytest.raises(KeyError):
@@ -82,3 +83,16 @@ def test_the_table_of_methods_is_made_of_figures() -> None:
     assert "11,936" in rows[4]
     assert "0.4321" in rows[4]
     assert fill(fill(text, known), known) == fill(text, known)
+
+
+def test_the_table_of_editors_begins_with_the_best_and_has_intervals() -> None:
+    known = {
+        "editing.flowedit.clean": 0.25,
+        "editing.ours.clean": 0.5,
+        "editing.ours.outside": {"median": 8.04, "low": 7.0, "high": 9.0, "n": 156},
+        "editing.calls_default": 97.2,
+    }
+    rows = fill("<!-- table editing -->\n<!-- end -->", known).splitlines()
+    assert rows[1] == "| method | RMSE outside | clean edits |"
+    assert rows[3] == "| ours | 8.0 (7.0 to 9.0) | 0.50 |"
+    assert rows[4] == "| flowedit |  | 0.25 |"

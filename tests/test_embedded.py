@@ -20,6 +20,8 @@ from evoken.models.families.stable_diffusion_3 import StableDiffusion3
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge
 from evoken.models.runtimes.requirements import imitates
+from evoken.pictures.scoring import LABELS, scores_of, sentences
+from evoken.prompts import KINDS, OTHER
 from stickers import denoiser, flow, training, world
 from stickers.autoencoder import to_images
 from stickers.export import costs, unpack
@@ -154,6 +156,57 @@ def test_the_judge_knows_real_renders(judge: Judge) -> None:
         found = judge.answers(images[single])
         right = [a == samples[i].spec.things[0].noun for a, i in zip(found, single, strict=True)]
         assert np.mean(right) > 0.9
+
+
+def test_the_judge_sees_two_things_and_no_second_where_there_is_one(judge: Judge) -> None:
+    nouns = [o.noun for o in world.objects(held_out=True)][::3]
+    pixels = []
+    for i, noun in enumerate(nouns):
+        things = (world.Thing(noun), world.Thing(OTHER))[:: 1 if i % 2 else -1]
+        spec = world.Spec(things, "in space" if i % 3 else "white background", "", i % 4 > 0)
+        pixels.append(world.render(spec, world.generator(3, i)))
+    both = judge.things(to_images(np.stack(pixels), torch.device("cpu")))
+    assert np.mean([{noun, OTHER} <= seen for noun, seen in zip(nouns, both, strict=True)]) > 0.9
+    alone = np.stack([world.concept(noun, 1, 3)[0] for noun in nouns])
+    seen = judge.things(to_images(alone, torch.device("cpu")))
+    assert np.mean([OTHER in things for things in seen]) < 0.1
+    assert np.mean([noun in things for noun, things in zip(nouns, seen, strict=True)]) > 0.9
+
+
+def test_pictures_that_show_what_they_should_score_high_and_others_low(
+    judge: Judge, sticker_clip: Clip
+) -> None:
+    """Real renders in place of a word's pictures: all scores of a word that is perfect."""
+    row, places = KINDS["object"], judge.names["background"]
+
+    def rendered(template: str, noun: str) -> torch.Tensor:
+        things: tuple[world.Thing, ...] = (world.Thing(noun),)
+        if template == row.beside:
+            things = (*things, world.Thing(OTHER))
+        if template == row.recoloured:
+            things = (world.Thing(noun, "blue"),)
+        place = next((p for p in places if p in template), "white background")
+        style = next((s for s in judge.names["style"] if s and s in template), "")
+        spec = world.Spec(things, place, style)
+        pixels = [world.render(spec, world.generator(9, i)) for i in range(6)]
+        return to_images(np.stack(pixels), torch.device("cpu"))
+
+    images = to_images(np.stack(world.concept("otter", 5)), torch.device("cpu"))
+    found = {}
+    for noun in ("otter", "teapot"):
+        pictures = {template: rendered(template, noun) for template in sentences("object", True)}
+        found[noun] = scores_of(pictures, sticker_clip, images, "object", judge, "otter").found()
+        assert found[noun].keys() == LABELS.keys() - {"thing"}
+        assert found[noun]["scene"].value > 0.9 and found[noun]["scene"].n == 30
+        # Of a flat drawing, an oil painting is hardly another picture.
+        assert found[noun]["style"].value > 0.6 and found[noun]["style"].n == 18
+    own, other = found["otter"], found["teapot"]
+    assert own["judge"].value == 1 > 0 == other["judge"].value
+    assert own["both"].value > 0.8 and own["blue"].value > 0.8
+    assert other["both"].value == other["blue"].value == 0
+    for name in ("concept", "beside", "recoloured", "reconstruction"):
+        assert own[name].value > other[name].value + 0.05, name
+    assert own["concept"].low > other["concept"].high
 
 
 def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: Judge) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
-from PIL import Image
+from PIL import Image, ImageChops
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -144,6 +144,7 @@ def test_resuming_a_finished_run_changes_nothing(evoken: Evoken, photo: Path) ->
 
 
 def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> None:
+    """But for the rounding of calls with other numbers of rows, which a level of 255 may show."""
     Path("two").mkdir()
     for name, turn in (("a.png", 0), ("b.png", 180)):
         Image.open(photo).rotate(turn).save(Path("two") / name)
@@ -153,7 +154,8 @@ def test_pictures_side_by_side_are_those_alone(evoken: Evoken, photo: Path) -> N
         for number in range(4):
             one = FlowOptRun.open(Path(f"alone-{i}")).picture(0, number)
             both = FlowOptRun.open(Path("together")).picture(i, number)
-            assert one.read_bytes() == both.read_bytes()
+            apart = ImageChops.difference(Image.open(one), Image.open(both))
+            assert max(high for _, high in apart.getextrema()) <= 1
 
 
 def test_a_learned_word_may_stand_in_the_target(
@@ -305,7 +307,8 @@ def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -
     expected = flowopt_preset("official-sd3-edit", steps=5, last=4, iterations=2, seed=1024)
     assert run.settings == expected
     assert len(run.records()) == 3
-    assert read_edits(official / "exp.yaml", False).model.startswith("stabilityai/")
+    [asked] = read_edits(official / "exp.yaml", False)
+    assert asked.model.startswith("stabilityai/")
     picked = evoken("pick", "out", 1).stdout.split("Picked: ")[1:]
     assert len({Path(p.strip()).read_bytes() for p in picked}) == 3  # two edits are of one file
     result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)
@@ -351,7 +354,7 @@ def test_a_yaml_with_settings_of_another_kind(
 
 def test_one_target_may_stand_alone(evoken: Evoken, official: Path) -> None:
     (official / "one.yaml").write_text(yaml.safe_dump([EDITS[0] | {"target_prompts": "a dog"}]))
-    assert read_edits(official / "one.yaml", False).targets == ("a dog",)
+    assert read_edits(official / "one.yaml", False)[0].targets == ("a dog",)
     result = evoken("edit", official / "one.yaml", "--to", "a bird", "--output", "out")
     assert result.exit_code == 2 and "'a bird' came as well. Leave out --from" in result.stderr
 
@@ -425,7 +428,7 @@ def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
     Path("more/copy.png").write_bytes(Path("more/house.png").read_bytes())
     Path("more/house.txt").write_text("a caption")
     Image.new("RGB", (40, 40), "white").save("more/white.png")
-    result = evoken("invert", "more", "--prompt", "a cat", *SMALL)
+    result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--frame", "middle")
     assert result.exit_code == 0, result.output
     for note in (
         "Note: there is one colour and nothing else in 'white.png'.",
@@ -433,6 +436,8 @@ def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
         "'copy.png' loses 25 % (left and right), 'house.png' loses 25 % (left and right).",
     ):
         assert note in result.output
+    result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--output", "whole")
+    assert result.exit_code == 0 and "loses" not in result.output
 
 
 def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
@@ -444,7 +449,7 @@ def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
         "target_prompts": ["a dog", "an otter"],
     }
     Path("edits.yaml").write_text(yaml.safe_dump([entry]))
-    result = evoken("edit", "edits.yaml", *SMALL)
+    result = evoken("edit", "edits.yaml", *SMALL, "--frame", "middle")
     assert result.exit_code == 0, result.output
     assert "same picture" not in result.output
     assert result.output.count("loses 25 %") == 1

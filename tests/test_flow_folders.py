@@ -25,12 +25,12 @@ def test_an_experiment_of_flowedit_is_not_run_as_flowopt(model: str) -> None:
     )
     experiment = {"dataset_yaml": "edits.yaml", "model_type": model, "T_steps": 5}
     Path("ours.yaml").write_text(yaml.safe_dump([experiment]))
-    assert read_edits(Path("ours.yaml"), invert=False).sources == ("a cat",)
+    assert read_edits(Path("ours.yaml"), invert=False)[0].sources == ("a cat",)
     theirs = experiment | {"sampler_type": f"FlowEdit{model}"}
     Path("theirs.yaml").write_text(yaml.safe_dump([theirs]))
-    with pytest.raises(SettingError, match=f"of FlowEdit .*FlowEdit{model}"):
+    with pytest.raises(SettingError, match=f"one of FlowEdit .*FlowEdit{model}"):
         read_edits(Path("theirs.yaml"), invert=False)
-    refused(evoken("edit", "theirs.yaml"), "experiment of FlowEdit", "sampler_type")
+    refused(evoken("edit", "theirs.yaml"), "one of FlowEdit", "sampler_type")
     assert not Path("runs").exists()
 
 

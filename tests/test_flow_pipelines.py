@@ -1,17 +1,11 @@
 """Flow pipelines of diffusers as black boxes: the battery, and the table in the docs."""
 
-import warnings
-from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-    SanaPipeline,
-)
 
 from evoken.errors import ModelError
 from evoken.flowopt.inversion import uniinv
@@ -19,65 +13,53 @@ from evoken.flowopt.optimize import flow_opt
 from evoken.flowopt.pipeline import PipelineSampler, check_flow
 from evoken.flowopt.rules import Anderson
 from evoken.flowopt.sampler import rms
-from tests import flows, flows_bria, flows_flux2, flows_hidream, tiny
-from tests.flows import Case
+from tests.flow_classes import FAMILIES, compared, made, refused, text_to_image_flows
+from tests.flows import Case, in_half
 
-FAMILIES = {
-    **flows.FAMILIES,
-    **flows_bria.FAMILIES,
-    **flows_flux2.FAMILIES,
-    **flows_hidream.FAMILIES,
-}
 TABLE = Path(__file__).parent.parent / "docs" / "flow-pipelines.md"
 STEPS = 4
 
 
-def refused() -> dict[str, DiffusionPipeline]:
-    """Pipelines that cannot serve, empty but for what decides it."""
-    solver = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    return {
-        "StableDiffusionPipeline": tiny.pipeline(),
-        "SanaPipeline": SanaPipeline(None, None, None, None, solver),
-    }
-
-
 @pytest.fixture(params=FAMILIES)
 def case(request: pytest.FixtureRequest) -> Case:
-    make: Callable[[], Case] = FAMILIES[request.param]
-    with warnings.catch_warnings():
-        # Chroma still takes a class from where diffusers itself says not to.
-        warnings.filterwarnings("ignore", message=".*FluxPosEmbed", category=FutureWarning)
-        return make()
+    return made(request.param)
+
+
+def test_every_class_of_diffusers_is_tried() -> None:
+    found = set(text_to_image_flows())
+    assert found == {*FAMILIES, *refused()} - {"SanaPipeline", "StableDiffusionPipeline"}
 
 
 def test_f_is_the_pipelines_own_process(case: Case) -> None:
-    """The plain call: nothing is told of levels, which are the pipeline's own."""
-    sampler = PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
     own = case.pipeline.scheduler
-    expected = case.pipeline(
-        latents=case.latents,
-        num_inference_steps=STEPS,
-        output_type="latent",
-        return_dict=False,
-        **case.conditioning,
-    )[0]
-    torch.testing.assert_close(sampler(case.latents, case.conditioning), expected)
+    assert torch.equal(*compared(case))
     assert case.pipeline.scheduler is own
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")  # Kandinsky: it is slower so
+@pytest.mark.parametrize("name", FAMILIES)
+def test_f_is_the_pipelines_own_process_in_half_precision(name: str) -> None:
+    case = in_half(made(name))
+    if name == "Cosmos2TextToImagePipeline":  # (x - x0) / 0.002: x needs all its digits
+        with pytest.raises(ModelError, match=f"{name} cannot be used .* a step on its own"):
+            PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
+        case = replace(case, latents=case.latents.float())
+    assert torch.equal(*compared(case))
 
 
 def test_calls_of_one_step_give_the_velocity(case: Case) -> None:
     sampler = PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
-    x = case.latents
+    x = case.latents / sampler.start_scale
     for level, lower in pairwise(sampler.levels):
         x = x + (lower - level) * sampler.slope(x, level, case.conditioning)
-    torch.testing.assert_close(sampler(case.latents, case.conditioning), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sampler(case.latents, case.conditioning), x, rtol=1e-4, atol=1e-4)
 
 
 def test_calls_are_counted_where_the_denoiser_is(case: Case) -> None:
     sampler = PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS, last=2)
     before = sampler.calls
     sampler(case.latents, case.conditioning)
-    assert sampler.calls - before == 2 * len(case.latents)
+    assert sampler.calls - before == 2 * len(case.latents) * case.calls
 
 
 def test_a_picture_is_its_rows_of_the_conditioning(case: Case) -> None:
@@ -88,7 +70,10 @@ def test_a_picture_is_its_rows_of_the_conditioning(case: Case) -> None:
     torch.testing.assert_close(found, both[1:], rtol=1e-4, atol=1e-5)
 
 
-def test_flowopt_inverts_it(case: Case) -> None:
+# A denoiser that predicts the picture itself hardly looks at the latents if it is not trained.
+@pytest.mark.parametrize("name", [n for n in FAMILIES if n != "PRXPixelPipeline"])
+def test_flowopt_inverts_it(name: str) -> None:
+    case = made(name)
     sampler = PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
     y = sampler(case.latents, case.conditioning)
     start = uniinv(sampler, y, case.conditioning)
@@ -131,7 +116,7 @@ def test_what_is_of_no_single_picture_is_not_cut() -> None:
 
 
 def test_steps_that_depend_on_others_are_refused() -> None:
-    case = FAMILIES["FluxPipeline"]()
+    case = made("FluxPipeline")
     seen: list[None] = []
 
     def drifting(module: object, args: object, out: tuple[torch.Tensor, ...]) -> object:
@@ -139,14 +124,14 @@ def test_steps_that_depend_on_others_are_refused() -> None:
         return (out[0] * (1 + 0.5 * (len(seen) % 3)), *out[1:])
 
     case.pipeline.transformer.register_forward_hook(drifting)
-    with pytest.raises(ModelError, match="its steps are not those of Euler's method"):
+    with pytest.raises(ModelError, match="a step on its own is not the same as within"):
         PipelineSampler(case.pipeline, case.conditioning, case.latents, STEPS)
 
 
 def test_a_call_that_fails_is_refused_in_a_sentence() -> None:
-    case = FAMILIES["FluxPipeline"]()
+    case = made("FluxPipeline")
     less = {k: v for k, v in case.conditioning.items() if k != "pooled_prompt_embeds"}
     with pytest.raises(ModelError, match=r"FluxPipeline cannot be used .* a call failed"):
         PipelineSampler(case.pipeline, less, case.latents, STEPS)
-    with pytest.raises(ModelError, match=r"a call failed|a step failed|makes latents of"):
+    with pytest.raises(ModelError, match="a call failed"):
         PipelineSampler(case.pipeline, case.conditioning, case.latents[:, :5], STEPS)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 import evoken
 from evoken.errors import SearchError, SettingError
-from evoken.flowopt.compare import KEPT_GAIN, last_counted, suggested
+from evoken.flowopt.compare import last_counted
 from evoken.flowopt.inversion import (
-    STARTS,
     euler,
     implicit,
     starting_point,
@@ -36,6 +35,7 @@ from evoken.flowopt.rules import (
 )
 from evoken.flowopt.sampler import ModelSampler, last_levels, rms
 from evoken.flowopt.secants import cancelled, step_bound
+from evoken.flowopt.settings import STARTS
 from evoken.models.families.flux import Flux, pack
 from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -453,23 +453,6 @@ def test_the_package_inverts_and_edits(family: LatentModel) -> None:
     assert edited[0].images.shape == images.shape and edited[0].agreement is None
     with pytest.raises(SettingError, match="target"):
         evoken.edit(few, family, images, PROMPTS[:2], [])
-
-
-@given(
-    agreements=st.lists(st.floats(-1, 1), min_size=1, max_size=9),
-    source=st.floats(-1, 1),
-    patience=st.integers(0, 4),
-)
-def test_what_is_suggested(agreements: list[float], source: float, patience: int) -> None:
-    chosen = suggested(agreements, source, patience)
-    last = last_counted(agreements, patience)
-    counted = agreements if last is None else agreements[: last + 1]
-    best = max(counted)
-    least = min(best, source + KEPT_GAIN * (best - source))
-    assert counted[chosen] >= least and all(a < least for a in counted[chosen + 1 :])
-    # Whatever other pictures of a batch make the run add, a picture's own choice stays.
-    if last is not None:
-        assert suggested([*agreements, best + 1], source, patience) == chosen
 
 
 def test_patience_counts_from_the_best() -> None:

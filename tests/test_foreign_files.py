@@ -339,7 +339,7 @@ def test_output_embeddings_alone_are_refused_for_what_they_are(names: tuple[str,
 
 def test_a_word_for_a_model_with_another_text_encoder_is_refused_for_that() -> None:
     Path("cat.safetensors").write_bytes(save({"clip_l": L, "llama": T}))
-    refused(evoken("inspect", "cat.safetensors"), "vectors for 'llama' too", "FLUX.1 has such")
+    refused(evoken("inspect", "cat.safetensors"), "vectors for 'llama' too", "Chroma has such")
 
 
 def test_different_numbers_of_vectors_are_shown_and_not_drawn() -> None:

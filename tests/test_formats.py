@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evoken.errors import EvokenError, WordError
-from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
+from evoken.models.bases import CHROMA, FLUX, KLEIN_4B, LUMINA_2, SANA, SD1, SD2, SD3, SDXL, Z_IMAGE
 from evoken.words.convert import TOOLS, convert
 from evoken.words.files import read_embedding
 from evoken.words.layouts import LAYOUTS, Embedding, told_by_width
@@ -156,10 +156,13 @@ def test_every_layout_is_in_the_battery_and_facts_are_kept(tmp_path: Path) -> No
         (("t5xxl",), {"modelspec.architecture": "flux-1-dev"}, (FLUX,)),
         (("clip_g",), {}, (SDXL, SD3)),
         (("clip_g", "t5xxl"), {}, (SD3,)),
-        (("t5xxl",), {}, (SD3, FLUX)),
+        (("t5xxl",), {}, (CHROMA,)),
         # Encoders that the named base has not.
         (("clip_h",), {"modelspec.architecture": "stable-diffusion-xl-v1-base"}, (SD2,)),
-        (("t5xxl",), {"modelspec.architecture": "stable-diffusion-v1"}, (SD3, FLUX)),
+        (("t5xxl",), {"modelspec.architecture": "stable-diffusion-v1"}, (CHROMA,)),
+        (("qwen3_4b",), {}, (KLEIN_4B, Z_IMAGE)),
+        (("qwen3_4b",), {"modelspec.architecture": "z-image"}, (Z_IMAGE,)),
+        (("gemma2_2b",), {}, (SANA, LUMINA_2)),
         (("clip_l", "clip_h"), {"modelspec.architecture": "stable-diffusion-v1"}, ()),
     ],
 )

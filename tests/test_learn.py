@@ -190,6 +190,8 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"mistakes": ("no-temperature",), "initialization": "random"},
         {"mistakes": ("independent-draws",), "objective": "similarity", "search": "cma"},
         {"temperature": 1.0, "initialization": "random"},
+        {"stretch": 2.0, "subspace": "pca"},
+        {"stretch": 0.0, "subspace": "prior"},
         {"start": "cat", "initialization": "random"},
         {"mistakes": ("last-best",), "search": "random"},
         {"mistakes": "last-best"},
@@ -198,6 +200,16 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
         small(**changes)
+
+
+def test_lambda_stretches_the_axes_of_the_prior(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    plain, longer = (
+        Learner(small(subspace="prior", stretch=by), model, images, clip).subspace.basis
+        for by in (1.0, 3.0)
+    )
+    torch.testing.assert_close(longer, 3 * plain)
 
 
 @pytest.mark.parametrize("name", ["draws", "sentences", "chunk", "t_low", "t_high", "weighting"])

@@ -146,6 +146,13 @@ def test_every_objective_says_what_it_costs(objective: Objective) -> None:
     assert model.calls - before == objective.validation_calls
 
 
+def test_the_losses_of_all_validation_draws_are_those_of_their_mean(objective: Objective) -> None:
+    word = words(1)[0]
+    losses = objective.validation_losses(word)
+    assert len(losses) > 1 and losses.std() > 0
+    assert losses.mean() == pytest.approx(objective.validate(word), rel=1e-6)
+
+
 def test_similarity_is_one_minus_the_mean_cosine(
     model: StableDiffusion, clip: Clip, images: torch.Tensor
 ) -> None:

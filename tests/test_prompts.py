@@ -12,7 +12,7 @@ from evoken.errors import SettingError, WordError
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.load import load_model
 from evoken.pictures.drawing import draw, images_of
-from evoken.prompts import holds, pieces, without
+from evoken.prompts import KINDS, holds, pieces, rest_of, without
 from evoken.words.word import Word, load_word, save_word, words_for
 from tests import tiny
 from tests.commands import evoken, refused
@@ -66,6 +66,29 @@ def test_a_word_inside_another_draws_what_is_written(model: StableDiffusion) -> 
     )
     with pytest.raises(WordError, match="as a word of its own"):
         draw(model, "a photo of a cathedral", car)
+
+
+@pytest.mark.parametrize(
+    ("template", "rest"),
+    [
+        ("a photo of a {} on the beach", "a photo on the beach"),
+        ("an oil painting of a {}", "an oil painting"),
+        ("a photo of the {} next to a house", "a photo next to a house"),
+        ("a cat in the style of {}", "a cat"),
+        ("{} in space", "in space"),
+    ],
+)
+def test_a_sentence_without_its_thing_says_the_rest(template: str, rest: str) -> None:
+    assert rest_of(template) == rest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_left_of_every_sentence_is_something(kind: str) -> None:
+    row = KINDS[kind]
+    for template in filter(None, (*row.templates, *row.edits, row.beside, row.recoloured)):
+        assert template.count("{}") == 1
+    rests = [rest_of(template) for template in row.edits]
+    assert len({*rests}) == len(rests) and all("{" not in rest and rest for rest in rests)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -57,7 +57,9 @@ def test_several_folders_give_the_words_of_single_runs_with_one_model(
     load = queue.started
     for module in (queue, job):
         monkeypatch.setattr(
-            module, "started", lambda spec, *rest: loaded.append(spec) or load(spec, *rest)
+            module,
+            "started",
+            lambda spec, *rest, **how: loaded.append(spec) or load(spec, *rest, **how),
         )
     result = learn_these(*folders)
     assert result.exit_code == 0, result.output

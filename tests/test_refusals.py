@@ -76,12 +76,14 @@ READ, WRITTEN = (
         "path": ("empty", "file", "disc"),
         "paths": ("empty", "file", "disc"),
         "pictures": ("empty", "file"),
+        "mask": ("empty", "file", "disc"),
         "folder": ("file",),
         "resume": ("empty", "file", "disc"),
         "config_file": ("disc", "broken.yaml"),
         "words": ("empty", "file", "disc"),
         "word": ("empty", "file", "disc"),
         "name": ("empty", "file", "disc"),
+        "scorer": ("empty", "file", "disc"),
         "models": ("file",),
     },
     {"output": ("file",), "runs": ("file",)},
@@ -101,7 +103,7 @@ OTHERS = {
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
     *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
-    *("no_browser", "effort"),
+    *("no_browser", "effort", "strengths", "everywhere", "frame", "thorough", "saved_info"),
 }
 
 pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")

@@ -38,7 +38,7 @@ def test_runs_are_listed_with_what_they_are_and_how_far(done: Path, edit: object
     assert (whole["command"], whole["about"], whole["model"]) == ("learn", "<disc>", "model")
     assert whole["state"] == "finished" and whole["calls"] == run.records()[-1].calls
     assert whole["loss"] == min(r.validation for r in run.records())
-    assert whole["clip"] == run.scores()[max(run.scores())].value
+    assert whole["score"] == run.scores()[max(run.scores())].value
     assert whole["date"] == run.config["began"][:10]
     assert part["state"] == "interrupted" and part["total"] == 128
     assert changed_one["about"] == "a cat -> a dog" and changed_one["command"] == "edit"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from evoken.pictures.masks import found_masks
 from evoken.prompts import OBJECT_TEMPLATES
 from stickers import (
     autoencoder,
@@ -93,6 +94,32 @@ def test_a_concept_is_several_pictures_of_one_thing(name: str) -> None:
 def test_only_what_is_held_out_is_a_concept(name: str) -> None:
     with pytest.raises(KeyError, match=name):
         world.concept(name)
+
+
+def test_masks_show_where_the_things_are() -> None:
+    """Outside of the mask of a picture on a plain colour there is nothing but that colour."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        things = (world.Thing("cat"), world.Thing("rose"))[: 1 + seed % 2]
+        pixels, mask = world.render_with_mask(world.Spec(things, "blue background"), rng)
+        again = world.render(world.Spec(things, "blue background"), np.random.default_rng(seed))
+        assert np.array_equal(pixels, again) and mask.dtype == np.uint8
+        outside = pixels[mask == 0].astype(int)
+        assert np.ptp(outside, axis=0).max() == 0 and 0.1 < (mask > 127).mean() < 0.7
+        assert abs(pixels[mask == 255].astype(int) - outside[0]).max(1).mean() > 30
+
+
+def test_things_are_found_about_where_they_are() -> None:
+    pairs = [
+        pair
+        for thing in world.objects(held_out=True)[::4]
+        for pair in world.concept_with_masks(thing.noun, 2, 5)
+    ]
+    images = autoencoder.to_images(np.stack([p for p, _ in pairs]), torch.device("cpu"))
+    true = np.stack([mask > 127 for _, mask in pairs])
+    found = found_masks(images)[:, 0].numpy() > 0.5
+    both, either = (found & true).sum((1, 2)), (found | true).sum((1, 2))
+    assert np.mean(both / either) > 0.75 and np.median(both / either) > 0.85
 
 
 def test_a_rendered_data_set_holds_the_world(tmp_path: Path) -> None:

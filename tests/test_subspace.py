@@ -112,7 +112,8 @@ def test_few_words_span_few_principal_axes(kind: str) -> None:
     assert most_axes(kind, 5, (WIDTH,)) == [most]
     generator, few = torch.Generator().manual_seed(0), vocabulary()[:5]
     found = build_subspace(kind, torch.zeros(1, WIDTH), few, most, generator)
-    assert (found.basis.norm(dim=1) > 1e-3).all()
+    unit = found.vectors(np.eye(found.dimension))[:, 0]
+    assert (unit.norm(dim=1) > 1e-3).all()
     with pytest.raises(SettingError, match=f"to {most} for"):
         build_subspace(kind, torch.zeros(1, WIDTH), few, most + 1, generator)
 
@@ -129,7 +130,8 @@ def test_each_encoder_is_searched_in_units_of_its_own_spread(kind: str, vectors:
     origin, generator = torch.zeros(vectors, WIDTH), torch.Generator().manual_seed(0)
     subspace = build_subspace(kind, origin, words, axes, generator, parts)
     assert len(subspace.basis) == axes
-    used = subspace.basis != 0
+    basis = subspace.basis.diag() if kind == "identity" else subspace.basis
+    used = basis != 0
     assert not (used[:, :8].any(1) & used[:, 8:].any(1)).any()
     coords = np.random.default_rng(1).standard_normal((20_000, subspace.dimension))
     moved = subspace.vectors(coords).double().square()
@@ -189,3 +191,14 @@ def test_no_vector_is_longer_than_it_may_be(parts: tuple[int, ...]) -> None:
         torch.testing.assert_close(after.norm(dim=2), lengths.clamp(max=most))
         cosine = torch.nn.functional.cosine_similarity(before, after, dim=2)
         torch.testing.assert_close(cosine, torch.ones_like(cosine))
+
+
+def test_no_reduction_takes_as_many_numbers_as_a_vector() -> None:
+    """And not a matrix, which 20,480 components would have no room for."""
+    found = build("identity", WIDTH, 2)
+    assert found.basis.shape == (WIDTH,)
+    coords = np.arange(2.0 * WIDTH)[None]
+    moved = found.vectors(coords)[0] - found.origin
+    np.testing.assert_allclose(
+        moved.numpy(), coords.reshape(2, -1) * found.basis.numpy(), rtol=1e-5, atol=1e-5
+    )

@@ -36,8 +36,8 @@ def test_all_cells_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets, *rest = cells("code")
     names: dict[str, Any] = {}
     exec(budgets, names)
-    assert names["CALLS"] >= 6000 and names["UPDATES"] == 6
-    names |= {"CALLS": 700, "STEPS": 4, "UPDATES": 1}
+    assert names["CALLS"] >= 6000
+    names |= {"CALLS": 700, "STEPS": 4}
     short = [
         cell.replace("calls=CALLS", 'calls=CALLS, preview_prompts=("a {}",), samples=1')
         for cell in rest

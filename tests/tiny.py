@@ -296,7 +296,7 @@ def flux_pipeline(guidance: bool = True) -> FluxPipeline:
 
 
 def save(folder: Path) -> Path:
-    """Write a pipeline of each family, and their CLIP, as folders; returns the first."""
+    """Write a pipeline of each family with CLIP, and that, as folders; returns the first."""
     pipe: DiffusionPipeline = pipeline()
     pipe.save_pretrained(folder / "model")
     flow_pipeline().save_pretrained(folder / "flow")

@@ -8,11 +8,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL
+from evoken.models.bases import BASES, FLUX, SD1, SD2, SD3, SDXL
 from evoken.words.layouts import Embedding
 
 BASE_OF = {"SD1": SD1, "SD2": SD2, "SDXL": SDXL, "SD3": SD3, "FLUX": FLUX}
-WIDTHS = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024, "t5xxl": 4096}
+WIDTHS = {name: width for base in BASES for name, width in base.widths.items()}
 OLD = {"_use_new_zipfile_serialization": False}
 
 

@@ -1,10 +1,11 @@
 """Words of every method, side by side.
 
-    python -m benchmarks.evidence [--tuning] [--methods NAME ...] [--concepts 10] [--seeds 3]
+    python -m benchmarks.evidence [--tuning] [--model stickers-flow] [--table ablations]
+        [--methods NAME ...] [--concepts 10] [--seeds 3]
 
 Settings are chosen on some concepts (``--tuning``) and reported on others. Results are kept in
 benchmarks/evidence.jsonl as they come; the same command goes on where it was. At the end the
-``evidence.*`` figures and docs/sheets/evidence.svg are of the methods that were measured on all
+``evidence.*`` figures and the curves in docs/sheets are of the methods that were measured on all
 concepts and seeds; ``--report`` measures nothing.
 """
 
@@ -12,101 +13,68 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from benchmarks import figures, learn, pool
-from benchmarks.evidence import curves
-from benchmarks.evidence.methods import METHODS
-from benchmarks.evidence.report import Evidence
-from benchmarks.evidence.words import Job, measured
-from evoken.models.load import load_model
-from evoken.spec import ModelSpec
-from stickers import world
-
-RESULTS = Path(__file__).parent.with_suffix(".jsonl")
-CURVES = figures.FILE.parent / "sheets" / "evidence.svg"
-TUNING = 4  # concepts
-
-
-def concepts(tuning: bool, count: int) -> list[str]:
-    """Every third held-out object is to tune on, the others to report; some of them, of every
-    kind.
-    """
-    every = [o.noun for o in world.objects(held_out=True)]
-    its = every[::3] if tuning else [noun for i, noun in enumerate(every) if i % 3]
-    return [its[i * len(its) // count] for i in range(count)]
+from benchmarks import figures, pool
+from benchmarks.evidence import words
+from benchmarks.evidence.methods import EQUAL_SECONDS
+from benchmarks.evidence.publish import publish
+from benchmarks.evidence.results import RESULTS, Job, best_variant, done
+from benchmarks.evidence.tables import ALL, MODELS, TABLES, TUNING, Table, concepts
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="stickers", choices=MODELS)
+    parser.add_argument("--table", default="methods", choices=sorted({t for _, t in TABLES}))
     parser.add_argument("--tuning", action="store_true", help="try the variants of methods")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--concepts", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", choices=list(ALL), metavar="NAME")
+    parser.add_argument("--concepts", type=int)
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
     parser.add_argument("--report", action="store_true", help="of what there is")
     options = parser.parse_args()
-    known = done()
+    if (options.model, options.table) not in TABLES:
+        parser.error(f"the {options.table} are measured on stickers")
+    table = TABLES[options.model, options.table]
+    changes = {name: getattr(options, name) for name in ("methods", "concepts", "seeds")}
+    table = table._replace(**{name: value for name, value in changes.items() if value})
     if not options.report:
-        work([job for job in planned(options, known) if job not in known], options.processes)
+        known = done(options.model)
+        jobs = tuned(table.methods) if options.tuning else reported(table, options.model)
+        if missing := [job for job in jobs if job not in known]:
+            work(missing, options.model, options.processes)
     if not options.tuning:
-        report(options)
+        publish(table, options.model)
     return 0
 
 
-def report(options: argparse.Namespace) -> None:
-    """Figures and curves of what has been measured on the concepts to report on."""
-    known, words = done(), load_model(ModelSpec()).vocabulary().vectors
-    nouns, seeds = concepts(False, options.concepts), range(options.seeds)
-    rows = {
-        (method, noun, seed): row
-        for (method, variant, noun, seed), row in known.items()
-        if noun in nouns and seed in seeds and variant == best_variant(method, known)
-    }
-    evidence = Evidence(rows, float(words.norm(dim=1).median()))
-    figures.update(evidence.table() | evidence.found())
-    curves.draw(evidence, CURVES)
-
-
-def planned(options: argparse.Namespace, known: dict[Job, dict[str, Any]]) -> list[Job]:
-    """What is to be measured, seed by seed."""
-    if options.tuning:
-        return [
-            (method, variant, noun, 0)
-            for method in options.methods
-            if len(METHODS[method].variants) > 1
-            for variant in METHODS[method].variants
-            for noun in concepts(True, TUNING)
-        ]
+def tuned(methods: Sequence[str]) -> list[Job]:
+    """What is to be measured for the choice of variants."""
     return [
-        (method, best_variant(method, known), noun, seed)
-        for seed in range(options.seeds)
-        for method in options.methods
-        for noun in concepts(False, options.concepts)
+        (method, variant, noun, 0)
+        for method in methods
+        if len(ALL[method].variants) > 1 and not ALL[method].like
+        for variant in ALL[method].variants
+        for noun in concepts(True, TUNING)
     ]
 
 
-def best_variant(method: str, known: dict[Job, dict[str, Any]]) -> str:
-    """The variant with the lowest mean loss on the concepts to tune on."""
-    variants = list(METHODS[method].variants)
-    if len(variants) == 1:
-        return variants[0]
-    nouns = concepts(True, TUNING)
-    try:
-        mean = {v: np.mean([known[method, v, noun, 0]["loss"] for noun in nouns]) for v in variants}
-    except KeyError:
-        raise SystemExit(
-            f"{method} is not tuned yet: python -m benchmarks.evidence --tuning"
-        ) from None
-    return min(variants, key=lambda v: mean[v])
+def reported(table: Table, model: str) -> list[Job]:
+    """What is to be measured for a table, seed by seed."""
+    if any(method.endswith(EQUAL_SECONDS) for method in table.methods):
+        words.equal_seconds()  # ends here if it is not known
+    best = {method: best_variant(method, model) for method in table.methods}
+    return [
+        (method, best[method], noun, seed)
+        for seed in range(table.seeds)
+        for method in table.methods
+        for noun in table.nouns(table.concepts)
+    ]
 
 
-def work(jobs: Sequence[Job], processes: int) -> None:
+def work(jobs: Sequence[Job], model: str, processes: int) -> None:
     """Do the jobs, and keep each result as it comes."""
-    for row, _, left in pool.measured(measured, jobs, processes, learn.prepare, "float32", 16):
+    for row, _, left in pool.measured(words.measured, jobs, processes, words.prepare, model):
         figures.append(RESULTS, [row])
         name = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
         print(
@@ -114,15 +82,6 @@ def work(jobs: Sequence[Job], processes: int) -> None:
             f"judge {row['judge']:.2f}  {row['seconds']:.0f} s  ({left:.0f} min left)",
             flush=True,
         )
-
-
-def done() -> dict[Job, dict[str, Any]]:
-    """The results on these weights."""
-    return {
-        (row["method"], row["variant"], row["noun"], row["seed"]): row
-        for row in figures.results(RESULTS)
-        if row["weights"] == learn.weights()
-    }
 
 
 if __name__ == "__main__":

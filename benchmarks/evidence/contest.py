@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.gradient import gradient
+from benchmarks.learn import WORD
 from evoken.arrays import Coords, Images, Losses, Vectors
 from evoken.evaluation.evaluator import Serial
 from evoken.models.clip import Clip
-from evoken.models.families.stable_diffusion import StableDiffusion
-from evoken.prompts import OBJECT_TEMPLATES
+from evoken.models.families.latent import LatentModel
+from evoken.prompts import KINDS
 from evoken.seeds import numpy_generator
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import preset
 
-WORD = "<concept>"
 ENTRIES = 2_000  # of a residual, after its random projection
 # Calls after which words are measured.
 MARKS = (500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_000)
@@ -51,7 +51,7 @@ class Contest:
     """One method's try at one concept. The method asks and offers words until ``Spent`` ends it.
 
     Attributes:
-        model, clip, images: of the concept.
+        model, clip, images, kind: of the concept.
         start: vector x width, where every method begins.
         seed: of all random numbers.
         size: the typical size of a component of the vocabulary's embeddings, which learning rates
@@ -65,7 +65,7 @@ class Contest:
 
     def __init__(
         self,
-        model: StableDiffusion,
+        model: LatentModel,
         clip: Clip,
         images: Images,
         start: Vectors,
@@ -73,14 +73,15 @@ class Contest:
         seed: int,
         calls: int,
         held_out: Callable[[Vectors], float],
+        kind: str = "object",
     ) -> None:
         """
         Args:
             start: that evoken's default chooses.
             paid: calls that the choice took, which every method pays that begins there.
         """
-        self.model, self.clip, self.images, self.start = model, clip, images, start
-        self.seed, self.word = seed, start
+        self.model, self.clip, self.images, self.kind = model, clip, images, kind
+        self.seed, self.start, self.word = seed, start, start
         self.size = float(model.vocabulary().vectors.std())
         self.spread = model.vocabulary().vectors.double().std(0).numpy()
         self.curve: list[Point] = []
@@ -149,7 +150,8 @@ class Contest:
         self._passes += 3 * batch
         how: Any = {"t_range": T_RANGE, "weigh": self._objective(batch).weights} if weighted else {}
         latents = self._objective(batch).latents
-        return gradient(self.model, word, latents, self.seed, step, batch, OBJECT_TEMPLATES, **how)
+        templates = KINDS[self.kind].templates
+        return gradient(self.model, word, latents, self.seed, step, batch, templates, **how)
 
     def _objective(self, draws: int, **how: Any) -> DenoisingLoss:
         key = (draws, *sorted(how.items()))
@@ -164,7 +166,7 @@ class Contest:
                 self.model,
                 self.images,
                 WORD,
-                OBJECT_TEMPLATES,
+                KINDS[self.kind].templates,
                 self.seed,
                 draws,
                 **given | how,

@@ -1,6 +1,7 @@
 """Held-out loss over calls, a line for each method, as SVG."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.evidence.contest import MARKS
@@ -9,10 +10,13 @@ from benchmarks.evidence.report import NOTHING, OURS, Evidence
 GREY, OWN, OTHER = "#9aa2ab", "#1864ab", "#c2410c"
 
 
-def draw(evidence: Evidence, file: Path) -> None:
+def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
     """Write the curves: means over all words, relative to no word at all.
 
     Every line is named at its end, so nobody has to compare colours with a legend.
+
+    Args:
+        methods: whose; by default all that were measured.
     """
     import matplotlib
 
@@ -22,7 +26,9 @@ def draw(evidence: Evidence, file: Path) -> None:
     plt.rcParams |= {"svg.hashsalt": "evoken", "svg.fonttype": "none", "font.size": 9}
     figure, axes = plt.subplots(figsize=(8, 5.5))
     ends: list[tuple[float, float, str, str]] = []
-    for method in evidence.methods:
+    for method in methods or evidence.methods:
+        if method not in evidence.methods:
+            continue
         points = curve(evidence, method)
         if method == NOTHING or len(points) < 2:
             continue

@@ -1,9 +1,11 @@
 """Methods with gradients: the best of what backward passes give."""
 
 import torch
+from torch.nn.functional import normalize
 
 from benchmarks.evidence.contest import Contest, Method
 from benchmarks.gradient import BATCH
+from evoken.arrays import Vectors
 
 # Of diffusers' textual_inversion.py: AdamW with these, at a constant rate.
 BETAS, WEIGHT_DECAY = (0.9, 0.999), 1e-2
@@ -65,15 +67,25 @@ def dti(rate: float = DTI_RATE, kappa: float = DTI_KAPPA, calls: int = 4_800) ->
     """
 
     def method(contest: Contest) -> None:
-        norm = contest.model.vocabulary().vectors.norm(dim=1).mean()
-        prior = torch.nn.functional.normalize(contest.start, dim=1)
+        vocabulary = contest.model.vocabulary()
+        parts = list(vocabulary.parts)  # of each text encoder, on a sphere of its own
+
+        def unit_of(vectors: Vectors) -> Vectors:
+            return torch.cat([normalize(part, dim=1) for part in vectors.split(parts, 1)], 1)
+
+        def tangent(slope: Vectors, unit: Vectors) -> Vectors:
+            pairs = zip(slope.split(parts, 1), unit.split(parts, 1), strict=True)
+            along = [s - (s * u).sum(1, keepdim=True) * u for s, u in pairs]
+            return torch.cat([s / (s.norm(dim=1, keepdim=True) + 1e-8) for s in along], 1)
+
+        means = [part.norm(dim=1).mean() for part in vocabulary.vectors.split(parts, 1)]
+        norm = torch.cat([mean.expand(width) for mean, width in zip(means, parts, strict=True)])
+        prior = unit_of(contest.start)
         unit, step = prior.clone(), 0
         while contest.calls < calls:
             # By the chain rule, the gradient at the unit vector is the word's times the norm.
             slope = norm * contest.gradient(norm * unit, step, BATCH) - kappa * prior
-            slope = slope - (slope * unit).sum(1, keepdim=True) * unit
-            slope = slope / (slope.norm(dim=1, keepdim=True) + 1e-8)
-            unit = torch.nn.functional.normalize(unit - rate * slope, dim=1)
+            unit = unit_of(unit - rate * tangent(slope, unit))
             step += 1
             contest.offer(norm * unit)
 

@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
+
 from benchmarks.evidence import gradients, scalar, squares
-from benchmarks.evidence.contest import WORD, Contest, Method
+from benchmarks.evidence.contest import Contest, Method
+from benchmarks.learn import WORD
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import EFFORTS, MISTAKES, preset
+from evoken.words.word import Word
 
 RATES = (0.03, 0.1, 0.3)
+EQUAL_SECONDS = ", equal seconds"  # the end of the names of such methods
 
 
 class Row(NamedTuple):
@@ -19,25 +24,42 @@ class Row(NamedTuple):
         group: what it is told: "gradients", "losses", or "residuals".
         about: for the table.
         variants: what is tried; that which is best on the concepts to tune on is reported.
+        like: the method whose best variant is taken; "" for its own.
+        images: that it learns from.
+        vectors: that it starts with, where it begins at the contest's start; 0 for as many as
+            evoken gives a word.
     """
 
     group: str
     about: str
     variants: Mapping[str, Method]
+    like: str = ""
+    images: int = 5
+    vectors: int = 0
 
 
-def of_evoken(name: str = "default", **changes: Any) -> Method:
-    """A search of evoken's own, from the contest's start."""
+def of_evoken(name: str = "default", zero: bool = False, **changes: Any) -> Method:
+    """A search of evoken's own, from a start of its own.
+
+    Args:
+        zero: which is a vector of zeros.
+        changes: of the preset's settings.
+    """
 
     def method(contest: Contest) -> None:
         contest.paid = 0  # it chooses its start itself
         about = {"placeholder": WORD, "seed": contest.seed, "calls": contest.most}
+        about |= {"kind": contest.kind}
         about |= {"initialization": "lowest"} if name == "default" else {}
+        start = None
+        if zero:
+            about |= {"initialization": "file", "start": "zeros", "vectors": 1}
+            start = Word(WORD, torch.zeros(1, contest.model.width), contest.model.encoders)
         settings = preset(name, **about | changes)
         if settings.axes:
             words, width = contest.model.vocabulary().vectors.shape
             settings = replace(settings, axes=min(settings.axes, width, words - 1))
-        learner = Learner(settings, contest.model, contest.images, contest.clip)
+        learner = Learner(settings, contest.model, contest.images, contest.clip, learned=start)
         while not learner.finished:
             learner.step()
             contest.offer(learner.vectors)
@@ -46,8 +68,14 @@ def of_evoken(name: str = "default", **changes: Any) -> Method:
 
 
 # Of the authors' script: 20 candidates on five draws each, sigma 1.
-OFFICIAL = {"popsize": 20, "draws": 5, "sentences": 5, "sigma": 1.0, "mistakes": tuple(MISTAKES)}
-CORRECTED = {"draws": 8, "sentences": 8}
+OFFICIAL: dict[str, Any] = {
+    "popsize": 20,
+    "draws": 5,
+    "sentences": 5,
+    "sigma": 1.0,
+    "mistakes": tuple(MISTAKES),
+}
+CORRECTED: dict[str, Any] = {"draws": 8, "sentences": 8}
 
 
 def nothing(contest: Contest) -> None:
@@ -61,6 +89,9 @@ METHODS: dict[str, Row] = {
     "evoken": Row("residuals", "evoken's default", {"": of_evoken()}),
     "evoken, normal": Row(
         "residuals", "with half of the calls", {"": of_evoken(calls=EFFORTS["normal"])}
+    ),
+    "evoken, 4,800 calls": Row(
+        "residuals", "with the calls that DTI's authors spend", {"": of_evoken(calls=4_800)}
     ),
     "evoken, short": Row(
         "residuals", "words at most twice as long as others", {"": of_evoken(fidelity=2)}
@@ -85,7 +116,7 @@ METHODS: dict[str, Row] = {
     ),
     "DTI": Row(
         "gradients",
-        "Directional Textual Inversion, 1,600 samples",
+        "Directional Textual Inversion, 1,600 samples as its authors take",
         {f"rate {r}": gradients.dti(r) for r in (0.01, 0.03, 0.1)},
     ),
     "DTI, long": Row(
@@ -104,31 +135,55 @@ METHODS: dict[str, Row] = {
         "as its code behaves",
         {f"rate {r}": scalar.zoodip(r) for r in (5e-3, 1e-2)},
     ),
-    "FZOO": Row("losses", "", {f"rate {r}": scalar.fzoo(r) for r in (0.1, 0.3, 1.0)}),
+    "FZOO": Row(
+        "losses",
+        "one-sided differences along 30 random directions",
+        {f"rate {r}": scalar.fzoo(r) for r in (0.1, 0.3, 1.0)},
+    ),
     "CMA-ES": Row(
         "losses",
         "full covariance, 64 principal axes",
         {"": of_evoken(search="cma", subspace="pca", axes=64)},
     ),
-    "sep-CMA-ES": Row("losses", "", {"": of_evoken(search="sep-cma")}),
-    "LRA-CMA-ES": Row("losses", "", {f"sigma {s}": scalar.lra_cma(s) for s in (0.1, 0.3)}),
-    "lq-CMA-ES": Row("losses", "", {f"{d} draws": scalar.lq_cma(d) for d in (4, 16)}),
-    "CR-FM-NES": Row("losses", "", {f"sigma {s}": scalar.cr_fm_nes(s) for s in (0.1, 0.3)}),
+    "sep-CMA-ES": Row(
+        "losses", "CMA-ES with a diagonal covariance", {"": of_evoken(search="sep-cma")}
+    ),
+    "LRA-CMA-ES": Row(
+        "losses",
+        "CMA-ES whose learning rate adapts to noise",
+        {f"sigma {s}": scalar.lra_cma(s) for s in (0.1, 0.3)},
+    ),
+    "lq-CMA-ES": Row(
+        "losses",
+        "CMA-ES with a quadratic surrogate",
+        {f"{d} draws": scalar.lq_cma(d) for d in (4, 16)},
+    ),
+    "CR-FM-NES": Row(
+        "losses",
+        "a natural evolution strategy for many dimensions",
+        {f"sigma {s}": scalar.cr_fm_nes(s) for s in (0.1, 0.3)},
+    ),
     "NGOpt": Row(
-        "losses", "nevergrad", {f"sigma {s}": scalar.of_nevergrad("NGOpt", s) for s in (0.1, 0.3)}
+        "losses",
+        "what nevergrad chooses for such a problem",
+        {f"sigma {s}": scalar.of_nevergrad("NGOpt", s) for s in (0.1, 0.3)},
     ),
     "TBPSA": Row(
-        "losses", "nevergrad", {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in (0.1, 0.3)}
+        "losses",
+        "nevergrad's own for noisy losses",
+        {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in (0.1, 0.3)},
     ),
     "zero-order": Row(
         "losses",
         "Adam on differences",
         {"": of_evoken(search="zero-order", sigma=0.05)},
     ),
-    "random": Row("losses", "", {"": of_evoken(search="random", sigma=0.1)}),
+    "random": Row(
+        "losses", "random steps, the best is kept", {"": of_evoken(search="random", sigma=0.1)}
+    ),
     "DFO-LS": Row(
         "residuals",
-        "",
+        "Gauss-Newton by interpolation",
         {
             f"{d} draws, radius {r}": squares.dfo_ls(d, r, growing=30)
             for d, r in ((8, 1.0), (16, 1.0), (16, 0.3))
@@ -136,20 +191,31 @@ METHODS: dict[str, Row] = {
     ),
     "DFBGN": Row(
         "residuals",
-        "",
+        "the same in random subspaces",
         {f"{d} draws, block {b}": squares.dfbgn(d, b) for d, b in ((8, 60), (16, 60), (16, 120))},
     ),
     "ES-MDA": Row(
         "residuals",
-        "",
+        "an ensemble smoother",
         {
             f"{m} members, sigma {s}": squares.es_mda(m, sigma=s)
             for m, s in ((60, 1.0), (60, 0.3), (120, 1.0))
         },
+    ),
+    "POUNDERS": Row(
+        "residuals",
+        "64 principal axes, residuals of 250 entries",
+        {f"radius {r}": squares.pounders(radius=r) for r in (0.3, 1.0)},
     ),
     "scipy": Row(
         "residuals",
         "least_squares with two points",
         {f"{d} draws": squares.two_point(d) for d in (4, 8)},
     ),
+}
+METHODS |= {
+    name + EQUAL_SECONDS: METHODS[name]._replace(
+        about="the same with as many seconds as evoken takes on two cores", like=name
+    )
+    for name in ("gradients", "gradients, averaged", "gradients, our objective")
 }

@@ -6,14 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from benchmarks.learn import MEASURES
+from evoken.pictures.metrics import Score
 
 Row = Mapping[str, Any]
 Results = Mapping[tuple[str, str, int], Row]  # by method, concept and seed
 Statistic = Callable[[Sequence[str]], float]  # of concepts, some of them more than once
 
-OURS, DTI, NOTHING = "evoken", "DTI", "no word"
-GRADIENTS = ("gradients", "gradients, averaged", "gradients, our objective")
-COLUMNS = ("calls", "seconds", "loss", "judge", "reconstruction", "editability", "norm")
+OURS, NOTHING = "evoken", "no word"
+DTI = ("DTI", "DTI, long")
+PLAIN = ("gradients", "gradients, averaged", "gradients, our objective")
+# Rivals with gradients: those that take no more calls than evoken, and those that take no more
+# seconds. DTI's own budget is the smaller one by both measures.
+EQUAL_CALLS = (*PLAIN, *DTI)
+EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN), DTI[0])
+ABOUT = ("seed",)  # numbers in a row that measure nothing
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
 
@@ -23,19 +32,30 @@ class Evidence:
 
     Attributes:
         methods: that were measured on all of them.
+        columns: that all rows have; those of earlier versions have fewer.
     """
 
-    def __init__(self, results: Results, typical: float) -> None:
+    def __init__(
+        self,
+        results: Results,
+        typical: float,
+        prefix: str = "evidence",
+        sample_in_calls: float | None = None,
+    ) -> None:
         """
         Args:
             typical: length of the vocabulary's embeddings.
+            prefix: of the figures.
+            sample_in_calls: how many calls take as long as a sample with gradients, if it is known.
         """
+        self.prefix, self._sample = prefix, sample_in_calls
         counts = {m: sum(k[0] == m for k in results) for m, _, _ in results}
         whole = max(counts.values(), default=0)
         self.methods = [m for m, count in counts.items() if count == whole]
         self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
         self.nouns = sorted({noun for _, noun, _ in self.rows})
         self.seeds = sorted({seed for _, _, seed in self.rows})
+        self.columns = [c for c in MEASURES if all(c in row for row in self.rows.values())]
         self.typical = typical
 
     def values(self, method: str, name: str, nouns: Sequence[str] | None = None) -> list[float]:
@@ -67,52 +87,106 @@ class Evidence:
             before = (calls, found)
         return float("inf")
 
-    def table(self) -> dict[str, float]:
-        """The means of every method: ``evidence.METHOD.COLUMN``."""
-        return {
-            f"evidence.{slug(method)}.{name}": round(self.mean(method, name), 4)
-            for method in self.methods
-            for name in COLUMNS
-        } | {f"evidence.{slug(m)}.n": len(self.values(m, "loss")) for m in self.methods}
+    def loss_at(self, method: str, noun: str, seed: int, calls: float) -> float:
+        """A word's held-out loss after so many calls, between the points of its curve; the last
+        one's where it has fewer.
+        """
+        points = self.rows[method, noun, seed]["curve"]
+        return float(np.interp(calls, [p[0] for p in points], [p[2] for p in points]))
+
+    def table(self) -> dict[str, Any]:
+        """The means of every method, of all that their rows measure: ``PREFIX.METHOD.COLUMN``, and
+        its name.
+        """
+        found: dict[str, Any] = {}
+        for method in self.methods:
+            its = f"{self.prefix}.{slug(method)}"
+            rows = [row for key, row in self.rows.items() if key[0] == method]
+            numbers = [k for k, v in rows[0].items() if isinstance(v, int | float)]
+            # Rows may be older than a score.
+            columns = [k for k in numbers if k not in ABOUT and all(k in row for row in rows)]
+            found |= {f"{its}.{name}": round(self.mean(method, name), 4) for name in columns}
+            found |= {f"{its}.n": len(self.values(method, "loss")), f"{its}.method": method}
+        return found
 
     def found(self) -> dict[str, Any]:
         """The figures that have all their rows, with intervals over concepts."""
-        statistics_, gradients = dict[str, Statistic](), [g for g in GRADIENTS if g in self.methods]
+        statistics_ = dict[str, Statistic]()
         if OURS not in self.methods:
             return {}
-        if gradients:
-            statistics_ |= self._beside_gradients(gradients)
-        if DTI in self.methods:
-            statistics_["judge_share_vs_dti"] = self._ratio("judge", DTI)
+        for names, suffix in ((EQUAL_SECONDS, ""), (EQUAL_CALLS, "_equal_calls")):
+            its = [name for name in names if name in self.methods]
+            if names[0] in self.methods:
+                beside = self._beside_gradients(its)
+                statistics_ |= {f"{name}{suffix}": s for name, s in beside.items()}
+        if self._sample and NOTHING in self.methods and PLAIN[0] in self.methods:
+            statistics_["gain_vs_gradient_over_empty_by_curve"] = self._gain_by_curve
+        if its := [name for name in DTI if name in self.methods]:
+            best = self.best(its, "judge")
+            statistics_["judge_share_vs_dti_equal_calls"] = self._ratio("judge", best)
         for name, rival in (("official", "GFTI, official"), ("zoodip", "ZOODiP")):
             if rival in self.methods:
-                statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival)
+                statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival, OURS)
         statistics_ |= {
             "norm_ratio": lambda nouns: self.mean(OURS, "norm", nouns) / self.typical,
-            "bad_words": lambda nouns: self._bad(OURS, nouns),
             "judge_share": lambda nouns: self.mean(OURS, "judge", nouns),
         }
+        if "blue" in self.columns:
+            statistics_["colour_edit_keeps_shape"] = lambda nouns: self.mean(OURS, "blue", nouns)
         if NOTHING in self.methods:
             statistics_["calls_to_90_percent"] = self._calls_to_90_percent
-        found: dict[str, Any] = {f"evidence.{k}": self.interval(s) for k, s in statistics_.items()}
-        searches = [m for m in self.methods if m not in (*GRADIENTS, DTI, "DTI, long", NOTHING)]
+        found: dict[str, Any] = {
+            f"{self.prefix}.{k}": self.interval(s) for k, s in statistics_.items()
+        }
+        searches = [m for m in self.methods if m not in (*EQUAL_CALLS, *EQUAL_SECONDS, NOTHING)]
         rivals = [m for m in searches if not m.startswith("evoken")]
         ours = self.mean(OURS, "loss")
-        found["evidence.rank_among_searches"] = 1 + sum(self.mean(m, "loss") < ours for m in rivals)
-        found["evidence.searches"] = 1 + len(rivals)
+        place = 1 + sum(self.mean(m, "loss") < ours for m in rivals)
+        found[f"{self.prefix}.bad_words"] = self.bad_words(OURS)
+        if its := [name for name in EQUAL_SECONDS if name in self.methods]:
+            judged = self.best(its, "judge")
+            found[f"{self.prefix}.bad_words_gradient"] = self.bad_words(judged)
+        return found | {
+            f"{self.prefix}.rank_among_searches": place,
+            f"{self.prefix}.searches": 1 + len(rivals),
+        }
+
+    def of_styles(self) -> dict[str, Any]:
+        """What styles are measured for: the judge's share of ours, and of the best gradients."""
+        shares = {"style_judge_share": [OURS], "style_judge_share_gradient": EQUAL_CALLS}
+        found = {}
+        for name, methods in shares.items():
+            if its := [m for m in methods if m in self.methods]:
+                best = self.best(its, "judge")
+                found[f"evidence.{name}"] = self.interval(self._mean_of(best, "judge"))
         return found
+
+    def of_starts(self) -> dict[str, Any]:
+        """Calls of a search that begins anywhere, by those until the same loss from a start that
+        the images decide (Figure 5).
+        """
+        pairs = {
+            "paper": ("paper, random start", "GFTI, paper"),
+            "evoken": ("evoken, random start", OURS),
+        }
+        return {
+            f"{self.prefix}.calls_ratio_of_start_{name}": self.interval(self._calls_ratio(*pair))
+            for name, pair in pairs.items()
+            if set(pair) <= set(self.methods)
+        }
+
+    def _mean_of(self, method: str, name: str) -> Statistic:
+        return lambda nouns: self.mean(method, name, nouns)
 
     def _beside_gradients(self, gradients: list[str]) -> dict[str, Statistic]:
         judged = self.best(gradients, "judge")
         lowest = self.best(gradients, "loss", -1)
         found: dict[str, Statistic] = {
             "judge_share_vs_gradient": self._ratio("judge", judged),
-            "concept_vs_gradient": self._ratio(
-                "reconstruction", self.best(gradients, "reconstruction")
-            ),
-            "prompt_vs_gradient": self._ratio("editability", self.best(gradients, "editability")),
-            "bad_words_gradient": lambda nouns: self._bad(judged, nouns),
         }
+        for score in ("concept", "prompt"):
+            if score in self.columns:
+                found[f"{score}_vs_gradient"] = self._ratio(score, self.best(gradients, score))
         if len(self.seeds) > 1:
             found["seed_spread_vs_gradient"] = lambda nouns: (
                 self._seed_spread(OURS, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
@@ -120,6 +194,21 @@ class Evidence:
         if NOTHING in self.methods:
             found["gain_vs_gradient_over_empty"] = lambda nouns: self._gain(lowest, nouns)
         return found
+
+    def _gain_by_curve(self, nouns: Sequence[str]) -> float:
+        """The gain with the loss of the best gradients read where their curves have taken as many
+        seconds as ours; where a rate falls over the whole budget, a shorter run would be better.
+        """
+        assert self._sample
+        calls = 3 * self.mean(OURS, "calls") / self._sample  # a sample is counted as three
+
+        def loss(method: str) -> float:
+            keys = [(method, noun, seed) for noun in nouns for seed in self.seeds]
+            return statistics.mean(self.loss_at(*key, calls) for key in keys)
+
+        nothing, ours = (self.mean(method, "loss", nouns) for method in (NOTHING, OURS))
+        its = min(loss(method) for method in PLAIN if method in self.methods)
+        return (nothing - ours) / max(nothing - its, 1e-9)
 
     def _ratio(self, name: str, rival: str) -> Statistic:
         return lambda nouns: self.mean(OURS, name, nouns) / max(self.mean(rival, name, nouns), 1e-9)
@@ -130,7 +219,7 @@ class Evidence:
         ours, its = (nothing - self.mean(m, "loss", nouns) for m in (OURS, rival))
         return ours / max(its, 1e-9)
 
-    def _calls_ratio(self, rival: str) -> Statistic:
+    def _calls_ratio(self, rival: str, ours: str) -> Statistic:
         """The rival's calls by ours until the loss at which the rival ended."""
 
         def statistic(nouns: Sequence[str]) -> float:
@@ -138,7 +227,7 @@ class Evidence:
             for noun in nouns:
                 for seed in self.seeds:
                     row = self.rows[rival, noun, seed]
-                    ratios.append(row["calls"] / self.calls_to(OURS, noun, seed, row["loss"]))
+                    ratios.append(row["calls"] / self.calls_to(ours, noun, seed, row["loss"]))
             return statistics.median(ratios)
 
         return statistic
@@ -154,25 +243,39 @@ class Evidence:
                 found.append(min(row["calls"], self.calls_to(OURS, noun, seed, loss)))
         return statistics.median(found)
 
-    def _bad(self, method: str, nouns: Sequence[str]) -> float:
-        return statistics.mean(value < BAD for value in self.values(method, "judge", nouns))
+    def bad_words(self, method: str) -> dict[str, Any]:
+        """The share of a method's words that are bad. Its interval is that of a share of as many as
+        there are concepts: seeds of a concept are not independent.
+        """
+        share = statistics.mean(value < BAD for value in self.values(method, "judge"))
+        return self._written(Score.of_share(share, len(self.nouns)), 4)
 
     def _seed_spread(self, method: str, nouns: Sequence[str]) -> float:
         """Standard deviation of the judge's share over seeds, in the mean over concepts."""
         return statistics.mean(statistics.stdev(self.values(method, "judge", [n])) for n in nouns)
 
     def interval(self, statistic: Statistic, digits: int = 4) -> dict[str, Any]:
-        """A statistic, and the interval that holds it in 95 % of draws of the concepts."""
+        """A statistic, and its 95 % interval over concepts: percentiles of the bootstrap, further
+        out for few concepts, as Student's t is ("expanded percentile", Hesterberg 2015,
+        arXiv:1411.5279).
+        """
         rng = np.random.default_rng(0)
         drawn = [
             statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
             for _ in range(RESAMPLED)
         ]
-        low, high = np.percentile(drawn, [2.5, 97.5])
+        n, tail = len(self.nouns), 0.0
+        if n > 1:
+            tail = float(ndtr(-((n / (n - 1)) ** 0.5) * stdtrit(n - 1, 0.975)))
+        low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
+        return self._written(Score(statistic(self.nouns), float(low), float(high)), digits)
+
+    def _written(self, score: Score, digits: int) -> dict[str, Any]:
+        """As figures have it."""
         return {
-            "median": round(statistic(self.nouns), digits),
-            "low": round(float(low), digits),
-            "high": round(float(high), digits),
+            "median": round(score.value, digits),
+            "low": round(score.low, digits),
+            "high": round(score.high, digits),
             "n": len(self.nouns) * len(self.seeds),
         }
 

@@ -1,6 +1,7 @@
 """Least squares without derivatives: methods that see residuals."""
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from itertools import count
 
 import numpy as np
@@ -10,6 +11,7 @@ from evoken.arrays import Coords, Losses
 from evoken.evaluation.chunks import Evaluation
 from evoken.search.gauss_newton import GaussNewton
 from evoken.seeds import numpy_generator
+from evoken.textual_inversion.subspace import pca_basis
 
 SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
 
@@ -81,6 +83,44 @@ def dfbgn(draws: int = 8, block: int = 60, radius: float = 1.0) -> Method:
         package.solve(bank, x, fixed_block=min(block, len(x)), **how)
 
     return _again(solve, draws)
+
+
+def pounders(draws: int = 16, radius: float = 1.0, axes: int = 64, entries: int = 250) -> Method:
+    """POUNDERS (Wild 2017), by ``ibcdfo``: a quadratic model of every residual.
+
+    Differs: on the leading principal axes of the vocabulary, as a model of every residual in all
+    dimensions takes gigabytes; residuals are projected to fewer entries, as every one costs a
+    system of equations a step; and steps are found by the package's own solver of the subproblem,
+    for its usual one (MINQ) is in no package.
+
+    Args:
+        radius: first trust radius, in spreads of the vocabulary.
+    """
+
+    def method(contest: Contest) -> None:
+        from ibcdfo.pounders.pounders import pounders as package
+
+        words = contest.model.vocabulary().vectors
+        basis = pca_basis(words, min(axes, words.shape[1], len(words) - 1)).double().numpy()
+        basis = np.kron(np.eye(len(contest.start)), basis / contest.spread)
+        size, x = len(basis), np.zeros(basis.shape[1])
+        unbounded, most = np.full(size, np.inf), contest.most // draws + 1
+        for step in count():
+            bank = _Bank(contest, draws, step, x)
+
+            def residuals(z: Coords, bank: _Bank = bank, start: Coords = x) -> Coords:
+                # Folding a count sketch gives one of fewer entries.
+                return bank(start + z @ basis).reshape(-1, entries).sum(0)
+
+            with redirect_stdout(None):  # it tells why it ends
+                package(
+                    *(residuals, np.zeros(size), size, most, SMALLEST, radius, entries),
+                    *(-unbounded, unbounded),
+                    Options={"spsolver": 1, "delta_min": SMALLEST},
+                )
+            x = bank.best
+
+    return method
 
 
 def two_point(draws: int = 8, step: float = 0.3) -> Method:

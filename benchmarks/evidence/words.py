@@ -2,53 +2,144 @@
 what is in that module of a package.
 """
 
-from typing import Any
+import statistics
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
+import torch
 
-from benchmarks import learn
-from benchmarks.evidence.contest import WORD, Contest, run
-from benchmarks.evidence.methods import METHODS
+from benchmarks import figures, learn
+from benchmarks.evidence.contest import Contest, run
+from benchmarks.evidence.methods import EQUAL_SECONDS
+from benchmarks.evidence.results import Job, packed, weights
+from benchmarks.evidence.tables import ALL
+from evoken.arrays import Images, Vectors
 from evoken.errors import EvokenError
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.load import load_model
+from evoken.pictures.drawing import images_of
+from evoken.pictures.metrics import editability, reconstruction
+from evoken.prompts import KINDS
+from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
+from evoken.words.word import Word
+from stickers import styles
 
 CALLS = 12_000
+PICTURES = 16  # of the plain sentence
+FRESH = 77  # the seed of images that no method is given
 
-Job = tuple[str, str, str, int]  # method, variant, concept, seed
+_model = "stickers"  # of each process
+
+
+def prepare(model: str, pictures: int = PICTURES) -> None:
+    """What every process loads once."""
+    global _model
+    learn.prepare("float32", pictures)
+    if model != learn.measure.model.spec.name:
+        learn.measure.model = cast(StableDiffusion, load_model(ModelSpec(model)))
+    _model = model
+
+
+def equal_seconds() -> int:
+    """Calls that a method with gradients makes in the time that evoken takes for CALLS, on two
+    cores; a sample is counted as three.
+    """
+    ratio = figures.read().get("evidence.seconds.sample_in_calls")
+    if ratio is None:
+        raise SystemExit(
+            "how long a sample with gradients takes is not measured yet: "
+            "python -m benchmarks.evidence.seconds"
+        )
+    return round(3 * CALLS / ratio["median"] / 100) * 100
+
+
+def kind_of(noun: str) -> str:
+    """Whether a concept is an object or a style."""
+    return "style" if noun in styles.HELD_OUT else "object"
+
+
+def images_for(noun: str, count: int) -> Images:
+    """What a method learns from: some of the five images of a concept, or more than these."""
+    five = learn.concept_images(noun)
+    return five[:count] if count <= 5 else torch.cat([five, learn.concept_images(noun, 5, seed=1)])
 
 
 def measured(job: Job) -> dict[str, Any]:
     """The row of one contest."""
     method, variant, noun, seed = job
-    measure, images = learn.measure, learn.concept_images(noun)
-    chosen = Learner(
-        preset("default", placeholder=WORD, seed=seed, initialization="lowest"),
-        *(measure.model, images, measure.clip),
-    )
-    chosen.step()
-
-    def held_out(word: Any) -> float:
-        return measure.loss(noun, word)
-
-    contest = Contest(
-        *(measure.model, measure.clip, images, chosen.start.vectors, chosen.calls, seed, CALLS),
-        held_out,
-    )
+    contest = begun(method, noun, seed)
     failed = ""
     try:
-        run(METHODS[method].variants[variant], contest)
-    except (EvokenError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        run(ALL[method].variants[variant], contest)
+    except (EvokenError, ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError) as error:
         failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
     row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
     return {
-        "weights": learn.weights(),
+        "weights": weights(_model),
         "method": method,
         "variant": variant,
         "noun": noun,
         "seed": seed,
         "failed": failed,
         **row,
-        **measure(noun, contest.word),
+        **_scores(noun, contest.word),
         "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve],
+        "word": packed(contest.word),
+    }
+
+
+def begun(
+    method: str,
+    noun: str,
+    seed: int,
+    calls: int = CALLS,
+    held_out: Callable[[Vectors], float] | None = None,
+) -> Contest:
+    """The contest of a method, where it begins; by default its held-out loss is Eq. 1's."""
+    measure, row, kind = learn.measure, ALL[method], kind_of(noun)
+    images = images_for(noun, row.images)
+    about: dict[str, Any] = {"placeholder": learn.WORD, "seed": seed, "kind": kind}
+    about |= {"initialization": "lowest", "calls": calls}
+    about |= {"vectors": row.vectors} if row.vectors else {}
+    chosen = Learner(preset("default", **about), measure.model, images, measure.clip)
+    chosen.step()
+    return Contest(
+        *(measure.model, measure.clip, images, chosen.start.vectors, chosen.calls, seed),
+        equal_seconds() if method.endswith(EQUAL_SECONDS) else calls,
+        held_out or (lambda word: _loss(noun, word)),
+        kind,
+    )
+
+
+def _loss(noun: str, word: Vectors) -> float:
+    """Eq. 1 on images that no method is given."""
+    if kind_of(noun) == "object":
+        return learn.measure.loss(noun, word)
+    fresh = learn.concept_images(noun, 12, seed=FRESH)
+    return learn.held_out_loss(learn.measure.model, fresh, word, KINDS["style"].templates)
+
+
+def _scores(noun: str, vectors: Vectors) -> dict[str, float]:
+    """The held-out loss, and scores of the word's pictures; a style shows on different things, so
+    the judge is asked about all of its sentences.
+    """
+    if kind_of(noun) == "object":
+        return learn.measure(noun, vectors)
+    measure, word = learn.measure, Word(learn.WORD, vectors)
+    drawn = {
+        t: images_of(measure.model, t.format(learn.WORD), word, measure.pictures // 2, seed=5)
+        for t in KINDS["style"].samples
+    }
+    plain, *edits = drawn
+    return {
+        "loss": _loss(noun, vectors),
+        "judge": statistics.mean(measure.judge.share(p, noun, "style") for p in drawn.values()),
+        "reconstruction": reconstruction(
+            measure.clip, drawn[plain], learn.concept_images(noun)
+        ).value,
+        "editability": editability(measure.clip, {t: drawn[t] for t in edits}).value,
+        "norm": float(vectors.norm(dim=1).mean()),
     }

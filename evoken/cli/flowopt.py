@@ -45,11 +45,22 @@ Preset = Annotated[
         rich_help_panel=ABOUT,
     ),
 ]
+SavedInfo = Annotated[
+    bool,
+    typer.Option(
+        "--saved-info",
+        help="Also write the pictures into saved_info in the run folder, in folders and under "
+        "names as the paper's script gives them. Takes the script's YAML.",
+    ),
+]
 DEFAULT_MODEL = FITTING | {"name": "the word's own, or stickers-flow"}
 
 
+OF_EDITS = ("fresh", "source_guidance", "patience", "strengths", "everywhere", "seeds")
+
+
 @takes(
-    settings=From(FlowOptSettings, ("fresh", "source_guidance", "patience"), DEFAULTS["invert"]),
+    settings=From(FlowOptSettings, OF_EDITS, DEFAULTS["invert"]),
     spec=From(ModelSpec, defaults=DEFAULT_MODEL),
 )
 def invert(
@@ -62,11 +73,13 @@ def invert(
     output: InvertOutput = None,
     resume: Resume = None,
     preset: Preset = "invert",
+    saved_info: SavedInfo = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the noise that a model makes a picture from, with forward passes only."""
-    asked = None if pictures is None else (pictures, prompt, None)
-    _start(context, asked, word, spec, preset, settings, "", output, resume, Out(as_json))
+    asked = None if pictures is None else (pictures, prompt, None, None)
+    out = Out(as_json)
+    _start(context, asked, word, spec, preset, settings, "", output, resume, saved_info, out)
 
 
 @takes(
@@ -82,23 +95,40 @@ def edit(
         str, typer.Option("--from", help="What the pictures show.", rich_help_panel=ABOUT)
     ] = "",
     target: Annotated[
-        str, typer.Option("--to", help="What they should show.", rich_help_panel=ABOUT)
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--to",
+            help="What they should show; of several, each is an edit of its own (repeatable).",
+            rich_help_panel=ABOUT,
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A picture that is white where the others may change. \\[default: the model "
+            "finds it]",
+            rich_help_panel=ABOUT,
+            show_default=False,
+        ),
+    ] = None,
     word: WordPaths = None,
     output: EditOutput = None,
     resume: Resume = None,
     preset: Preset = "edit",
     clip: ClipName = "",
+    saved_info: SavedInfo = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change what a picture shows; every iterate is a finished picture to pick from."""
-    asked = None if pictures is None else (pictures, source, target)
-    _start(context, asked, word, spec, preset, settings, clip, output, resume, Out(as_json))
+    """Change what a picture shows, and nothing else of it; from mild to strong, to pick from."""
+    asked = None if pictures is None else (pictures, source, tuple(target or ()), mask)
+    out = Out(as_json)
+    _start(context, asked, word, spec, preset, settings, clip, output, resume, saved_info, out)
 
 
 def _start(
     context: typer.Context,
-    asked: tuple[Path, str, str | None] | None,
+    asked: tuple[Path, str, tuple[str, ...] | None, Path | None] | None,
     word: list[str] | None,
     spec: dict[str, Any],
     preset: str,
@@ -106,24 +136,28 @@ def _start(
     clip: str,
     output: Path | None,
     resume: Path | None,
+    saved_info: bool,
     out: Out,
 ) -> None:
-    """Start or continue a run, show it, and say what to do next; Ctrl-C says how to resume."""
-    started: list[FlowOptJob] = []
+    """Start or continue runs, show them, and say what to do next; Ctrl-C says how to resume."""
+    left: list[FlowOptJob] = []
 
     def advice() -> str:
-        if not started:
+        if not left:
             return "Nothing was started."
-        run = started[0].run
-        return f"Continue with: evoken {run.config['command']} --resume {quote(str(run.path))}"
+        commands = (
+            f"evoken {job.run.config['command']} --resume {quote(str(job.run.path))}"
+            for job in left
+        )
+        return f"Continue with: {' && '.join(commands)}"
 
     with errors(advice):
-        from evoken.flowopt.job import Request, begun, reopened
+        from evoken.flowopt.job import Request, begun_all, reopened
         from evoken.images import name_of_pictures
 
         if resume is not None:
             resume_alone(context, resume)
-            job = reopened(resume, out.display)
+            jobs = [reopened(resume, out.display)]
         elif asked is None:
             more = '--prompt "..."' if context.info_name == "invert" else '--from "..." --to "..."'
             raise SettingError(
@@ -133,18 +167,26 @@ def _start(
         else:
             words, of_words = load_words(word)
             model = spec_of(words, of_words, "", spec)
-            request = Request(*asked, tuple(words))
+            pictures, source, targets, mask = asked
+            request = Request(pictures, source, targets, tuple(words), mask, saved_info)
+            each = request.experiments()
             # The name of what is learned from the same pictures is left to "learn".
             name = f"{name_of_pictures(asked[0])}-{context.info_name}"
             folder = output or Path("runs") / name
-            job = begun(folder, request, model, preset, changes, clip, out.display)
-        started.append(job)
-        job.finish(out.display)
-        _tell(job, out)
+            jobs = begun_all(folder, each, model, preset, changes, clip, out.display)
+        left += jobs
+        results = []
+        for job in jobs:
+            if len(jobs) > 1:
+                out.say(f"{job.run.path}:")
+            job.finish(out.display)
+            results.append(_told(job, out))
+            left.remove(job)
+        out.result(**(results[0] if len(results) == 1 else {"runs": results}))
 
 
-def _tell(job: FlowOptJob, out: Out) -> None:
-    """What was made, and what to do with it."""
+def _told(job: FlowOptJob, out: Out) -> dict[str, Any]:
+    """Say what was made, and what to do with it; the same for --json."""
     run = job.run
     out.say(f"Done. Look at {run.path / 'report.html'}")
     result = {"run": run.path, "report": run.path / "report.html", "iterates": len(run.records())}
@@ -155,7 +197,7 @@ def _tell(job: FlowOptJob, out: Out) -> None:
     else:
         out.say(f"The noise is in {run.path / 'noise.safetensors'}")
         result["noise"] = run.path / "noise.safetensors"
-    out.result(**result)
+    return result
 
 
 @app.command()
@@ -187,9 +229,11 @@ def step_size(
         from evoken.models.load import started
 
         chosen = FlowOptSettings(**settings)
-        Request(pictures, prompt).load(CHECKED)  # before the model, which takes long
+        asked = Request(pictures, prompt)
+        asked.load(CHECKED, chosen.frame)  # before the model, which takes long
         model = started(fitting(**{"name": "stickers-flow"} | spec), out.display)
-        task, images = Request(pictures, prompt).load(model.size)
+        given = asked.load(model.size, chosen.frame)
+        task, images = given.task, given.images
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)
         latents = model.encode(task.images)

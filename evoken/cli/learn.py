@@ -175,9 +175,23 @@ def _told(run: LearnRun, out: Out) -> dict[str, Any]:
     word = run.settings.placeholder
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
+    result = run.result()
+    out.say(_said_of_loss(result))
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
     about = {"run": run.path, "word": run.path / WORD_FILE, "placeholder": word}
-    return about | {"report": run.path / "report.html"} | run.result()
+    return about | {"report": run.path / "report.html"} | result
+
+
+def _said_of_loss(result: Mapping[str, Any]) -> str:
+    """What the word is better than, by its loss."""
+    said = f"Its validation loss is {result['validation_loss']:.4f}: "
+    said += f"{result['gain_over_start']:.4f} below that of the start"
+    gain = result["gain_over_no_word"]
+    if gain is None:
+        return f"{said}."
+    if gain <= 0:
+        return f"{said}, but no better than with no word at all. More calls may help."
+    return f"{said}, and {gain:.4f} below that of no word at all."
 
 
 @takes()
@@ -203,60 +217,99 @@ def evaluate(
     concept: Annotated[
         str, typer.Option(help="What the sticker judge calls the concept, such as 'teapot'.")
     ] = "",
-    count: Count = 64,
+    scorer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A DINOv2, DINOv3, SigLIP, CLIP or ViT model for the concept score. \\[default: "
+            "the run's CLIP]",
+            show_default=False,
+        ),
+    ] = None,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough", help="Also draw the word beside another thing, and in another colour."
+        ),
+    ] = False,
+    count: Count = 16,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a learned word: reconstruction and editability (paper 4.3), with 95 % intervals."""
+    """Measure a learned word: its loss beside that at the start and of no word, and what its
+    pictures show of the concept and of their sentences, with 95 % intervals.
+
+    It says first how many calls of the model it takes. docs/scores.md explains each score.
+    """
     out = Out(as_json)
     with errors():
         from evoken.files import check_can_write
+        from evoken.models.load import load_scorer
         from evoken.models.sampling import MOST
-        from evoken.prompts import KINDS
+        from evoken.pictures.scoring import LABELS, sentences
+        from evoken.textual_inversion.evaluation import WORDS, cost, evaluate_run, write_scores
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
-        from evoken.textual_inversion.workflow import evaluate_run, write_scores
 
         in_range("count", count, 2, MOST)
         run = LearnRun.open(path)
         run.word()
         check_can_write(run.scores_path)
-        judge = _judge_of(run, concept) if concept else None
-        prompts = 2 * len(KINDS[run.settings.kind].samples)  # at the start, and as learned
+        judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
+        prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
-        with reopened(path, display=display) as job, display.bar("", prompts) as bar:
-            results = evaluate_run(
-                run,
-                job.learner,
-                judge,
-                concept,
-                count,
-                seed,
-                lambda prompt: bar.update(f"{count} of {prompt!r}", next(done)),
+        with reopened(path, display=display) as job:
+            pictures, calls = cost(job.learner, count, thorough)
+            last = run.records()[-1]
+            minutes = calls * last.seconds / max(last.calls, 1) / 60
+            display.say(
+                f"Scoring takes {calls:,} calls, for {pictures:,} pictures and three losses: about "
+                f"{minutes:.1f} min."
             )
-        out.say(f"{'':16}{'start':>22}{'learned':>24}")
-        for name, (start, learned) in results.items():
-            out.say(f"{name:16}{start!s:>22}{learned!s:>24}")
-        write_scores(run, results, count, seed)
+            with display.bar("", prompts) as bar:
+                results = evaluate_run(
+                    run,
+                    job.learner,
+                    judge,
+                    concept,
+                    count,
+                    seed,
+                    lambda prompt: bar.update(f"{count} of {prompt!r}", next(done)),
+                    looks,
+                    thorough,
+                )
+        out.say(f"{'':28}{'no word':>8}{'start':>22}{'learned':>22}")
+        nothing, start, learned = (f"{loss:.4f}" for loss in results.losses.values())
+        out.say(f"{'validation loss':28}{nothing:>8}{start:>22}{learned:>22}")
+        for name, gain in results.gains.items():
+            out.say(f"{f'gain {name}':28}{'':30}{gain.text(4):>22}".rstrip())
+        for name, pair in results.scores.items():
+            out.say(f"{LABELS[name]:28}{'':8}{pair[0]!s:>22}{pair[1]!s:>22}")
+        write_scores(run, results, count, seed, scorer)
         out.result(
             run=path,
             count=count,
+            **results.to_dict(),
             **{
                 name: {
                     at: asdict(score) for at, score in zip(("start", "learned"), pair, strict=True)
                 }
-                for name, pair in results.items()
+                for name, pair in results.scores.items()
             },
         )
 
 
-def _judge_of(run: LearnRun, concept: str) -> Judge:
-    """The judge, if it knows the concept and sees such pictures as the run's model draws."""
+def _judge_of(run: LearnRun, concept: str) -> Judge | None:
+    """The judge, if it knows the concept and sees such pictures as the run's model draws; None
+    where it does not, and no concept is asked for.
+    """
     from evoken.models.embedded import EMBEDDED, JUDGED_SIZE
     from evoken.models.load import load_judge
 
     judge, kind = load_judge(), run.settings.kind
     seen = run.spec.name in EMBEDDED and run.spec.size in (0, JUDGED_SIZE)
+    if not concept:
+        return judge if seen else None
     if not seen:
         raise SettingError(
             f"the sticker judge cannot look for {shown(concept)}: it only sees pictures of "

@@ -118,9 +118,10 @@ def help_of(field: Field, default: Any) -> str:
     """The help of a setting's option: what it is, what is allowed, the default."""
     if field.about.off:
         return field.about.off
-    if default in ("", ()):
+    if default in ("", ()) or default is False:
         return f"{field.sentence}."
     value = f"{default:,}" if isinstance(default, int) else default
+    value = " ".join(default) if isinstance(default, tuple) else value
     value = f"{default:g}" if isinstance(default, float) else value
     return f"{field.sentence}. \\[default: {value}]"
 

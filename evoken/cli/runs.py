@@ -17,7 +17,7 @@ from evoken.errors import EvokenError, one_line
 if TYPE_CHECKING:
     from evoken.run_folder import Summary
 
-HEADS = ("run", "made by", "word or prompts", "model", "state", "calls", "loss", "CLIP", "date")
+HEADS = ("run", "made by", "word or prompts", "model", "state", "calls", "loss", "score", "date")
 WIDEST = 44  # letters of a cell
 
 
@@ -28,7 +28,8 @@ def runs(
 ) -> None:
     """List all runs in a folder: what they are about, how far they are, how good.
 
-    The loss is the validation loss of the word; of inversions and edits, the lowest residual.
+    The loss is the validation loss of the word; of inversions and edits, the lowest residual. The
+    score is the concept score of a word's last preview; of edits, CLIP's agreement with the target.
     """
     out = Out(as_json)
     with errors():
@@ -64,7 +65,7 @@ def _cells(found: Summary) -> tuple[str, ...]:
     if state != "finished":
         state += f" at {found.done:,} of {found.total:,} {found.unit}"
     loss = "" if found.loss is None else f"{found.loss:.4f}"
-    clip = "" if found.clip is None else f"{found.clip:.3f}"
+    score = "" if found.score is None else f"{found.score:.3f}"
     return (
         found.command,
         found.about,
@@ -72,7 +73,7 @@ def _cells(found: Summary) -> tuple[str, ...]:
         state,
         f"{found.calls:,}",
         loss,
-        clip,
+        score,
         found.date,
     )
 

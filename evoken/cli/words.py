@@ -143,7 +143,7 @@ def _short(text: str) -> str:
 
 
 def _bases(embedding: Embedding) -> str:
-    return embedding.purpose or "a model of other widths than Stable Diffusion's and FLUX's"
+    return embedding.purpose or "a model of other widths than those that are known"
 
 
 def _encoders(embedding: Embedding) -> str:

@@ -84,6 +84,12 @@ class Objective(ABC):
         """Forward passes that ``validate`` takes."""
 
     @abstractmethod
+    def validation_losses(self, vectors: Vectors) -> Losses:
+        """Of one word, vector x width: the loss of each validation draw, whose mean is that of
+        ``validate`` but for rounding.
+        """
+
+    @abstractmethod
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """A chunk's share of the losses of candidate x vector x width, and of the Gram matrix."""
 

@@ -3,38 +3,56 @@
 config.json         command, settings, model, prompts, names and hashes of the pictures
 inputs/             the pictures as the model saw them; word.safetensors and word-1.safetensors
                     if words are used
+originals/          of an edit, the pictures as they were given: what results are put into
+masks/              of an edit, white where a picture may change
 records.jsonl       one line per iterate
-states/             z and f(z) of every iterate: what a resumed run starts from
-iterates/           NN-III.png, picture NN after III updates
-noise.safetensors   the best z of every picture
+states/             z and f(z) of every iterate, and the way of the pictures up the process: what a
+                    resumed run starts from
+iterates/           NN-III.png, iterate III of picture NN
+noise.safetensors   of an inversion the best z of every picture, of an edit where it began
 picked/, report.html, curves.csv
+saved_info/         if wanted, the pictures as the official script calls them
 """
 
-import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from evoken.arrays import PathLike
+from evoken.arrays import Latents, PathLike
+from evoken.decoding import decode_mask
 from evoken.errors import SettingError, reason_of
 from evoken.files import new_folder, write_bytes
-from evoken.flowopt.compare import suggested
 from evoken.flowopt.edit import Iterate, Task
+from evoken.flowopt.given import Given
 from evoken.flowopt.optimize import Evaluated
+from evoken.flowopt.originals import Originals, keep, mask_path, original_path
+from evoken.flowopt.record import record_of, suggestion_of
 from evoken.flowopt.settings import FlowOptSettings
-from evoken.images import ImageSet, png, to_pictures
-from evoken.models.provenance import file_hash, part_hashes, versions, weights_hash
+from evoken.flowopt.usage import about_noise, header
+from evoken.images import png, to_pictures
+from evoken.models.base import Model
+from evoken.models.provenance import (
+    file_hash,
+    part_hashes,
+    versions,
+    weights_hash,
+)
+from evoken.pictures.frame import Frame, frame_of
 from evoken.records import append_record, damaged, read_records
 from evoken.run_folder import (
     FORMAT,
     as_written,
     check_new,
     check_unchanged,
+    input_path,
     is_sealed,
     now,
     read_config,
@@ -45,9 +63,11 @@ from evoken.run_folder import (
 )
 from evoken.spec import ModelSpec
 from evoken.version import __version__
+from evoken.words.files import safetensors_bytes
 from evoken.words.word import load_word, save_word
 
 COMMANDS = ("invert", "edit")
+BEFORE_MASKS = {"everywhere": True, "frame": "middle"}  # of runs whose settings do not say
 
 
 def _word_file(folder: Path, i: int) -> Path:
@@ -60,6 +80,8 @@ class FlowOptRun:
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
+        self.beginning: dict[str, Any] = {}  # what the first record says beside its iterate
+        self.originals: Originals | None = None  # what results are put into
 
     def __repr__(self) -> str:
         return f"<FlowOptRun {self.path}: {self.config.get('command')} on {self.spec.name}>"
@@ -68,22 +90,27 @@ class FlowOptRun:
     def create(
         cls,
         path: Path,
-        task: Task,
+        given: Given,
         settings: FlowOptSettings,
-        spec: ModelSpec,
+        model: Model,
         clip: str,
-        images: ImageSet,
         note: str = "",
+        saved_info: Mapping[str, str] | None = None,
     ) -> "FlowOptRun":
         """Start a folder.
 
         Args:
+            clip: name of a CLIP model.
             note: what the report is to say of the pictures; "" for nothing.
+            saved_info: the official script's exp_name and model_type, for its folders of pictures;
+                None to leave them out.
 
         Raises:
             RunError: ``path`` exists already, or cannot be written.
         """
         check_new(path)
+        task, images, spec = given.task, given.images, model.spec
+        rows = zip(images.names, images.hashes, images.sizes, strict=True)
         config = {
             "format": FORMAT,
             "command": "edit" if task.targets else "invert",
@@ -95,16 +122,19 @@ class FlowOptRun:
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
-            "pictures": [
-                {"name": n, "sha256": h} for n, h in zip(images.names, images.hashes, strict=True)
-            ],
+            "pictures": [{"name": n, "sha256": h, "size": list(size)} for n, h, size in rows],
             "sources": list(task.sources),
             "targets": list(task.targets),
+            "noise": about_noise(model, settings, task),
         }
         if note:
             config["note"] = note
+        if saved_info:
+            config["saved_info"] = dict(saved_info)
         with new_folder(path) as folder:
             write_inputs(folder, task.images)
+            if task.targets:
+                keep(folder, given)
             for i, word in enumerate(task.words):
                 save_word(_word_file(folder, i), word, {"model": spec.name})
             sealed = seal(folder, config)
@@ -125,7 +155,7 @@ class FlowOptRun:
     def settings(self) -> FlowOptSettings:
         """The settings that the run was started with."""
         with as_written(self.path / "config.json"):
-            return FlowOptSettings.from_dict(self.config["settings"])
+            return FlowOptSettings.from_dict(BEFORE_MASKS | self.config["settings"])
 
     @property
     def spec(self) -> ModelSpec:
@@ -143,7 +173,30 @@ class FlowOptRun:
         with as_written(self.path / "config.json"):
             sources, targets = tuple(self.config["sources"]), tuple(self.config["targets"])
             pictures = len(self.config["pictures"])
-        return Task(read_inputs(self.path, pictures, size), sources, targets, words)
+        frames = self.frames(size)
+        seen = torch.cat([frame.seen for frame in frames]) if frames else None
+        return Task(read_inputs(self.path, pictures, size), sources, targets, words, seen)
+
+    def frames(self, side: int) -> list[Frame]:
+        """How the model sees each picture; none for a run that does not say how large they are."""
+        what, found = self.settings.frame, []
+        with as_written(self.path / "config.json"):
+            for i, about in enumerate(self.config["pictures"]):
+                if size := about.get("size"):
+                    mask = self.mask(i) if what == "mask" else None
+                    found.append(frame_of(what, (size[0], size[1]), side, mask))
+        return found
+
+    def given(self, number: int) -> Path:
+        """Where a picture is as it was given, or else as the model saw it."""
+        file = original_path(self.path, number)
+        return file if file.is_file() else input_path(self.path, number)
+
+    def mask(self, number: int) -> Image.Image:
+        """Where a picture of an edit may change, of its own size."""
+        file = mask_path(self.path, number)
+        with as_written(file):
+            return decode_mask(file.read_bytes(), file)
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of ``records.jsonl``, one per iterate; raises ``RunError`` if they are not."""
@@ -191,50 +244,46 @@ class FlowOptRun:
 
     def save(self, iterate: Iterate) -> None:
         """Write an iterate; its record comes last and makes it count."""
-        step = iterate.step
-        pictures = [png(picture) for picture in to_pictures(iterate.images)]
-        for i, picture in enumerate(pictures):
-            write_bytes(self.picture(i, step.iteration), picture)
+        step, number = iterate.step, iterate.number
+        files = [self.picture(i, number) for i in range(len(iterate.images))]
+        for i, file in enumerate(files):
+            write_bytes(file, self._finished(i, iterate))
         state = {"latents": step.latents, "result": step.result}
-        write_bytes(self._state(step.iteration), save(_whole(state)))
+        write_bytes(self._state(number), contents(state))
         self.save_noise(iterate)
-        append_record(
-            self.path / "records.jsonl",
-            {
-                "state": file_hash(self._state(step.iteration)),
-                "pictures": [
-                    file_hash(self.picture(i, step.iteration)) for i in range(len(pictures))
-                ],
-                "iteration": step.iteration,
-                "calls": step.calls,
-                "residual": _listed(step.residual),
-                "diverged": step.diverged.tolist(),
-                "rmse": _listed(iterate.rmse),
-                "psnr": _listed(iterate.psnr),
-                "ssim": _listed(iterate.ssim),
-                "agreement": _listed(iterate.agreement),
-                "source_agreement": _listed(iterate.source_agreement),
-            },
-            is_sealed(self.config),
-        )
+        record = record_of(iterate) | {
+            "state": file_hash(self._state(number)),
+            "pictures": [file_hash(file) for file in files],
+            **(self.beginning if number == 0 else {}),
+        }
+        append_record(self.path / "records.jsonl", record, is_sealed(self.config))
+
+    def _finished(self, i: int, iterate: Iterate) -> bytes:
+        """A PNG of the i-th picture: put into its original, where that is kept."""
+        drawn, rebuilt = iterate.drawn[i : i + 1], iterate.rebuilt[i : i + 1]
+        if self.originals is None:
+            return png(to_pictures(drawn)[0])
+        return self.originals.finished(i, drawn, rebuilt)
 
     def save_noise(self, iterate: Iterate) -> None:
-        """Write the best z so far."""
-        noise = save(_whole({"noise": iterate.step.best_latents}))
-        write_bytes(self.path / "noise.safetensors", noise)
+        """Of an inversion, write the best z so far."""
+        if self.config["command"] == "invert":
+            self.write_noise(iterate.step.best_latents)
+
+    def write_noise(self, noise: Latents) -> None:
+        """Write noise, N x C x h x w, and what it is for."""
+        about = header(self.config["noise"]) if "noise" in self.config else {}
+        write_bytes(self.path / "noise.safetensors", safetensors_bytes({"noise": noise}, about))
 
     def suggestions(self) -> list[int] | None:
-        """Which iterate of each picture to take (see ``compare.suggested``); ``None`` where
+        """Which iterate of each picture to take (see ``suggestion.suggested``); ``None`` where
         agreement was not measured for every iterate.
         """
         records = self.records()
         if not records or not all(r["agreement"] for r in records):
             return None
-        sources = records[0]["source_agreement"]
-        measured = [[-1.0 if a is None else a for a in r["agreement"]] for r in records]
-        histories = zip(*measured, strict=True)
-        patience = self.settings.patience
-        return [suggested(h, s, patience) for h, s in zip(histories, sources, strict=True)]
+        patience, pictures = self.settings.patience, len(self.config["pictures"])
+        return [suggestion_of(records, i, patience) for i in range(pictures)]
 
     def pick(self, number: int | None = None) -> list[Path]:
         """Copy one iterate of every picture to ``picked/``; returns the files.
@@ -275,12 +324,6 @@ class FlowOptRun:
         return target
 
 
-def _listed(values: Tensor | None) -> list[float | None] | None:
-    """As JSON can hold them: what is not finite is null."""
-    if values is None:
-        return None
-    return [x if math.isfinite(x) else None for x in values.tolist()]
-
-
-def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in tensors.items()}
+def contents(tensors: dict[str, Tensor]) -> bytes:
+    """A safetensors file's content."""
+    return save({name: value.contiguous() for name, value in tensors.items()})

@@ -4,7 +4,8 @@ All take the data y and return latents at the sampler's start. They know the sam
 alone, so that they work on any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,77 @@ from torch import Tensor
 from evoken.arrays import Latents
 from evoken.flowopt.sampler import Sampler, per_row, rms
 from evoken.flowopt.secants import cancelled
+from evoken.flowopt.settings import STARTS
 from evoken.options import one_of
 from evoken.process import Process
 from evoken.seeds import torch_generator
 
-STARTS = ("implicit", "uniinv", "euler", "noise")
+
+@dataclass(frozen=True)
+class Inverted:
+    """Pictures followed up the process: where each of them was at every level.
+
+    Attributes:
+        levels: n + 1 levels of the ODE, from the start down to 0.
+        path: (n + 1) x N x ..., the ODE's x at these levels; the last ones are the pictures.
+        scale: latents over x at the first level.
+    """
+
+    levels: tuple[float, ...]
+    path: Latents
+    scale: float = 1.0
+
+    @property
+    def start(self) -> Latents:
+        """N x ..., the latents that the process begins with."""
+        return self.path[0] * self.scale
+
+    def rows(self, rows: Tensor) -> "Inverted":
+        """Of some pictures (indices)."""
+        return replace(self, path=self.path[:, rows])
+
+    def last(self, count: int, scale: float = 1.0) -> "Inverted":
+        """The part below: its last ``count`` steps, 0 for all.
+
+        Args:
+            scale: latents over x where that begins.
+        """
+        keep = len(self.levels) if count == 0 else count + 1
+        return Inverted(self.levels[-keep:], self.path[-keep:], scale)
+
+
+def inverted(
+    how: str,
+    sampler: Sampler[Any],
+    data: Latents,
+    conditioning: Any,
+    seeds: Sequence[int] = (),
+    tolerance: float = 1e-3,
+) -> Inverted:
+    """Follow pictures up the process.
+
+    Args:
+        how: one of STARTS. Noise is reached on a straight line.
+        data: N x ..., the pictures' latents y.
+        seeds: for "noise", one per picture.
+        tolerance: for "implicit".
+
+    Raises:
+        SettingError: ``how`` is none of these.
+    """
+    one_of("start", how, STARTS)
+    if how == "implicit":
+        points = _implicit(sampler, data, conditioning, tolerance)
+    elif how == "uniinv":
+        points = _uniinv(sampler, data, conditioning)
+    elif how == "euler":
+        points = _euler(sampler, data, conditioning)
+    else:
+        noise = _noise(data, seeds, "start") / sampler.start_scale
+        shares = (level / sampler.levels[0] for level in reversed(sampler.levels))
+        points = (torch.lerp(data, noise, share) for share in shares)
+    path = torch.stack([*points]).flip(0)
+    return Inverted(sampler.levels, path, sampler.start_scale)
 
 
 def starting_point(
@@ -29,25 +96,8 @@ def starting_point(
     seeds: Sequence[int] = (),
     tolerance: float = 1e-3,
 ) -> Latents:
-    """The latents that FlowOpt begins at.
-
-    Args:
-        how: one of STARTS.
-        data: N x ..., the pictures' latents y.
-        seeds: for "noise", one per picture.
-        tolerance: for "implicit".
-
-    Raises:
-        SettingError: ``how`` is none of these.
-    """
-    one_of("start", how, STARTS)
-    if how == "implicit":
-        return implicit(sampler, data, conditioning, tolerance)
-    if how == "uniinv":
-        return uniinv(sampler, data, conditioning)
-    if how == "euler":
-        return euler(sampler, data, conditioning)
-    return _noise(data, seeds, "start")
+    """The latents that FlowOpt begins at; for the arguments and errors, see ``inverted``."""
+    return inverted(how, sampler, data, conditioning, seeds, tolerance).start
 
 
 def _noise(data: Latents, seeds: Sequence[int], purpose: str) -> Latents:
@@ -63,22 +113,34 @@ def with_fresh_noise(
 
     A start at noise level t is the picture and noise, mixed; what it has of the picture stays.
     """
-    levels = torch.full((len(data),), t)
-    zero = torch.zeros_like(data)
+    picture, scale = _mixture(data, process, t)
+    kept, drawn = (start - picture) / scale, _noise(data, seeds, "fresh")
+    return picture + scale * ((1 - share) ** 0.5 * kept + share**0.5 * drawn)
+
+
+def noise_in(latents: Latents, data: Latents, process: Process, t: float) -> Latents:
+    """What is noise in latents at level t, which are a picture and noise, mixed."""
+    picture, scale = _mixture(data, process, t)
+    return (latents - picture) / scale
+
+
+def _mixture(data: Latents, process: Process, t: float) -> tuple[Latents, Latents]:
+    """What is left of a picture at level t, and what noise is multiplied with there."""
+    levels, zero = torch.full((len(data),), t), torch.zeros_like(data)
     picture = process.add_noise(data, zero, levels)
-    scale = process.add_noise(zero, torch.ones_like(data), levels)
-    noise = (1 - share) ** 0.5 * (start - picture) / scale + share**0.5 * _noise(
-        data, seeds, "fresh"
-    )
-    return picture + scale * noise
+    return picture, process.add_noise(zero, torch.ones_like(data), levels)
 
 
 def euler(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
     """Euler's method upwards: every step takes the slope where it begins. n calls."""
-    x = data
+    return starting_point("euler", sampler, data, conditioning)
+
+
+def _euler(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Iterator[Latents]:
+    yield (x := data)
     for level, higher in pairwise(reversed(sampler.levels)):
         x = x + (higher - level) * sampler.slope(x, level, conditioning)
-    return x * sampler.start_scale
+        yield x
 
 
 def uniinv(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
@@ -87,13 +149,17 @@ def uniinv(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Latents:
 
     Source: Jiao et al. 2025 (UniEdit-Flow), Uni-Inv; FlowOpt's own start.
     """
-    x = data
+    return starting_point("uniinv", sampler, data, conditioning)
+
+
+def _uniinv(sampler: Sampler[Any], data: Latents, conditioning: Any) -> Iterator[Latents]:
+    yield (x := data)
     slope = sampler.slope(x, sampler.levels[-1], conditioning)
     for level, higher in pairwise(reversed(sampler.levels)):
         ahead = x + (higher - level) * slope
         slope = sampler.slope(ahead, higher, conditioning)
         x = x + (higher - level) * slope
-    return x * sampler.start_scale
+        yield x
 
 
 def implicit(
@@ -120,7 +186,20 @@ def implicit(
     from step to step; calls where they are needed (low levels converge slowest); and a step begins
     with the last slope or with the line through the last two, whichever was nearer one step before.
     """
-    x = data
+    *_, x = _implicit(sampler, data, conditioning, tolerance, most, memory, carried)
+    return x * sampler.start_scale
+
+
+def _implicit(
+    sampler: Sampler[Any],
+    data: Latents,
+    conditioning: Any,
+    tolerance: float,
+    most: int = 20,
+    memory: int = 5,
+    carried: int = 2,
+) -> Iterator[Latents]:
+    yield (x := data)
     slope = before = sampler.slope(x, sampler.levels[-1], conditioning)
     known = _Memory(len(x), memory, x[0].numel(), x.device)
     linear = torch.zeros(len(x), dtype=torch.bool, device=x.device)  # rows that extrapolate
@@ -134,8 +213,7 @@ def implicit(
         found = (end - x) / step
         linear = rms(ahead - found) < rms(slope - found)
         before, slope, last = slope, found, step
-        x = end
-    return x * sampler.start_scale
+        yield (x := end)
 
 
 def _solve_step(

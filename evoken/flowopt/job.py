@@ -1,7 +1,8 @@
 """Inverting and editing into a run folder: from Python, and what the commands do."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from rich.console import Console
 from evoken.arrays import PathLike
 from evoken.dialects import notes, warn_of
 from evoken.errors import SettingError, shown
+from evoken.flowopt.begin import begin, notes_on_spread, restore
 from evoken.flowopt.compare import measures
-from evoken.flowopt.edit import Iterate, Task, check_prompts, iterates
+from evoken.flowopt.edit import Editor, Iterate, check_prompts
 from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.given import Given, load_framed
+from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
-from evoken.flowopt.settings import flowopt_preset
+from evoken.flowopt.saved_info import write_saved_info
+from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
-from evoken.images import CHECKED, ImageSet, counted, listing, load_images
+from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.embedded import sticker_note
@@ -39,44 +44,76 @@ class Request:
     Attributes:
         pictures: a picture, a folder of them, or a YAML of pictures and prompts.
         source: what they show.
-        target: what they should show; None to invert them.
-        word: a learned word in the prompts.
+        targets: what each of them should show, one or several; None to invert them.
+        words: learned words in the prompts.
+        mask: a file, white where the pictures may change; None to let the model find it.
+        saved_info: whether the pictures are written as the official script does it, too.
+        edits: what the YAML asks for, once it is read.
     """
 
     pictures: PathLike
     source: str = ""
-    target: str | None = None
+    targets: tuple[str, ...] | None = None
     words: tuple[Word, ...] = ()
+    mask: PathLike | None = None
+    saved_info: bool = False
+    edits: Edits | None = None
 
     @property
     def command(self) -> str:
         """What is done: "invert" or "edit"."""
-        return "invert" if self.target is None else "edit"
+        return "invert" if self.targets is None else "edit"
 
-    def yaml(self) -> Edits | None:
-        """What the YAML says, if it is one.
+    def experiments(self) -> "list[Request]":
+        """A request for each experiment that the YAML describes, or else this one.
 
         Raises:
-            SettingError: it cannot be read, or an edit has no target.
+            SettingError: the YAML cannot be read, or an edit has no target.
         """
         path = Path(self.pictures)
+        targets = self.targets or ()
         if path.suffix.lower() in (".yaml", ".yml"):
-            if said := self.source or self.target:
+            if said := self.source or next(filter(None, targets), "") or self.mask:
                 raise SettingError(
                     f"the prompts are in {shown(path)}, but {shown(said)} came as well.",
-                    f"Leave out {'`prompt`' if self.target is None else '`source` and `target`'}.",
+                    f"Leave out {'`prompt`' if self.targets is None else '`source`, `target`'}"
+                    " and `mask`.",
                 )
-            return read_edits(path, invert=self.target is None)
-        if self.target == "":
+            found = read_edits(path, invert=self.targets is None)
+            return [replace(self, edits=edits) for edits in found]
+        if self.targets is not None and (not targets or not all(targets)):
             raise SettingError("there is no `target`: what the picture should show.", "Give one.")
-        return None
+        return [self]
 
-    def load(self, size: int) -> tuple[Task, ImageSet]:
-        """Read the pictures; one prompt serves all of them."""
-        images = load_images(self.pictures, size, masks=False, captions=False)
-        count = len(images.names)
-        targets = (self.target,) * count if self.target else ()
-        return Task(images.images, (self.source,) * count, targets), images
+    def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
+        """Those of a preset, of the YAML, and of the changes; what comes later wins."""
+        return flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+
+    def folders(self) -> dict[str, str] | None:
+        """What the official script calls its folders after, where they are wanted.
+
+        Raises:
+            SettingError: they are wanted, and nothing says what they are.
+        """
+        if not self.saved_info:
+            return None
+        experiment = self.edits and self.edits.experiment
+        if not (experiment and experiment.name and experiment.family):
+            raise SettingError(
+                "`saved_info` needs a YAML with exp_name and model_type, after which the folders "
+                f"are called ({shown(self.pictures)} has none).",
+                "Add them, or leave it out.",
+            )
+        return {"exp_name": experiment.name, "model_type": experiment.family}
+
+    def load(self, size: int, frame: str) -> Given:
+        """Read the pictures; the prompts serve all of them."""
+        if self.edits:
+            return self.edits.load(size, frame)
+        found = load_framed(self.pictures, self.mask, size, frame)
+        targets, count = self.targets or (), len(found.frames)
+        found = found.rows([i for i in range(count) for _ in targets or ("",)])
+        return found.asked((self.source,) * len(found.frames), targets * count)
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,7 @@ class FlowOptJob:
     model: Model
     clip: Clip | None
 
-    def steps(self) -> Generator[Iterate]:
+    def steps(self, display: Display = SILENT) -> Generator[Iterate]:
         """Do, or go on with, what the folder's config asks for; yields every new iterate, and
         writes the report at last.
 
@@ -97,55 +134,107 @@ class FlowOptJob:
         run, model = self.run, self.model
         with held(run.path):
             task, earlier = run.task(model.size), run.earlier()
-            for iterate in iterates(task, model, run.settings, self.clip, earlier):
-                if iterate.step.iteration >= len(earlier):
+            editor = Editor(task, model, run.settings, self.clip)
+            if earlier:
+                restore(run, editor)
+            else:
+                self._begin(editor, display)
+            for iterate in editor.iterates(earlier):
+                if iterate.number >= len(earlier):
                     run.save(iterate)
                     yield iterate
-                elif iterate.step.iteration == len(earlier) - 1:
+                elif iterate.number == len(earlier) - 1:
                     run.save_noise(iterate)  # nothing says whether it is as it was written
-            rebuilt = model.decode(model.encode(task.images))
-            rmse, psnr, ssim = (values.tolist() for values in measures(task.images, rebuilt))
+            rmse, psnr, ssim = (x.tolist() for x in measures(task.images, editor.rebuilt))
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
+            write_saved_info(run)
+
+    def _begin(self, editor: Editor, display: Display) -> None:
+        """Invert the pictures, find where the edits are, and say what is to be known of that."""
+        run = self.run
+        begin(run, editor)
+        if editor.masks is not None:
+            share = 100 * float(editor.masks.mean())
+            what = "the picture" if len(editor.masks) == 1 else "the pictures"
+            display.say(f"{share:.0f} % of {what} may change: white in {run.path / MASKS}")
+        for note in notes_on_spread(run):
+            display.note(note)
 
     def finish(self, display: Display = SILENT) -> None:
         """Do all steps, and show them."""
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
-        updates = "1 update" if settings.iterations == 1 else f"{settings.iterations} updates"
-        display.say(f"{counted(pictures)}, {updates}.")
-        before = time.monotonic()
+        strip, seeds = self.run.config["command"] == "edit", settings.seeds > 1
+        display.say(f"{counted(pictures)}, {planned(settings)}.")
+        records = self.run.records()
+        before, calls = time.monotonic(), records[-1]["calls"] if records else 0
         with (
-            closing(self.steps()) as steps,
-            display.bar("the start", settings.iterations + 1) as bar,
+            closing(self.steps(display)) as steps,
+            display.bar("the start", settings.drawn) as bar,
         ):
             for iterate in steps:
-                number, now = iterate.step.iteration, time.monotonic()
-                left, before = (now - before) * (settings.iterations - number), now
-                text = f"{described(iterate, pictures)}  {left:.0f} s left"
+                done, now = iterate.number + 1, time.monotonic()
+                # By calls: the start takes others than an iterate does.
+                each = (now - before) / (iterate.step.calls - calls)
+                before, calls = now, iterate.step.calls
+                text = described(iterate, pictures, strip, seeds)
+                text += f"  {each * self._calls_after(done):.0f} s left"
                 bar.line(text)
-                bar.update(text, number + 1)
+                bar.update(text, done)
+
+    def _calls_after(self, done: int) -> int:
+        """Of the denoiser, for the iterates of all pictures that come after so many."""
+        settings, pictures = self.run.settings, len(self.run.config["pictures"])
+        each = []
+        for variant in settings.variants:
+            strength = variant.strength
+            a_step = 1 if strength.guidance == 1 else self.model.guidance_calls
+            each.append(pictures * (strength.last or settings.steps) * a_step)
+        updates = [calls for calls in each for _ in range(settings.iterations)]
+        return sum([*each, *updates][done:])
 
 
-def described(iterate: Iterate, pictures: int) -> str:
-    """Where an inversion or an edit is, means over pictures."""
+def planned(settings: FlowOptSettings) -> str:
+    """What is going to be drawn of a picture."""
+    strip, updates = len(settings.variants), settings.iterations
+    parts = [f"{strip} results"] if strip > 1 else []
+    if updates or not parts:
+        parts.append("1 update" if updates == 1 else f"{updates} updates")
+    return ", ".join(parts) + (" of each" if len(parts) == 2 else "")
+
+
+def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool = False) -> str:
+    """Where an inversion or an edit is, means over pictures.
+
+    Args:
+        strip: whether what was not updated is one of a strip, and told by its strength.
+        seeds: whether its seed is told, too.
+    """
     step = iterate.step
-    text = (
-        f"iterate {step.iteration}  {step.calls / pictures:.0f} calls a picture  "
-        f"RMSE {float(iterate.rmse.mean()):.2f}  best residual {float(step.best.mean()):.5f}"
-    )
+    parts = [
+        f"iterate {iterate.number}",
+        f"{step.calls / pictures:.0f} calls a picture",
+        f"RMSE {float(iterate.rmse.mean()):.2f}",
+    ]
+    if strip and step.iteration == 0:
+        seed = f", seed {iterate.variant.seed}" if seeds else ""
+        parts.insert(1, f"{iterate.variant.strength.described}{seed}")
+    else:
+        parts.append(f"best residual {float(step.best.mean()):.5f}")
     if iterate.agreement is not None:
-        text += f"  CLIP {float(iterate.agreement.mean()):.3f}"
+        parts.append(f"CLIP {float(iterate.agreement.mean()):.3f}")
     if back := int(step.diverged.sum()):
-        text += f"  diverged: {back} back to the best, in smaller steps"
-    return text
+        parts.append(f"diverged: {back} back to the best, in smaller steps")
+    return "  ".join(parts)
 
 
 def edit_into(
     folder: PathLike,
     pictures: PathLike,
     source: str = "",
-    target: str = "",
+    target: str | Sequence[str] = "",
     model: LatentModel | ModelSpec | str = "",
     *,
+    mask: PathLike | None = None,
     word: Word | Sequence[Word] | None = None,
     preset: str = "edit",
     clip: str = "",
@@ -158,9 +247,10 @@ def edit_into(
         folder: must not exist yet.
         pictures: a picture, a folder of pictures, or a YAML of pictures and prompts.
         source: what the pictures show.
-        target: what they should show.
+        target: what they should show; of several, each is an edit of its own.
         model: a name, a spec or a loaded model; by default the one that the YAML names, or
             "stickers-flow".
+        mask: a file, white where the pictures may change; by default the model finds it.
         word: a learned word in the prompts.
         preset: where all settings come from that ``changes`` does not name.
         clip: name of a CLIP model; by default the one that goes with the model.
@@ -168,14 +258,15 @@ def edit_into(
         changes: fields of ``FlowOptSettings``.
 
     Returns:
-        The run: ``run.pick()`` copies the suggested iterate of every picture.
+        The run: ``run.pick()`` copies the suggested result of every picture.
 
     Raises:
         EvokenError: an argument cannot be used; in this case nothing was written.
     """
+    targets = (target,) if isinstance(target, str) else tuple(target)
     return _into(
         folder,
-        Request(pictures, source, target, as_words(word)),
+        Request(pictures, source, targets, as_words(word), mask),
         model,
         preset,
         changes,
@@ -233,25 +324,92 @@ def begun(
     clip: str = "",
     display: Display = SILENT,
 ) -> FlowOptJob:
-    """A new run folder and its models; nothing is written before everything is checked.
+    """A new run folder and its models; see ``begun_all``.
+
+    Raises:
+        SettingError: the YAML describes several experiments.
+    """
+    each = asked.experiments()
+    if len(each) > 1:
+        raise SettingError(
+            f"{shown(asked.pictures)} describes {len(each)} experiments, where one is possible.",
+            f"Type: evoken {asked.command} {shown(asked.pictures)}",
+        )
+    return begun_all(folder, each, model, preset, changes, clip, display)[0]
+
+
+def begun_all(
+    folder: PathLike,
+    each: Sequence[Request],
+    model: LatentModel | ModelSpec | str,
+    preset: str,
+    changes: Mapping[str, Any],
+    clip: str = "",
+    display: Display = SILENT,
+) -> list[FlowOptJob]:
+    """New run folders and their models; nothing is written before everything is checked.
 
     Args:
+        folder: of the run; where there are several, each has a folder in it.
+        each: what ``Request.experiments`` gave.
         model: a spec's or a name that is "" means the YAML's, or the embedded flow model.
     """
-    edits = asked.yaml()
-    settings = flowopt_preset(preset, **{**(edits.settings if edits else {}), **changes})
-    wanted = edits or asked
-    wanted.load(CHECKED)  # before the model, which takes long
-    check_new(Path(folder))
+    asked = each[0]
+    if asked.edits and asked.edits.others:
+        other, count = "edit" if asked.command == "invert" else "invert", asked.edits.others
+        left = "1 experiment is" if count == 1 else f"{count} experiments are"
+        display.say(f"{left} left out here, for: evoken {other} {shown(asked.pictures)}")
+    folders = folders_for(Path(folder), each)
+    for place, asked in zip(folders, each, strict=True):
+        # Before the model, which takes long.
+        settings = asked.settings(preset, changes)
+        given = asked.load(CHECKED, settings.frame)
+        if settings.everywhere and any(given.masks):
+            raise SettingError(
+                "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
+                "Leave out one of them.",
+            )
+        check_new(place)
+        asked.folders()
     if isinstance(model, ModelSpec | str):
-        model = started(_named(model, edits), display)
-    task, images = wanted.load(model.size)
+        model = started(_named(model, each[0].edits), display)
+    ready = [
+        _checked(place, asked, model, asked.settings(preset, changes), clip, display)
+        for place, asked in zip(folders, each, strict=True)
+    ]
+    return [start() for start in ready]
+
+
+def folders_for(folder: Path, each: Sequence[Request]) -> list[Path]:
+    """Where the runs of experiments go: each into a folder of its name, if there are several."""
+    if len(each) == 1:
+        return [folder]
+    found, seen = [], Counter[str]()
+    for i, asked in enumerate(each):
+        experiment = asked.edits and asked.edits.experiment
+        name = (experiment and experiment.name) or f"experiment-{i + 1}"
+        seen[name] += 1
+        found.append(folder / (f"{name}-{seen[name]}" if seen[name] > 1 else name))
+    return found
+
+
+def _checked(
+    folder: Path,
+    asked: Request,
+    model: LatentModel,
+    settings: FlowOptSettings,
+    clip: str,
+    display: Display,
+) -> Callable[[], FlowOptJob]:
+    """What begins the run, once everything about it is checked."""
+    given = asked.load(model.size, settings.frame)
+    task, images = given.task, given.images
     if images.folder:
         display.say(f"Taking the pictures from {shown(images.folder)}.")
     if images.blank:
         names = listing(dict.fromkeys(images.blank), "and")
         display.say(f"Note: there is one colour and nothing else in {names}.")
-    for note in images.notes():
+    for note in images.notes(most_cut=0.0 if settings.frame == "middle" else 1.0):
         display.say(note)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
     check_prompts(model, task)
@@ -261,8 +419,13 @@ def begun(
     display.note(note)
     name = clip or default_clip(model.spec.name)
     its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
-    run = FlowOptRun.create(Path(folder), task, settings, model.spec, name, images, note)
-    return FlowOptJob(run, model, its_clip)
+
+    def start() -> FlowOptJob:
+        about, whole = asked.folders(), replace(given, task=task)
+        run = FlowOptRun.create(folder, whole, settings, model, name, note, about)
+        return FlowOptJob(run, model, its_clip)
+
+    return start
 
 
 def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:

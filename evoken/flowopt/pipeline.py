@@ -1,18 +1,17 @@
 """Any flow pipeline of diffusers as the black box f, used through its public call alone.
 
 The pipeline is called as anybody calls it, with latents and ``output_type="latent"``; its scheduler
-is replaced by one that has the levels of our choice. So it runs any stretch of its process, and a
-call of one step tells the velocity.
+is replaced by one that has the levels of our choice and notes its steps. So it runs any stretch of
+its process, and a call of one step tells the velocity.
 """
 
 import copy
-import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
@@ -20,14 +19,21 @@ from torch import Tensor
 from evoken.arrays import Latents
 from evoken.errors import ModelError, reason_of
 from evoken.flowopt.sampler import last_levels, rms
+from evoken.flowopt.schedulers import (
+    ChosenLevels,
+    SchedulerStep,
+    Steps,
+    levels_of,
+    noting,
+    with_scheduler,
+)
 from evoken.options import at_least
 
 NEEDED = ("latents", "output_type", "num_inference_steps")
-UNFIT = ("stochastic_sampling", "invert_sigmas")  # a scheduler's settings that make it no such f
 # Arguments that are of no single picture, and those whose first axis is the encoder's layers.
 SHARED = ("cu_seqlens", "skip_guidance_layers", "complex_human_instruction", "tensor_inputs")
 LAYERS_FIRST = ("embeds_llama3",)
-APART = 0.05  # of a step: what rounding may do to it in half precision
+APART = 0.01  # of its size: how far what has to be the same may be apart, by rounding
 SMALLEST = 1e-3  # stands for level 0, where a call has no step to take
 
 
@@ -35,11 +41,10 @@ class PipelineSampler:
     """f on a pipeline of diffusers. See ``evoken.flowopt.sampler.Sampler``.
 
     Conditionings are keyword arguments of the pipeline's call: prompts or their embeddings, and the
-    scale of guidance under the pipeline's own name for it. Latents have the pipeline's own shape,
-    packed where it packs them.
+    scale of guidance under the pipeline's own name for it. Latents have the layout of the call's
+    argument; f's result has it as well, and is what the last step gives: some pipelines undo the
+    autoencoder's normalisation before they return it.
     """
-
-    start_scale = 1.0
 
     def __init__(
         self,
@@ -51,88 +56,97 @@ class PipelineSampler:
     ) -> None:
         """
         Args:
-            conditioning, latents: an example of what f will be called with, to find the pipeline's
-                own noise levels and to try a step.
+            conditioning, latents: an example of what f will be called with; the pipeline gets all
+                latents in its precision. A plain call with its first picture gives the pipeline's
+                own noise levels; then f and every single step are compared with it.
             steps: T, of the whole schedule, as the pipeline's ``num_inference_steps``.
             last: n, how many of the last steps f takes; 0 means all.
 
         Raises:
-            ModelError: the pipeline is no flow, its call lacks what is needed, or it fails.
+            ModelError: the pipeline is no flow, its call lacks what is needed, or it fails; or its
+                steps depend on more than latents, level and conditioning.
         """
         check_flow(pipeline)
         at_least("steps", steps, 1)
+        last_levels(range(steps + 1), last)
         self.pipeline, self.calls = pipeline, 0
+        self._size, self._dtype, self._packs = latents.shape[2:], latents.dtype, False
         pipeline.set_progress_bar_config(disable=True)
-        self._schedule = self._own_schedule(conditioning, latents, steps)
-        self.levels = last_levels([float(s) for s in self._schedule.sigmas], last)
-        self._try(latents, conditioning)
-        self.calls = 0
-
-    def _own_schedule(
-        self, conditioning: Mapping[str, Any], latents: Latents, steps: int
-    ) -> FlowMatchEulerDiscreteScheduler:
-        """The pipeline's scheduler with the levels that a plain call of it sets."""
-        own = copy.deepcopy(self.pipeline.scheduler)
-        set_levels = own.set_timesteps
-
-        @functools.wraps(set_levels)  # pipelines look at its arguments
-        def noting(*args: Any, **kwargs: Any) -> None:
-            set_levels(*args, **kwargs)
-            raise _Set
-
-        own.set_timesteps = noting
-        try:
-            with self._refused_if("a call failed"):
-                self._call(latents, steps, conditioning, own)
-        except _Set:
-            del own.set_timesteps
-            return own
-        raise refusal(self.pipeline, "it sets no noise levels")
-
-    def _try(self, latents: Latents, conditioning: Mapping[str, Any]) -> None:
-        """Raise ``ModelError`` unless steps work."""
+        with self._refused_if("a call failed"):
+            example = self.rows(conditioning, torch.tensor([0]))
+            self._schedule = copy.deepcopy(pipeline.scheduler)
+            plain = self._call(latents[:1], steps, example, self._schedule)
+        self.levels = last_levels(levels_of(self._schedule), last)
+        self.start_scale = 1.0 / self._scale(latents[:1], plain[0].sample)
         with self._refused_if("a step failed"):
-            found = self._run(latents, self.levels[-2:-1], conditioning)
-        if found.shape != latents.shape:
-            given, made = (" x ".join(map(str, x.shape)) for x in (latents, found))
-            raise refusal(self.pipeline, f"it makes latents of {made} from latents of {given}")
-        if len(self.levels) > 2:
-            with self._refused_if("a step failed"):
-                self._check_steps(latents, conditioning)
+            self._compare(list(plain)[-len(self.levels) + 1 :], example)
+        self.calls = 0
 
     @contextmanager
     def _refused_if(self, what: str) -> Iterator[None]:
         """Make a refusal with a reason of any error within the block."""
         try:
             yield
-        except (_Set, ModelError):
+        except ModelError:
             raise
         except Exception as error:
             raise refusal(self.pipeline, f"{what} ({reason_of(error)})") from error
 
-    def _check_steps(self, latents: Latents, conditioning: Mapping[str, Any]) -> None:
-        """Raise ``ModelError`` unless two steps are those of Euler's method: guidance with a memory
-        or a model that is told where a step ends makes them something else.
+    def _scale(self, given: Latents, found: Tensor) -> float:
+        """What the pipeline multiplies its latents by before the first step: 1 for most.
+
+        Raises:
+            ModelError: it does something else with them.
         """
-        first, second, _ = levels = self.levels[-3:]
-        between = latents + (second - first) * self.slope(latents, first, conditioning)
-        expected = between - second * self.slope(between, second, conditioning)
-        found = self._run(latents, levels[:2], conditioning)
-        if not rms(found - expected).le(APART * rms(latents - expected)).all():
+        given = given.float().cpu()
+        self._packs = found.shape != given.shape and found.shape == given.flatten(2).mT.shape
+        x = self._unpacked(found)
+        if x.shape != given.shape:
+            was, made = (" x ".join(map(str, each.shape)) for each in (given, x))
+            raise refusal(self.pipeline, f"it makes latents of {made} from latents of {was}")
+        scale = round(float((x * given).sum() / given.square().sum()), 2)
+        if _differ(x, scale * given):
+            raise refusal(self.pipeline, "it begins with other latents than it is given")
+        return scale
+
+    def _compare(self, plain: Sequence[SchedulerStep], example: Mapping[str, Any]) -> None:
+        """Raise ``ModelError`` unless f and calls of one step repeat these steps of a plain call.
+
+        Guidance that changes on the way or has a memory, and a model that is told where a step
+        ends, make a step depend on where in the process it is.
+        """
+        for level, step in zip(self.levels, plain, strict=False):
+            x = self._unpacked(step.sample)
+            if _differ(self.slope(x, level, example), self._slope_of(step)):
+                raise refusal(
+                    self.pipeline, "a step on its own is not the same as within the process"
+                )
+        before, after = (self._unpacked(x) for x in (plain[0].sample, plain[-1].result))
+        end = self(before * self.start_scale, example)
+        if _differ(end - before, after - before) or any(
+            _differ(following.sample - step.sample, step.result - step.sample)
+            for step, following in pairwise(plain)
+        ):
             raise refusal(self.pipeline, "its steps are not those of Euler's method")
 
     def __call__(self, latents: Latents, conditioning: Mapping[str, Any]) -> Latents:
         """One call of the pipeline."""
-        return self._run(latents, self.levels[:-1], conditioning)
+        scheduler = ChosenLevels.of(self._schedule, self.levels)
+        steps = self._call(latents, len(self.levels) - 1, conditioning, scheduler, 1)
+        return self._unpacked(steps[-1].result)
 
     def slope(self, x: Latents, level: float, conditioning: Mapping[str, Any]) -> Latents:
         """The velocity: what a call of one step hands to its scheduler. (z - f(z)) / s is the same,
         but in half precision little is left of that difference at low levels.
         """
-        scheduler = ChosenLevels.of(self._schedule, (level or SMALLEST,))
-        self._call(x, 1, conditioning, scheduler)
-        found: Latents = scheduler.velocity.float().cpu()
-        return found
+        scheduler = ChosenLevels.of(self._schedule, (level or SMALLEST, 0.0))
+        steps = self._call(x * self.start_scale, 1, conditioning, scheduler, 1)
+        return self._slope_of(steps[-1])
+
+    def _slope_of(self, step: SchedulerStep) -> Latents:
+        """dx/ds, where a scheduler may count levels the other way round."""
+        velocity = self._unpacked(step.velocity)
+        return -velocity if self._schedule.config.get("invert_sigmas") else velocity
 
     def rows(self, conditioning: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
         """The conditioning of some pictures: of every tensor and list, these entries, but for what
@@ -150,12 +164,10 @@ class PipelineSampler:
 
         return {name: some(name, value) for name, value in conditioning.items()}
 
-    def _run(
-        self, latents: Latents, levels: Sequence[float], conditioning: Mapping[str, Any]
-    ) -> Latents:
-        """From the first of these levels down to 0."""
-        scheduler = ChosenLevels.of(self._schedule, levels)
-        return self._call(latents, len(levels), conditioning, scheduler)
+    def _unpacked(self, x: Tensor) -> Latents:
+        """In the layout of the pipeline's argument: FLUX.2 makes N x HW x C of N x C x H x W."""
+        x = x.float().cpu()
+        return x.mT.unflatten(2, self._size) if self._packs else x
 
     def _call(
         self,
@@ -163,17 +175,24 @@ class PipelineSampler:
         steps: int,
         conditioning: Mapping[str, Any],
         scheduler: FlowMatchEulerDiscreteScheduler,
-    ) -> Latents:
-        with _scheduler(self.pipeline, scheduler), self._counting():
-            out = self.pipeline(
-                latents=latents.to(self.pipeline._execution_device),
+        most: int | None = None,
+    ) -> Steps:
+        """The (last) steps of a call."""
+        with (
+            with_scheduler(self.pipeline, scheduler),
+            self._counting(),
+            noting(scheduler, most) as noted,
+        ):
+            self.pipeline(
+                latents=latents.to(self.pipeline._execution_device, self._dtype),
                 num_inference_steps=steps,
                 output_type="latent",
                 return_dict=False,
                 **conditioning,
-            )[0]
-        found: Latents = out.float().cpu()
-        return found
+            )
+        if not noted:
+            raise refusal(self.pipeline, "it takes no steps of its scheduler")
+        return noted
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -194,72 +213,10 @@ class PipelineSampler:
                 hook.remove()
 
 
-class _Set(Exception):  # noqa: N818  # no error: the levels are known
-    """The pipeline has set its noise levels."""
-
-
-class ChosenLevels(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
-    """Euler's method on chosen noise levels, whatever a pipeline asks for.
-
-    Attributes:
-        velocity: of the last step.
-    """
-
-    velocity: Tensor
-
-    @classmethod
-    def of(cls, own: FlowMatchEulerDiscreteScheduler, levels: Sequence[float]) -> "ChosenLevels":
-        """These levels, and 0 after them.
-
-        Args:
-            own: a pipeline's scheduler that has set its own; it knows the time that the denoiser is
-                told at a level.
-        """
-        made: ChosenLevels = cls.from_config(own.config)
-        known = [float(s) for s in own.sigmas]
-        times = [*(float(t) for t in own.timesteps), 0.0][: len(known)]
-        made._levels = [*levels, 0.0]
-        # Between the pipeline's own levels times are in proportion, and above them as well.
-        made._times = [
-            float(np.interp(level, known[::-1], times[::-1])) * max(1.0, level / known[0])
-            for level in levels
-        ]
-        return made
-
-    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
-        """The same: some pipelines ask every scheduler but the class that this one comes from."""
-        return sample
-
-    def step(self, model_output: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As Euler's method does it; the velocity is kept."""
-        self.velocity = model_output
-        return super().step(model_output, *args, **kwargs)
-
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: str | torch.device | None = None,
-        sigmas: list[float] | None = None,
-        mu: float | None = None,
-        timesteps: list[float] | None = None,
-    ) -> None:
-        """The chosen levels; the arguments say something else, and are not heard."""
-        self.sigmas = torch.tensor(self._levels, dtype=torch.float32, device=device)
-        self.timesteps = torch.tensor(self._times, dtype=torch.float32, device=device)
-        self.num_inference_steps = len(self.timesteps)
-        self._step_index = self._begin_index = None
-
-
-@contextmanager
-def _scheduler(
-    pipeline: DiffusionPipeline, scheduler: FlowMatchEulerDiscreteScheduler
-) -> Iterator[None]:
-    own = pipeline.scheduler
-    pipeline.scheduler = scheduler
-    try:
-        yield
-    finally:
-        pipeline.scheduler = own
+def _differ(found: Tensor, expected: Tensor) -> bool:
+    """Whether they differ by more than rounding; what is not finite does."""
+    found, expected = found.cpu(), expected.cpu()  # where there are doubles
+    return not bool(rms(found - expected).le(APART * rms(expected)).all())
 
 
 def check_flow(pipeline: DiffusionPipeline) -> None:
@@ -275,9 +232,8 @@ def check_flow(pipeline: DiffusionPipeline) -> None:
         raise refusal(pipeline, f"it cannot be called with {' or '.join(missing)}")
     if getattr(pipeline, "transformer", None) is None:
         raise refusal(pipeline, "it has no transformer")
-    for name in UNFIT:
-        if pipeline.scheduler.config.get(name):
-            raise refusal(pipeline, f"its scheduler has {name}")
+    if pipeline.scheduler.config.get("stochastic_sampling"):
+        raise refusal(pipeline, "its scheduler draws noise in every step (stochastic_sampling)")
 
 
 def refusal(pipeline: DiffusionPipeline, reason: str) -> ModelError:

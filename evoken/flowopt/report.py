@@ -8,11 +8,15 @@ from typing import Any
 from PIL import Image
 
 from evoken.files import write_csv, write_text
+from evoken.flowopt.begin import code_back, notes_on_spread
 from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.originals import mask_path
+from evoken.flowopt.record import chains
+from evoken.flowopt.settings import Strength
 from evoken.images import counted
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Curve, Picture, chart, page, picture
-from evoken.run_folder import input_path, made, name_of
+from evoken.run_folder import made, name_of
 
 UNITS = {
     "rmse": "RMSE to the source (pixels from 0 to 255)",
@@ -46,6 +50,8 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         pick=f"evoken pick {quote(folder)}" if editing else "",
         folder=folder,
         note_parts=str(run.config.get("note", "")).split("`name`"),
+        outside=notes_on_spread(run),
+        code=code_back(run),
         edits=[_edit(run, records, floor, i, best) for i, best in enumerate(suggestions)],
         settings=without_paths(run.settings.to_dict()),
     )
@@ -70,42 +76,69 @@ def _edit(
 def _strip(
     run: FlowOptRun, records: Records, i: int, best: int | None
 ) -> list[tuple[str, Picture, bool]]:
-    """Captions, pictures, and which is suggested: the source and every iterate."""
-    name, given = run.config["pictures"][i]["name"], input_path(run.path, i)
-    targets = run.config["targets"]
-    shown = f"on the way to “{targets[i]}”" if targets else "drawn from the noise found so far"
+    """Captions, pictures, and which is suggested: the source, where it may change, and every
+    iterate.
+    """
+    name, given = run.config["pictures"][i]["name"], run.given(i)
     with Image.open(given) as image:
         side = image.width
     strip = [("the picture", picture(given, f"{name} as it was given", run.path, side), False)]
+    if (mask := mask_path(run.path, i)).is_file():
+        alt = f"white where {name} may change"
+        strip.append(("white may change", picture(mask, alt, run.path, side), False))
     for record in records:
         number = record["iteration"]
-        caption = f"{number}: RMSE {_number(record['rmse'][i], 1)}"
+        begun = caption_of(record) if run.config["targets"] else ""
+        parts = [*filter(None, [begun]), f"RMSE {_number(record['rmse'][i], 1)}"]
+        caption = f"{number}: {', '.join(parts)}"
         if record["agreement"]:
             caption += f", CLIP {_number(record['agreement'][i], 3)}"
         if record["diverged"][i]:
             caption += ", diverged: back to the best"
         if number == best:
             caption += ", suggested"
-        alt = f"{name} after {number} updates, {shown}"
+        alt = f"{name} {_told(run, record, i)}"
         iterate = picture(run.picture(i, number), alt, run.path, side)
         strip.append((caption, iterate, number == best))
     return strip
 
 
+def caption_of(record: dict[str, Any]) -> str:
+    """How far an iterate of an edit went, in words; "" of an update, and where earlier versions
+    did not say.
+    """
+    if record.get("update", 1):
+        return ""
+    return Strength.read(record["strength"]).described
+
+
+def _told(run: FlowOptRun, record: dict[str, Any], i: int) -> str:
+    """What the picture of an iterate is."""
+    number, targets = record.get("update", record["iteration"]), run.config["targets"]
+    if not targets:
+        return f"after {number} updates, drawn from the noise found so far"
+    return f"edited to “{targets[i]}”, iterate {record['iteration']}"
+
+
 def charts(records: Records, floor: dict[str, list[float]], i: int) -> list[Chart]:
-    """The measures of the i-th picture over calls.
+    """The measures of the i-th picture over calls, a curve for each start that was updated.
 
     Args:
         floor: see ``write_report``; may be empty.
     """
+    updated = [chain for chain in chains(records).values() if len(chain) > 1]
     found = []
     for key, label in UNITS.items():
-        rows = [r for r in records if r[key] and r[key][i] is not None]
-        if rows:
-            calls = [r["calls"] / len(r["residual"]) for r in rows]
+        curves = []
+        for chain in updated:
+            rows = [r for r in chain if r[key] and r[key][i] is not None]
+            if rows:
+                calls = [r["calls"] / len(r["residual"]) for r in rows]
+                named = "iterates" if len(updated) == 1 else chain[0]["strength"]
+                curves.append(Curve(named, calls, [r[key][i] for r in rows]))
+        if curves:
             level = floor[key][i] if key in floor else None
-            curve = Curve("iterates", calls, [r[key][i] for r in rows])
-            found.append(chart(label, [curve], level, "autoencoder only"))
+            found.append(chart(label, curves, level, "autoencoder only"))
     return found
 
 
@@ -116,6 +149,7 @@ def curves(run: FlowOptRun) -> list[dict[str, Any]]:
         {
             "picture": picture["name"],
             "iterate": record["iteration"],
+            "strength": record.get("strength", ""),
             "calls": round(record["calls"] / len(pictures), 3),
             **{key: record[key][i] if record[key] else None for key in UNITS},
         }

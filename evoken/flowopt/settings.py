@@ -1,17 +1,84 @@
 """Every choice of an inversion or an edit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from evoken.errors import SettingError
-from evoken.options import ABOUT, BUDGET, check, documented, make, preset_values, setting, to_dict
+from evoken.errors import SettingError, shown
+from evoken.options import (
+    ABOUT,
+    BUDGET,
+    check,
+    documented,
+    in_range,
+    make,
+    preset_values,
+    setting,
+    to_dict,
+)
 
 STARTS = ("implicit", "uniinv", "euler", "noise")
 RULES = ("anderson", "barzilai-borwein", "estimated", "fixed", "adam")
+FRAMES = ("whole", "middle", "mask")
+MOST_DRAWN = 1000  # iterates of a run
 
 _about = partial(setting, panel=ABOUT)
 _budget = partial(setting, panel=BUDGET)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far an edit goes.
+
+    Attributes:
+        guidance: classifier-free guidance of the target prompt; 1 means none.
+        last: how many of the last steps are walked again; 0 means all.
+        fresh: share of the start's noise that is drawn anew.
+    """
+
+    guidance: float
+    last: int
+    fresh: float = 0.0
+
+    @classmethod
+    def read(cls, text: str) -> "Strength":
+        """From "GUIDANCE:LAST" or "GUIDANCE:LAST:FRESH".
+
+        Raises:
+            SettingError: it is nothing of the kind, or a number is out of its range.
+        """
+        guidance, last, fresh = (*text.split(":"), "0")[:3] if 1 <= text.count(":") <= 2 else "???"
+        try:
+            found = cls(float(guidance), int(last), float(fresh))
+        except ValueError:
+            raise SettingError(
+                f"a strength must be guidance, last steps and, if wanted, fresh noise (got "
+                f"{shown(text, 60)}).",
+                "Write it like 4:12 or 4:12:0.5.",
+            ) from None
+        in_range("guidance", found.guidance, 1, MOST_DRAWN)
+        in_range("last", found.last, 0, MOST_DRAWN)
+        in_range("fresh", found.fresh, 0, 1)
+        return found
+
+    def __str__(self) -> str:
+        fresh = f":{self.fresh:g}" if self.fresh else ""
+        return f"{self.guidance:g}:{self.last}{fresh}"
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        steps = f"last {self.last}" if self.last else "all steps"
+        fresh = f", {100 * self.fresh:.0f} % fresh noise" if self.fresh else ""
+        return f"guidance {self.guidance:g}, {steps}{fresh}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One picture of a strip, before any update: how far it goes, and which fresh noise it gets."""
+
+    strength: Strength
+    seed: int
 
 
 @documented
@@ -48,6 +115,20 @@ class FlowOptSettings:
         1.0, "Guidance of the prompt that the start is found with; 1 means none", least=1, most=1000
     )
     guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1, most=1000)
+    strengths: tuple[str, ...] = _about(
+        (),
+        "A strength to draw, GUIDANCE:LAST or GUIDANCE:LAST:FRESH such as 4:12:0.5, in place of "
+        "guidance, last and fresh (repeatable)",
+        flag="strength",
+        suited="guidance, last and fresh",
+    )
+    everywhere: bool = _about(False, "Let all of the picture change, not only where the edit is")
+    frame: str = _about(
+        "whole",
+        "What the model sees: the whole picture drawn out to a square, its middle square, or a "
+        "square around the mask that is given",
+        choices=FRAMES,
+    )
     patience: int = _budget(
         0,
         "End after this many iterates without better agreement with the target",
@@ -56,13 +137,57 @@ class FlowOptSettings:
         zero="never",
     )
     seed: int = _about(0, "Seed for the start 'noise' and for fresh noise", least=0)
+    seeds: int = _about(
+        1,
+        "Draws of the fresh noise, each a picture of its own, from the seed on",
+        least=1,
+        most=100,
+    )
 
     def __post_init__(self) -> None:
         check(self)
-        if self.last > self.steps:
+        for last in (self.last, *(strength.last for strength in self._strengths())):
+            if last > self.steps:
+                raise SettingError(
+                    f"`last` must be at most `steps` (got {last} of {self.steps} steps)."
+                )
+        if self.seeds > 1 and not any(v.strength.fresh for v in self.variants):
             raise SettingError(
-                f"`last` must be at most `steps` (got {self.last} of {self.steps} steps)."
+                f"`seeds` must be 1 where no noise is drawn anew (got {self.seeds}): all pictures "
+                "would be the same.",
+                "Set `fresh`, such as 0.5.",
             )
+        if self.drawn > MOST_DRAWN and len(self.variants) > 1:
+            raise SettingError(
+                f"there must be at most {MOST_DRAWN:,} pictures of strengths, seeds and updates "
+                f"(got {self.drawn:,})."
+            )
+
+    def _strengths(self) -> list[Strength]:
+        if self.strengths:
+            return [Strength.read(text) for text in self.strengths]
+        return [Strength(self.guidance, self.last, self.fresh)]
+
+    @property
+    def variants(self) -> list[Variant]:
+        """The pictures of the strip, in the order in which they are drawn; what draws no noise is
+        drawn once.
+        """
+        return [
+            Variant(strength, self.seed + i)
+            for strength in self._strengths()
+            for i in range(self.seeds if strength.fresh else 1)
+        ]
+
+    @property
+    def deepest(self) -> int:
+        """How many of the last steps the inversion goes up."""
+        return max(variant.strength.last or self.steps for variant in self.variants)
+
+    @property
+    def drawn(self) -> int:
+        """Iterates in all: the strip, and the updates of each of its pictures."""
+        return len(self.variants) * (1 + self.iterations)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -75,7 +200,14 @@ class FlowOptSettings:
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
-OFFICIAL_METHOD: dict[str, Any] = {"start": "uniinv", "rule": "fixed"}
+OFFICIAL_METHOD: dict[str, Any] = {
+    "start": "uniinv",
+    "tolerance": 1e-3,  # of no use to this start
+    "rule": "fixed",
+    "everywhere": True,
+    "frame": "middle",
+    "strengths": (),
+}
 _SD3, _FLUX = OFFICIAL_METHOD | {"eta": 0.01}, OFFICIAL_METHOD | {"eta": 0.0025}
 _INVERT = {"steps": 10, "last": 10, "iterations": 30}
 _EDIT = {"steps": 15, "iterations": 8, "guidance": 3.5}
@@ -90,24 +222,40 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "edit": {
         "steps": 15,
         "last": 12,
+        "tolerance": 0.01,
         "rule": "fixed",
         "eta": 0.1,
-        "iterations": 6,
+        "iterations": 0,
         "guidance": 4.0,
+        "strengths": ("2:12", "3:12:0.25", "4:12:0.5"),
     },
 }
 FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
+SINGLE = ("guidance", "last", "fresh", "iterations")  # what asks for one strength and no strip
 
 
 def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
     """The settings of a preset, with changes. If ``steps`` changes and ``last`` is not given,
-    ``last`` changes in proportion.
+    ``last`` changes in proportion. A preset's strip of strengths gives way to a ``guidance``,
+    ``last``, ``fresh`` or ``iterations`` that is given.
 
     Raises:
         SettingError: the preset or a setting is unknown, or a value is not possible.
     """
     chosen = preset_values(FLOWOPT_PRESETS, name)
-    if isinstance(changes.get("steps"), int) and chosen.get("last"):
-        share = chosen["last"] / chosen["steps"]
-        chosen = chosen | {"last": max(1, round(share * changes["steps"]))}
+    if any(single in changes for single in SINGLE):
+        chosen = chosen | {"strengths": ()}
+    if isinstance(steps := changes.get("steps"), int) and chosen.get("last"):
+        chosen = chosen | _of_steps(chosen, steps)
     return make(FlowOptSettings, chosen | changes)
+
+
+def _of_steps(chosen: dict[str, Any], steps: int) -> dict[str, Any]:
+    """A preset's last steps for another number of steps, in proportion."""
+
+    def scaled(last: int) -> int:
+        return max(1, round(last / chosen["steps"] * steps))
+
+    strengths = (Strength.read(text) for text in chosen.get("strengths", ()))
+    texts = (str(replace(strength, last=scaled(strength.last))) for strength in strengths)
+    return {"last": scaled(chosen["last"]), "strengths": tuple(texts)}

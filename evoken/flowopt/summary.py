@@ -15,12 +15,12 @@ def _seconds_left(run: FlowOptRun, done: int) -> float | None:
     files = [run.picture(0, number) for number in range(done)]
     times = [file.stat().st_mtime for file in files if file.is_file()]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    return max(0, run.settings.iterations + 1 - done) * median(gaps) if gaps else None
+    return max(0, run.settings.drawn - done) * median(gaps) if gaps else None
 
 
 def summary(run: FlowOptRun) -> Summary:
     """What a table of runs says of this one; ``RunError`` if its folder is damaged."""
-    records, config, iterations = run.records(), run.config, run.settings.iterations
+    records, config = run.records(), run.config
     with as_written(run.path / "config.json"):
         texts = [config["sources"], config["targets"]]
         about = " -> ".join(", ".join(dict.fromkeys(text)) for text in texts if text)
@@ -32,12 +32,12 @@ def summary(run: FlowOptRun) -> Summary:
             about=about,
             model=public_name(run.spec.name),
             state=state_of(run.path, (run.path / "report.html").is_file()),
-            done=max(0, len(records) - 1),
-            total=iterations,
-            unit="updates",
+            done=len(records),
+            total=run.settings.drawn,
+            unit="iterates",
             calls=records[-1]["calls"] if records else 0,
             loss=min(residuals, default=None),
-            clip=fmean(agreement) if agreement and None not in agreement else None,
+            score=fmean(agreement) if agreement and None not in agreement else None,
             date=date_of(config),
             left=_seconds_left(run, len(records)),
         )

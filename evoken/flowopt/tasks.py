@@ -3,41 +3,21 @@
     - init_img: dataset/bear.png
       source_prompt: a brown bear
       target_prompts: [a black bear, a brown bear made of lego]
+      mask: dataset/bear-mask.png    (if wanted; white where the picture may change)
 
-and, around it, a YAML of settings that names the first:
-
-    - dataset_yaml: edits.yaml
-      T_steps: 15
-      n_max: 12
-      ...
+and, around it, the script's YAML of experiments, each of which names the first
+(``evoken.flowopt.official``).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evoken.documents import read_yaml
 from evoken.errors import SettingError, reason_of, shown
-from evoken.flowopt.edit import Task
-from evoken.flowopt.settings import OFFICIAL_METHOD
-from evoken.images import ImageSet, load_images
-
-# Names in the official script's YAML of settings, and ours.
-SETTINGS = {
-    "T_steps": "steps",
-    "n_max": "last",
-    "max_iterations": "iterations",
-    "eta": "eta",
-    "src_guidance_scale": "source_guidance",
-    "tar_guidance_scale": "guidance",
-    "seed": "seed",
-}
-MODELS = {
-    "SD3": "stabilityai/stable-diffusion-3-medium-diffusers",
-    "FLUX": "black-forest-labs/FLUX.1-dev",
-}
+from evoken.flowopt.given import Given, load_framed, together
+from evoken.flowopt.official import MODELS, Experiment, read_experiments
 
 
 @dataclass(frozen=True)
@@ -49,6 +29,8 @@ class Edits:
         sources, targets: prompts; no targets for an inversion.
         settings: changes of the preset.
         model: the model's name, or "" if the YAML does not say.
+        experiment: that of the official script that this is; None if it is none.
+        others: how many experiments of the YAML ask for the other: to edit, or to invert.
     """
 
     images: tuple[Path, ...]
@@ -56,51 +38,57 @@ class Edits:
     targets: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = ""
+    experiment: Experiment | None = None
+    others: int = 0
+    masks: tuple[Path | None, ...] = ()
 
-    def load(self, size: int) -> tuple[Task, ImageSet]:
+    def load(self, size: int, frame: str) -> Given:
         """Read the pictures."""
-        read = {
-            path: load_images(path, size, masks=False, captions=False)
-            for path in dict.fromkeys(self.images)
-        }
-        sets = [read[path] for path in self.images]
-        together = ImageSet(
-            torch.cat([s.images for s in sets]),
-            tuple(name for s in sets for name in s.names),
-            tuple(h for s in sets for h in s.hashes),
-            sizes=tuple(size for s in sets for size in s.sizes),
-        )
-        return Task(together.images, self.sources, self.targets), together
+        masks = self.masks or (None,) * len(self.images)
+        wanted = list(zip(self.images, masks, strict=True))
+        read = {key: load_framed(*key, size, frame) for key in dict.fromkeys(wanted)}
+        found = together([read[key] for key in wanted])
+        return found.asked(self.sources, self.targets)
 
 
-def read_edits(path: Path, invert: bool) -> Edits:
-    """Read either YAML; paths in them are taken from the YAML's folder, or from where we are.
+def read_edits(path: Path, invert: bool) -> list[Edits]:
+    """Read either YAML: what it asks to be inverted, or to be edited, experiment by experiment.
+    Paths in it are taken from the YAML's folder, or from where we are.
 
     Raises:
-        SettingError: not readable, or something is missing in it.
+        SettingError: not readable, or something is missing in it, or it asks only for the other.
     """
     entries = _entries(path)
-    settings: dict[str, Any] = {}
-    model = ""
-    if "dataset_yaml" in entries[0]:
-        if len(entries) > 1:
-            raise SettingError(
-                f"{shown(path)} may describe only one experiment (got {len(entries)}).",
-                "Write each into a file of its own.",
-            )
-        experiment = entries[0]
-        if (kind := str(experiment.get("sampler_type", "FlowOpt"))).startswith("FlowEdit"):
-            raise SettingError(
-                f"{shown(path)} is an experiment of FlowEdit (its sampler_type is {shown(kind)}), "
-                "which is another method.",
-                "Take sampler_type out to run its pictures and prompts by FlowOpt.",
-            )
-        settings = {ours: experiment[o] for o, ours in SETTINGS.items() if o in experiment}
-        settings |= OFFICIAL_METHOD
-        model = MODELS.get(str(experiment.get("model_type")), "")
-        path = _find(path, str(experiment["dataset_yaml"]))
-        entries = _entries(path)
-    images, sources, targets = [], [], []
+    if "dataset_yaml" not in entries[0]:
+        return [_listed(path, entries, invert)]
+    command = "invert" if invert else "edit"
+    experiments = read_experiments(entries, path)
+    chosen = [e for e in experiments if e.command in ("", command)]
+    if not chosen:
+        other = "edit" if invert else "invert"
+        asked = "no inversion" if invert else "an inversion"
+        raise SettingError(
+            f"{shown(path)} asks for {asked}: its inversion is {str(not invert).lower()}.",
+            f"Type: evoken {other} {shown(path)}",
+        )
+    others = len(experiments) - len(chosen)
+    return [replace(_of(path, each, command), others=others) for each in chosen]
+
+
+def _of(path: Path, experiment: Experiment, command: str) -> Edits:
+    dataset = _find(path, experiment.dataset)
+    listed = _listed(dataset, _entries(dataset), command == "invert")
+    return replace(
+        listed,
+        settings=experiment.settings(command),
+        model=MODELS.get(experiment.family, ""),
+        experiment=experiment,
+    )
+
+
+def _listed(path: Path, entries: Sequence[dict[str, Any]], invert: bool) -> Edits:
+    """What a YAML of pictures and prompts asks for."""
+    images, sources, targets, masks = [], [], [], list[Path | None]()
     for i, entry in enumerate(entries):
         missing = {"init_img", "source_prompt"} - set(entry)
         if not invert and not entry.get("target_prompts"):
@@ -113,7 +101,8 @@ def read_edits(path: Path, invert: bool) -> Edits:
         asked = [] if invert else entry["target_prompts"]
         wanted = [asked] if isinstance(asked, str) else asked
         listed = isinstance(wanted, list)
-        texts = [entry["init_img"], entry["source_prompt"], *(wanted if listed else [])]
+        mask = entry.get("mask", "")
+        texts = [entry["init_img"], entry["source_prompt"], mask, *(wanted if listed else [])]
         if not listed or not all(isinstance(t, str) for t in texts):
             raise SettingError(
                 f"entry {i + 1} of {shown(path)} must hold text, and target_prompts as a list "
@@ -122,9 +111,10 @@ def read_edits(path: Path, invert: bool) -> Edits:
             )
         for target in wanted or [""]:
             images.append(_find(path, entry["init_img"]))
+            masks.append(_find(path, mask) if mask else None)
             sources.append(entry["source_prompt"])
             targets += [] if invert else [target]
-    return Edits(tuple(images), tuple(sources), tuple(targets), settings, model)
+    return Edits(tuple(images), tuple(sources), tuple(targets), masks=tuple(masks))
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

@@ -100,6 +100,11 @@ class Model(Protocol):
             WordError: a prompt is so long that the placeholder would be cut off.
         """
 
+    def condition_negative(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
+        """What the denoiser reads of each negative prompt, which some models are given in another
+        form than the prompt; arguments and errors as for ``condition``.
+        """
+
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction (epsilon, v or velocity, see ``process``) for each item."""
 

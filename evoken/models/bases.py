@@ -1,13 +1,43 @@
 """The kinds of model in one table: names, text encoders, classes, and what a single file holds.
 
 Text encoders go by the names that ComfyUI gives them: clip_l (CLIP ViT-L), clip_g (OpenCLIP bigG),
-clip_h (OpenCLIP H, of Stable Diffusion 2) and t5xxl.
+clip_h (OpenCLIP H, of Stable Diffusion 2), t5xxl, and the language models.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-ENCODERS = ("clip_l", "clip_g", "clip_h", "t5xxl")  # and the order of a word's vectors in a row
+# And the order of a word's vectors in a row.
+ENCODERS = (
+    "clip_l",
+    "clip_g",
+    "clip_h",
+    "t5xxl",
+    "qwen3_4b",
+    "qwen3_8b",
+    "mistral3_24b",
+    "qwen25_7b",
+    "gemma2_2b",
+)
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """How the distilled models of a kind are told from those that words are learned on.
+
+    Attributes:
+        base: of the latter, the hub ids.
+        entry: of the pipeline's configuration, which says so.
+        shift: of the scheduler.
+        name: what is in the names of the distilled ones, in small letters, and where that does not
+            count.
+    """
+
+    base: str
+    entry: str = ""
+    shift: float | None = None
+    name: str = ""
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +53,10 @@ class Base:
         family: module in ``evoken.models.families`` and the class there.
         trained_in: the precision.
         parts: its models, denoiser first, by their names in the pipeline, and what names of their
-            weights begin with in a single file.
+            weights begin with in a single file; none where single files cannot be read.
+        packs: how many latents the denoiser reads as one token.
+        processor: whether the tokenizer comes as a part of a processor of pictures and texts.
+        distilled: how its distilled models are told, if there are some.
     """
 
     name: str
@@ -32,7 +65,10 @@ class Base:
     pipeline: str
     family: tuple[str, str]
     trained_in: str
-    parts: Mapping[str, tuple[str, ...]]
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    packs: int = 1
+    processor: bool = False
+    distilled: Distilled | None = None
 
 
 UNET = ("model.diffusion_model.input_blocks.",)
@@ -97,11 +133,106 @@ FLUX = Base(
         "text_encoder": ("text_encoders.clip_l.",),
         "text_encoder_2": T5,
     },
+    packs=4,
 )
-BASES = (SD1, SD2, SDXL, SD3, FLUX)
+KLEIN_4B = Base(
+    name="FLUX.2 klein 4B",
+    architecture="flux-2-klein-4b",
+    widths={"qwen3_4b": 2560},
+    pipeline="Flux2KleinPipeline",
+    family=("flux_2", "Flux2Klein"),
+    trained_in="bfloat16",
+    distilled=Distilled(
+        "black-forest-labs/FLUX.2-klein-base-4B or FLUX.2-klein-base-9B", entry="is_distilled"
+    ),
+)
+KLEIN_9B = replace(
+    KLEIN_4B,
+    name="FLUX.2 klein 9B",
+    architecture="flux-2-klein-9b",
+    widths={"qwen3_8b": 4096},
+)
+FLUX_2_DEV = Base(
+    name="FLUX.2 dev",
+    architecture="flux-2-dev",
+    widths={"mistral3_24b": 5120},
+    pipeline="Flux2Pipeline",
+    family=("flux_2", "Flux2Dev"),
+    trained_in="bfloat16",
+    processor=True,
+)
+Z_IMAGE = Base(
+    name="Z-Image",
+    architecture="z-image",
+    widths={"qwen3_4b": 2560},
+    pipeline="ZImagePipeline",
+    family=("z_image", "ZImage"),
+    trained_in="bfloat16",
+    # Nothing in the files of Turbo says so, but its scheduler's shift is 3, and not 6.
+    distilled=Distilled(
+        "Tongyi-MAI/Z-Image", shift=3.0, name="turbo", unless=("de-turbo", "deturbo")
+    ),
+)
+QWEN_IMAGE = Base(
+    name="Qwen-Image",
+    architecture="qwen-image",
+    widths={"qwen25_7b": 3584},
+    pipeline="QwenImagePipeline",
+    family=("qwen_image", "QwenImage"),
+    trained_in="bfloat16",
+    packs=4,
+)
+SANA = Base(
+    name="SANA",
+    architecture="sana",
+    widths={"gemma2_2b": 2304},
+    pipeline="SanaPipeline",
+    family=("sana", "Sana"),
+    trained_in="bfloat16",
+)
+LUMINA_2 = Base(
+    name="Lumina 2",
+    architecture="lumina-2",
+    widths={"gemma2_2b": 2304},
+    pipeline="Lumina2Pipeline",
+    family=("lumina_2", "Lumina2"),
+    trained_in="bfloat16",
+)
+CHROMA = Base(
+    name="Chroma",
+    architecture="chroma",
+    widths={"t5xxl": 4096},
+    pipeline="ChromaPipeline",
+    family=("chroma", "Chroma"),
+    trained_in="bfloat16",
+    packs=4,
+)
+BASES = (
+    SD1,
+    SD2,
+    SDXL,
+    SD3,
+    FLUX,
+    KLEIN_4B,
+    KLEIN_9B,
+    FLUX_2_DEV,
+    Z_IMAGE,
+    QWEN_IMAGE,
+    SANA,
+    LUMINA_2,
+    CHROMA,
+)
 
 
 def encoder_of_width(width: int) -> str:
-    """The text encoder that a word of a single one is for."""
-    known = {w: name for base in BASES for name, w in base.widths.items()}
+    """The text encoder that a word of a single one is for; of two, the older one."""
+    known = {w: name for base in reversed(BASES) for name, w in base.widths.items()}
     return known.get(width, "clip_l")
+
+
+def like(base: Base, width: int) -> Base:
+    """Of the kinds with a base's pipeline, the one whose only text encoder has this width; the base
+    itself, where there is none.
+    """
+    kinds = (b for b in BASES if b.pipeline == base.pipeline)
+    return next((b for b in kinds if list(b.widths.values()) == [width]), base)

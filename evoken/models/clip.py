@@ -93,12 +93,50 @@ class Clip:
         return in_batches(self._image_part, BATCH, images)
 
     def _image_part(self, images: Images) -> Tensor:
+        pooled = self.model.vision_model(pixel_values=self._pixels(images)).pooler_output
+        return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
+
+    def _pixels(self, images: Images) -> Tensor:
         side = self.side
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-        pixels = ((images.clamp(-1, 1) + 1) / 2 - mean) / std
-        pooled = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
+        pixels: Tensor = ((images.clamp(-1, 1) + 1) / 2 - mean) / std
+        return pixels.to(self.model.device)
+
+    @property
+    def across(self) -> int:
+        """Patches side by side in a picture, and one above the other."""
+        return self.side // int(self.model.config.vision_config.patch_size)
+
+    @torch.no_grad()
+    def patch_features(self, images: Images) -> Tensor:
+        """N x row x column x width of the last layer, of unit length: of the image's patches."""
+        return in_batches(self._patch_part, BATCH, images)
+
+    def _patch_part(self, images: Images) -> Tensor:
+        hidden = self.model.vision_model(pixel_values=self._pixels(images)).last_hidden_state
+        patches = hidden[:, 1:].unflatten(1, (self.across, self.across))
+        return F.normalize(patches, dim=-1).cpu()
+
+    @torch.no_grad()
+    def partial_features(self, images: Images, seen: Tensor) -> Tensor:
+        """N x width: the features of images of which only some patches are seen.
+
+        Args:
+            seen: N x row x column, whether the other patches and the features know of a patch.
+        """
+        return in_batches(self._partial_part, BATCH, images, seen)
+
+    def _partial_part(self, images: Images, seen: Tensor) -> Tensor:
+        vision = self.model.vision_model
+        hidden = vision.pre_layrnorm(vision.embeddings(self._pixels(images)))
+        known = F.pad(seen.flatten(1), (1, 0), value=True).to(hidden.device)  # the class token is
+        ignored = torch.zeros(known.shape, dtype=hidden.dtype, device=hidden.device)
+        ignored.masked_fill_(~known, torch.finfo(hidden.dtype).min)
+        mask = ignored[:, None, None].expand(-1, 1, known.shape[1], -1)
+        read = vision.encoder(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+        pooled = vision.post_layernorm(read[:, 0])
         return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
 
     def text_features(self, texts: Sequence[str]) -> Tensor:

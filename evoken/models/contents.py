@@ -1,11 +1,16 @@
 """What a file or a folder is that came as a model and is none, and what to give instead."""
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from evoken.documents import parse_json
 from evoken.errors import ModelError, reason_of, shown
+from evoken.models.autoencoders import KINDS
+from evoken.models.provenance import DENOISERS
 
 POINTER = b"version https://git-lfs"
 SAFETENSORS = "Give the model as safetensors: a folder or hub id for diffusers, or one file."
@@ -24,6 +29,9 @@ LORA = (
 WORD_MARK = b"string_to_param"  # in every embedding file of A1111
 TENSORS_OF_A_WORD = 4
 ROWS_OF_A_WORD = 128
+LIBRARIES = ("diffusers", "transformers")
+# Parts that no family reads, and pipelines do without.
+NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 MOST_JSON = 1 << 26  # bytes; the largest vocabularies have half of that
 
 
@@ -118,6 +126,10 @@ def check_is_text_to_image(name: str, kind: object) -> None:
         "Upscale": "for upscaling",
         "Video": "for videos",
         "Fill": "for inpainting",
+        "Edit": "for edits by instructions",
+        "Kontext": "for edits by instructions",
+        "KleinKV": "for edits by instructions",
+        "Layered": "for pictures in layers",
     }
     task = next((text for mark, text in tasks.items() if mark in str(kind)), None)
     if task:
@@ -125,6 +137,45 @@ def check_is_text_to_image(name: str, kind: object) -> None:
             f"{shown(name, 200)} is a pipeline {task} ({shown(kind)}), not one for text to image.",
             "Give the text to image model that it was made from.",
         )
+
+
+def check_parts(name: str, config: Mapping[str, Any], pipeline: Any) -> None:
+    """Raise ``ModelError`` for a pipeline with a denoiser, or an autoencoder, of another family's
+    class.
+
+    Args:
+        name: of the model, for messages.
+        config: of the pipeline, as in model_index.json.
+        pipeline: its class in diffusers.
+    """
+    for part, parameter in inspect.signature(pipeline.__init__).parameters.items():
+        value, wanted = config.get(part), getattr(parameter.annotation, "__name__", "")
+        if not wanted or not isinstance(value, list | tuple) or value[-1] == wanted:
+            continue
+        if part in DENOISERS or wanted in KINDS:  # most autoencoders may take one another's place
+            raise ModelError(
+                f"the {part} of {shown(name, 200)} must be of the class {wanted} (got "
+                f"{shown(value[-1])}).",
+                "Use another copy of the model.",
+            )
+
+
+def check_no_code(name: str, config: Mapping[str, Any]) -> None:
+    """Raise ``ModelError`` for a pipeline with a part, or a class, that is code of its own: code
+    from a file is never run.
+
+    Args:
+        name: of the model, for messages.
+        config: of the pipeline, as in model_index.json.
+    """
+    for part, value in {"pipeline": config.get("_class_name"), **config}.items():
+        named = isinstance(value, list | tuple) and len(value) == 2 and part not in NOT_NEEDED
+        if named and isinstance(value[0], str) and value[0] not in LIBRARIES:
+            raise ModelError(
+                f"{shown(part)} of {shown(name, 200)} is code of its own ({shown(value[1])} in "
+                f"{shown(value[0])}), and code from a file is never run.",
+                "Use a model whose parts are all of diffusers or transformers.",
+            )
 
 
 def read_json(file: Path) -> dict[str, object]:

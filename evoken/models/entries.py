@@ -35,7 +35,7 @@ def check_entries(file: Path, library: str, kind: str) -> None:
         if kinds and _kind(value) not in kinds:
             allowed = sorted(NAMES[k] for k in kinds if k in NAMES)
             problem = f"{' or '.join(allowed)} (got {shown(value)})"
-        elif not all(map(math.isfinite, _numbers(value))):
+        elif not all(map(math.isfinite, _numbers(value))) and value != _default(kind, name):
             problem = f"finite (got {shown(value)})"
         else:
             continue
@@ -58,6 +58,12 @@ def _taken(kind: str) -> dict[str, frozenset[type]]:
             off = () if parameter.default else (NULL,)
             taken[name] = frozenset((*kinds, _kind(parameter.default), *off))
     return taken
+
+
+def _default(kind: str, name: str) -> Any:
+    """Of an entry: of some schedulers' it is an infinity."""
+    parameters = inspect.signature(getattr(diffusers, kind, object)).parameters
+    return parameters[name].default if name in parameters else None
 
 
 def _kinds(hint: Any) -> Iterator[type]:

@@ -14,11 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from evoken.errors import ModelError, reason_of, shown
-from evoken.models.contents import check_is_file, read_json
+from evoken.models.contents import NOT_NEEDED, check_is_file, read_json
 from evoken.models.entries import check_entries
 
-# Parts that no family reads, and pipelines do without.
-NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 AGAIN = "Copy or download the model again, with all of its files."
 WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>fp16|bf16|fp32))?(?:-\d+-of-\d+)?"
@@ -33,9 +31,12 @@ SIZES = re.compile(
 ROUNDING, LEAST_SIZE = 16, 1 << 16  # a side may be a product, of heads for one, or make no tensor
 # What a tokenizer can be read from, by its class: any row, with all files of the row.
 VOCABULARIES = {
-    "CLIP": (("tokenizer.json",), ("vocab.json", "merges.txt")),
+    "": (("tokenizer.json",), ("vocab.json", "merges.txt")),
     "T5": (("tokenizer.json",), ("spiece.model",)),
+    "Gemma": (("tokenizer.json",), ("tokenizer.model",)),
 }
+SEEING = "ForConditionalGeneration"  # language models that also see, by their classes
+SIGHT = re.compile(r"(^|\.)(visual|vision_tower)\.")  # and the names of weights that they see with
 
 
 def parts_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, str]:
@@ -73,11 +74,14 @@ def files_of(folder: Path) -> list[str]:
     return [p.relative_to(folder).as_posix() for p in sorted(folder.glob("*/*")) if p.is_file()]
 
 
-def check_folder(folder: Path, config: Mapping[str, Any], without: Iterable[str]) -> None:
+def check_folder(
+    folder: Path, config: Mapping[str, Any], without: Iterable[str], processor: bool = False
+) -> None:
     """Raise ``ModelError`` unless every part is there, undamaged as far as its files tell.
 
     Args:
         without: parts that are not read.
+        processor: whether the tokenizer may be part of one.
     """
     parts = parts_of(config, without)
     variant = variant_of(files_of(folder), parts)
@@ -86,13 +90,21 @@ def check_folder(folder: Path, config: Mapping[str, Any], without: Iterable[str]
         if not part.is_dir():
             raise ModelError(f"{shown(folder)} lacks its {name}: there is no such folder.", AGAIN)
         _check_files(part)
-        if "Tokenizer" in kind:
+        if name.startswith("tokenizer"):
+            if "Processor" in kind and not processor:
+                raise ModelError(
+                    f"{shown(part)} must be a tokenizer (got {shown(kind)}, which reads pictures "
+                    "as well).",
+                    "Take the tokenizer from the model itself.",
+                )
             _check_tokenizer(part, kind)
         elif "Scheduler" in kind:
             _need(part, "scheduler_config.json")
             check_entries(part / "scheduler_config.json", library, kind)
         else:
             _check_weights(part, variant)
+            if kind.endswith(SEEING):
+                _check_sight(part, variant)
             check_entries(part / "config.json", library, kind)
 
 
@@ -100,6 +112,12 @@ def check_clip_folder(folder: Path) -> None:
     """The same for the folder of a CLIP model, which holds everything side by side."""
     _check_files(folder)
     _check_tokenizer(folder, "CLIPTokenizer")
+    _check_weights(folder, None)
+
+
+def check_encoder_folder(folder: Path) -> None:
+    """And for the folder of a network that reads no text."""
+    _check_files(folder)
     _check_weights(folder, None)
 
 
@@ -120,6 +138,13 @@ def _check_weights(part: Path, variant: str | None) -> None:
                 f"weights have {len(shapes):,} tensors with sides of up to {largest:,}.",
                 AGAIN,
             )
+
+
+def _check_sight(part: Path, variant: str | None) -> None:
+    """Its vision tower is there. No prompt is read with it, but a huge one would be made up."""
+    names = (name for file in weight_files(part, variant) for name in _shapes(file))
+    if not any(SIGHT.search(name) for name in names):
+        raise ModelError(f"{shown(part)} lacks the weights of its vision tower.", AGAIN)
 
 
 def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
@@ -181,7 +206,7 @@ def _need(part: Path, *names: str) -> None:
 def _check_tokenizer(part: Path, kind: str) -> None:
     """The settings too: without them, the length of a prompt and its padding are made up."""
     _need(part, "tokenizer_config.json")
-    ways = VOCABULARIES["T5" if kind.startswith("T5") else "CLIP"]
+    ways = VOCABULARIES[next((k for k in ("T5", "Gemma") if kind.startswith(k)), "")]
     if not any(all((part / name).is_file() for name in way) for way in ways):
         known = " or ".join(" and ".join(way) for way in ways)
         raise ModelError(f"{shown(part)} lacks its vocabulary: {known}.", AGAIN)

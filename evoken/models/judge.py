@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from evoken.documents import read_json
 
 HEADS = ("object", "background", "style")
+PART = 0.625  # of the side; a part that one of two things fits into
 
 
 class _Block(nn.Module):
@@ -66,6 +68,18 @@ class Judge:
         """The most likely answer for each of the images, N x 3 x 64 x 64 in [-1, 1]."""
         found = [self.network(part)[question].argmax(1) for part in images.split(256)]
         return [self.names[question][int(i)] for i in torch.cat(found)]
+
+    def things(self, images: Tensor) -> list[set[str]]:
+        """The objects that it sees in each of the images, and in parts of them: left, right, above
+        and below. A picture of several things is answered with one of them; a part shows one.
+        """
+        side = images.shape[-1]
+        part, end = round(PART * side), side - round(PART * side)
+        corners = ((end // 2, 0), (end // 2, end), (0, end // 2), (end, end // 2))
+        looks = [images[:, :, y : y + part, x : x + part] for y, x in corners]
+        sized = [F.interpolate(x, (side, side), mode="bicubic", antialias=True) for x in looks]
+        answers = [self.answers(look) for look in (images, *sized)]
+        return [set(seen) for seen in zip(*answers, strict=True)]
 
     def share(self, images: Tensor, answer: str, question: str = "object") -> float:
         """Share of the images for which ``answer`` comes first; raises ``KeyError`` if unknown."""

@@ -2,14 +2,17 @@
 
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from evoken.arrays import PathLike
 from evoken.errors import ModelError, shown
 from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.families.latent import LatentModel
+from evoken.models.image_encoder import ImageEncoder, Scorer
 from evoken.models.judge import Judge
 from evoken.models.pipelines import load_pipeline
 from evoken.models.provenance import is_hub_id
@@ -25,19 +28,23 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Dif
 
 
 @quiet_loading()
-def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
+def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> LatentModel:
     """Load a model by its name or spec; by default the sticker model. By its name, it is loaded
     where it runs best (see ``evoken.spec.fitting``).
 
+    Args:
+        learning: whether words are to be learned on it.
+
     Raises:
-        ModelError: it cannot be found, or its family is not supported.
+        ModelError: it cannot be found, its family is not supported, or it is distilled where words
+            are to be learned.
         SettingError: precision, batch, device, runtime, size or encoders are not possible here.
     """
     spec = fitting(spec) if isinstance(spec, str) else spec
     check_spec(chosen(spec))
     if spec.name in EMBEDDED:
         # The flow was trained to do without the zeros in T5's place.
-        family = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
+        family: dict[str, Any] = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
         parts = partial(shared_parts, spec.name)
         return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
     path = Path(spec.name).expanduser()
@@ -47,7 +54,7 @@ def load_model(spec: ModelSpec | str = "stickers") -> LatentModel:
             f"{shown(spec.name, 200)}).",
             "Check the spelling.",
         )
-    return load_pipeline(str(path) if path.exists() else spec.name, spec)
+    return load_pipeline(str(path) if path.exists() else spec.name, spec, learning=learning)
 
 
 @torch.no_grad()
@@ -69,11 +76,13 @@ def warm_up(model: LatentModel) -> Check | None:
     return model.check
 
 
-def started(spec: ModelSpec | str, display: Display = SILENT) -> LatentModel:
+def started(
+    spec: ModelSpec | str, display: Display = SILENT, learning: bool = False
+) -> LatentModel:
     """The model of a spec, on its runtime; says how near that is to torch when it is new, and where
-    it runs if that was chosen.
+    it runs if that was chosen. Arguments and errors as for ``load_model``.
     """
-    model = load_model(spec)
+    model = load_model(spec, learning)
     if model.spec.device != "cpu" and (isinstance(spec, str) or spec.device == AUTO):
         display.note(
             f"On {model.spec.device} in {model.spec.precision}; with `device` cpu, processors of "
@@ -94,6 +103,16 @@ def default_clip(model: str) -> str:
 def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
     """Load a CLIP model: the sticker CLIP, a folder, or a hub id."""
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
+
+
+@quiet_loading()
+def load_scorer(folder: PathLike, device: str = "cpu") -> ImageEncoder:
+    """Load a network to score pictures with: a folder of DINOv2, DINOv3, SigLIP, CLIP or ViT.
+
+    Raises:
+        ModelError: it is none of these, or damaged.
+    """
+    return Scorer.load(folder, device)
 
 
 def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT) -> Clip | None:

@@ -12,13 +12,20 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import is_accelerate_available
+from transformers import AutoTokenizer
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
-from evoken.models.contents import check_is_pipeline, check_is_text_to_image
+from evoken.models.contents import (
+    NOT_NEEDED,
+    check_is_pipeline,
+    check_is_text_to_image,
+    check_no_code,
+    check_parts,
+)
+from evoken.models.distilled import check_learnable, learned_on
 from evoken.models.families.latent import LatentModel
 from evoken.models.folder import (
-    NOT_NEEDED,
     check_complete_parts,
     check_folder,
     files_of,
@@ -41,16 +48,19 @@ def load_pipeline(
     path: str,
     spec: ModelSpec,
     parts: Callable[[torch.dtype], dict[str, Any]] | None = None,
+    learning: bool = False,
     **family: Any,
 ) -> LatentModel:
     """A model from a pipeline's folder, hub id or single file; safetensors only.
 
     Args:
         parts: gives the parts that the folder lacks, by their names, in a precision.
+        learning: whether words are to be learned on it.
         family: further arguments of the family's class.
 
     Raises:
-        ModelError: not found, not of a family that can be used, or only there as pickles.
+        ModelError: not found, not of a family that can be used, only there as pickles, or distilled
+            where words are to be learned.
         SettingError: the model cannot be used with this spec.
     """
     base, cause = None, None
@@ -58,17 +68,24 @@ def load_pipeline(
         is_file = Path(path).is_file()
         source = _source_of_file(Path(path), spec) if is_file else _source(path)
         config = DiffusionPipeline.load_config(source.index.parent)
+        check_no_code(spec.config if is_file else spec.name, config)
         name = config.get("_class_name")
         base = next((b for b in BASES if b.pipeline == name), None)
         if base is not None:
+            check_parts(spec.config if is_file else spec.name, config, _class(base))
             spec = chosen(spec, base.trained_in)
+            turns = learned_on(base, spec, source.index.parent, source.hub, config)
+            if learning:
+                check_learnable(turns, spec.name)
             if is_file:
                 pipeline = _from_file(base, Path(path), source, config, spec)
             else:
                 given = parts(_dtype(spec)) if parts else {}
                 pipeline = _from_folder(base, source, config, _dtype(spec), given)
-            check_sound(pipeline, spec.name)
-            return _family(base)(pipeline, spec, **family)
+            check_sound(pipeline, base, spec.name)
+            model = _family(base)(pipeline, spec, **family)
+            model.learned_on = turns
+            return model
         check_is_text_to_image(spec.config if is_file else spec.name, name)
         reason = f"its class is {shown(name)}"
     except EvokenError:
@@ -177,7 +194,9 @@ def _from_folder(
         wanted = {"variant": variant_of(files_on_hub(source.hub), parts), "revision": revision}
         download = partial(_class(base).download, repo, use_safetensors=True, **wanted)
         folder = Path(asked(source.hub, partial(download, **without)))
-    check_folder(folder, config, without)
+    check_folder(folder, config, without, base.processor)
+    if base.processor:  # which needs a library for pictures
+        without |= {"tokenizer": None}
     pipeline = _class(base).from_pretrained(
         str(folder),
         use_safetensors=True,
@@ -186,6 +205,9 @@ def _from_folder(
         low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
         **without,
     )
+    if base.processor:
+        words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+        pipeline.register_modules(tokenizer=words)
     check_complete_parts(folder, pipeline, without)
     return pipeline
 

@@ -15,7 +15,14 @@ from evoken.version import __version__
 PACKAGES = ("torch", "diffusers", "transformers")
 DENOISERS = ("unet", "transformer")  # folders of a pipeline
 CLIP = "CLIP model"
-VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
 
 
 def versions() -> dict[str, str]:

@@ -32,7 +32,8 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
                 "Remove the file: nothing is ever unpickled.",
             )
         return spec.config
-    denoisers = tuple(start for base in BASES for start in next(iter(base.parts.values())))
+    firsts = (next(iter(base.parts.values()), ()) for base in BASES)
+    denoisers = tuple(start for starts in firsts for start in starts)
     if not any(name.startswith(denoisers) for name in _shapes(file)):
         raise ModelError(
             f"{shown(file)} holds no denoiser of a kind that is known.",
@@ -47,8 +48,13 @@ def held_and_lacking(file: Path, base: Base, config: dict[str, Any]) -> tuple[li
     pipeline's configuration.
 
     Raises:
-        ModelError: the file does not hold the denoiser.
+        ModelError: the file does not hold the denoiser, or single files of this kind are not read.
     """
+    if not base.parts:
+        raise ModelError(
+            f"single files of {base.name} cannot be read (got {shown(file)}).",
+            "Give the folder or hub id of a whole pipeline.",
+        )
     parts = {part: start for part, start in base.parts.items() if config.get(part, [None])[0]}
     names = list(_shapes(file))
     held = [part for part, start in parts.items() if any(n.startswith(start) for n in names)]

@@ -4,15 +4,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import CLIPTokenizer
 
 from evoken.errors import ModelError, shown
+from evoken.models.autoencoders import autoencoder_of
+from evoken.models.bases import Base
 
-SLACK = 128  # rows of a table beyond its vocabulary: T5's is rounded up to a multiple of 128
+# Rows of a table beyond its vocabulary: T5's is rounded up to a multiple of 128, and Qwen's leaves
+# room for 399 tokens more.
+SLACK = 512
 CHANNELS = {9: "an inpainting model", 8: "a model that edits by instructions", 5: "a depth model"}
 AGAIN = "Copy or download the model again, with all of its files."
 
 
-def check_sound(pipeline: Any, name: str) -> None:
+def check_sound(pipeline: Any, base: Base, name: str) -> None:
     """Raise ``ModelError`` unless vocabularies fit the tables of embeddings, the lengths, widths
     and channels fit one another, and all weights are finite.
 
@@ -24,7 +29,7 @@ def check_sound(pipeline: Any, name: str) -> None:
         words = getattr(pipeline, f"tokenizer{i}", None)
         if encoder is not None and words is not None:
             check_text(encoder, words, f"tokenizer{i} of {shown(name, 200)}")
-    _check_channels(pipeline, name)
+    _check_channels(pipeline, base, name)
     for part, module in pipeline.components.items():
         if isinstance(module, nn.Module):
             check_finite(module, f"{part} of {shown(name, 200)}")
@@ -44,9 +49,10 @@ def check_text(encoder: Any, tokenizer: Any, what: str) -> None:
             f"{rows:,} embeddings.",
             "Take tokenizer and text encoder from the same model.",
         )
+    # CLIP has a table of positions; others have none, or read less of a prompt than they could.
     config = getattr(encoder.config, "text_config", encoder.config)
-    room = getattr(config, "max_position_embeddings", None)  # T5 has no such limit
-    if room is not None and tokenizer.model_max_length > room:
+    room = getattr(config, "max_position_embeddings", 0)
+    if isinstance(tokenizer, CLIPTokenizer) and tokenizer.model_max_length > room:
         raise ModelError(
             f"the {what} makes prompts of {tokenizer.model_max_length:,} tokens, and its text "
             f"encoder reads {room:,}.",
@@ -54,17 +60,16 @@ def check_text(encoder: Any, tokenizer: Any, what: str) -> None:
         )
 
 
-def _check_channels(pipeline: Any, name: str) -> None:
+def _check_channels(pipeline: Any, base: Base, name: str) -> None:
     """Of latents, between denoiser and autoencoder; of a U-Net also the width of what it reads."""
-    unet, latents = getattr(pipeline, "unet", None), int(pipeline.vae.config.latent_channels)
+    unet = getattr(pipeline, "unet", None)
+    latents = autoencoder_of(pipeline.vae).channels * base.packs
     denoiser = pipeline.transformer if unet is None else unet
-    # FLUX packs squares of 2 x 2 latents into one token.
-    squares = 4 if type(pipeline).__name__ == "FluxPipeline" else 1
     channels = int(denoiser.config.in_channels)
-    if channels != latents * squares:
+    if channels != latents:
         special = CHANNELS.get(channels) if unet is not None else None
         raise ModelError(
-            f"the denoiser of {shown(name, 200)} must read {latents * squares} channels, as its "
+            f"the denoiser of {shown(name, 200)} must read {latents} channels, as its "
             f"autoencoder makes them (got {channels}{f': {special}' if special else ''}).",
             "Give a text to image model." if special else "Take both from the same model.",
         )

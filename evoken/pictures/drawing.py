@@ -112,7 +112,7 @@ def images_of(
         raise SettingError(
             "a `negative` prompt needs `guidance` (got 1, which means none).", "Raise `guidance`."
         )
-    other = model.condition([negative], words) if negative else None
+    other = model.condition_negative([negative], words) if negative else None
     hidden = model.condition([prompt], words)
     images = model.generate(hidden.expand(count, -1, -1), seeds, steps, guidance, other)
     return _finite(model, images)

@@ -32,6 +32,17 @@ class Search(ABC):
         """How many candidates each ``ask`` gives."""
         return popsize
 
+    @classmethod
+    def memory(cls, popsize: int, dimension: int) -> int:
+        """About how many bytes it needs at most."""
+        return 80 * popsize * dimension
+
+    def hear(self, directions: Coords) -> None:
+        """Learn before the first ``ask`` along which directions a loss can change at all, direction
+        x dimension: along combinations of these. Most searches make no use of it.
+        """
+        return
+
     @abstractmethod
     def ask(self) -> Coords:
         """Candidate x dimension: the candidates of the next generation."""

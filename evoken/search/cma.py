@@ -39,6 +39,12 @@ class CMAES(Search):
         self._asked: list[np.ndarray] = []
         self._best = np.zeros(dimension)
 
+    @classmethod
+    def memory(cls, popsize: int, dimension: int) -> int:
+        """It keeps numbers for all pairs of dimensions."""
+        pairs = 0 if cls.separable else 24 * dimension**2
+        return pairs + super().memory(popsize, dimension)
+
     def ask(self) -> Coords:
         self._asked = self._strategy.ask()  # (Eq. 3)
         return np.stack(self._asked)

@@ -22,7 +22,7 @@ class Row(NamedTuple):
         module, name: where its class is.
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
-        squared: whether it keeps numbers for all pairs of dimensions.
+        hears: whether ``hear`` is of use to it.
         suited: settings of a run that suit it, where neither preset nor user says otherwise.
     """
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     name: str
     wants_gram: bool = False
     has_best: bool = False
-    squared: bool = False
+    hears: bool = False
     suited: Mapping[str, int] = {}
 
     def load(self) -> type[Search]:
@@ -46,10 +46,10 @@ SEARCHES = {
         "evoken.search.gauss_newton",
         "GaussNewton",
         wants_gram=True,
-        squared=True,
+        hears=True,
         suited={"popsize": 61, "draws": 8},
     ),
-    "cma": Row("evoken.search.cma", "CMAES", has_best=True, squared=True),
+    "cma": Row("evoken.search.cma", "CMAES", has_best=True),
     "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True),
     "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam"),
     "random": Row("evoken.search.random_search", "RandomSearch"),

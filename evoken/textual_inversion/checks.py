@@ -70,18 +70,20 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
     """Raise ``SettingError`` if what a generation is computed from would not fit into memory."""
     if settings.objective != "denoising":
         return
-    hidden, latents = model.condition([""])[0].numel(), model.noise([0]).numel()
+    sentences = [text.format("word") for text in KINDS[settings.kind].templates]
+    # The longest, for some models read no more of a prompt than there is.
+    hidden, latents = model.condition([max(sentences, key=len)]).numel(), model.noise([0]).numel()
     row = 4 * hidden + 32 * latents  # bytes; some of the latents' copies are in double precision
     alone = "independent-draws" in settings.mistakes
     rows = settings.draws if alone else settings.popsize * min(settings.chunk, settings.draws)
     fixed = settings.validation_draws
     dimension = settings.vectors * min(settings.axes or model.width, model.width)
-    squared = 24 * dimension**2 if search_of(settings.search).squared else 0
+    searching = search_of(settings.search).load().memory(settings.popsize, dimension)
     needed = {
         ("`popsize` or `chunk`", "candidates and draws"): rows * row,
         ("`draws`", "draws"): 4 * latents * settings.draws,
         ("`validation_draws`", "validation draws"): fixed * row,
-        ("`vectors`, `axes` or `search`", "directions"): squared,
+        ("`vectors`, `axes` or `search`", "directions"): searching,
         ("`samples`", "pictures of a sentence"): 72 * settings.samples * model.size**2,
     }
     free = available(torch.device("cpu"))

@@ -14,11 +14,11 @@ from evoken.pictures.metrics import Score
 from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import (
-    clip_curve,
     inputs,
     loss_curve,
     result_of,
     sample,
+    score_curve,
     side_of,
 )
 
@@ -86,7 +86,7 @@ def _notes(runs: list[LearnRun]) -> list[str]:
     ]
     if len(pictures) > 1:
         notes.append(
-            "The words were learned from different images, which losses and CLIP scores depend on."
+            "The words were learned from different images, which losses and scores depend on."
         )
     return notes
 
@@ -102,7 +102,7 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
     """What was measured, a value for each run; "" where it was not."""
     rows: dict[str, list[str]] = {}
     for i, run in enumerate(runs):
-        records, scores = run.records(), run.scores()
+        records, scores, nothing = run.records(), run.scores(), run.loss_of_no_word()
         best = result_of(run.settings, records)
         found = {
             "word": run.settings.placeholder,
@@ -111,7 +111,10 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
             "time": f"{records[-1].seconds / 60:.1f} min",
             "validation loss at the start": f"{records[0].validation:.4f}",
             "validation loss of the word": f"{best.validation:.4f}",
-            "CLIP score of the last preview": str(scores[max(scores)]) if scores else "",
+            "validation loss of no word": "" if nothing is None else f"{nothing:.4f}",
+            f"{run.score_name} score of the last preview": str(scores[max(scores)])
+            if scores
+            else "",
             **_evaluated(run),
         }
         for name, value in found.items():
@@ -162,7 +165,9 @@ def _samples(
 def _charts(runs: list[LearnRun], names: list[str]) -> list[Chart]:
     named = list(zip(runs, names, strict=True))
     charts = [chart("validation loss", [loss_curve(run, name) for run, name in named])]
-    similar = [curve for run, name in named if (curve := clip_curve(run, name))]
-    if len(similar) == len(runs):  # else the colours would not be those of the other chart
-        charts.append(chart("CLIP similarity of the previews to the images", similar))
+    scored = [curve for run, name in named if (curve := score_curve(run, name))]
+    kinds = {run.score_name for run in runs}
+    # Without one of them, the colours would not be those of the other chart.
+    if len(scored) == len(runs) and len(kinds) == 1:
+        charts.append(chart(f"{kinds.pop()} score of the previews", scored))
     return charts

@@ -4,8 +4,9 @@
     inputs.json, inputs/    names, hashes and captions of the images, and the images and their masks
                             as the model saw them
     start.safetensors       the learned word that the search started from, if it did from one
+    no_word.json            the loss that a word has to be better than
     records.jsonl           one line per generation
-    previews/               pictures at fixed seeds, and their CLIP scores, by generation
+    previews/               pictures at fixed seeds, and their scores, by generation
     picked/                 words of other generations that a user took
     result.json             once the run has ended: which generation gave the word, and the last one
     learned_embeds.safetensors, README.md, report.html, curves.csv, samples/
@@ -26,10 +27,12 @@ from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
 from evoken.decoding import decode, read
 from evoken.documents import read_json
+from evoken.errors import one_line
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import part_hashes, versions, weights_hash
 from evoken.pictures.metrics import Score
+from evoken.pictures.shown import BEFORE, NAME
 from evoken.records import append_record, damaged, read_records
 from evoken.run_folder import (
     FORMAT,
@@ -54,6 +57,7 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.start_file import keep_start, kept_start
+from evoken.textual_inversion.starts import loss_of_nothing
 from evoken.version import __version__
 from evoken.words.files import WORD_FILE
 from evoken.words.word import Word, load_word, save_word
@@ -255,7 +259,7 @@ class LearnRun:
         append_record(self.path / "records.jsonl", record.to_dict(), is_sealed(self.config))
 
     def score_path(self, generation: int) -> Path:
-        """Where the CLIP score of a preview is, if there is one."""
+        """Where the score of a preview is, if there is one."""
         return self.preview_path(generation).with_suffix(".json")
 
     def preview_path(self, generation: int) -> Path:
@@ -277,14 +281,28 @@ class LearnRun:
         """Where the scores that ``evoken evaluate`` found are or will be."""
         return self.path / "scores.json"
 
+    @property
+    def score_name(self) -> str:
+        """What ``scores`` are called: as that of the last preview is."""
+        names = [name for name, _ in self._kept_scores().values()]
+        return names[-1] if names else NAME
+
     def scores(self) -> dict[int, Score]:
-        """The CLIP scores of previews by generation, of those that have one that can be read: a
-        report can do without.
+        """The scores of previews by generation. A run that went on with a newer version may have
+        some of an earlier kind, which cannot be compared and are left out.
+        """
+        name = self.score_name
+        return {g: score for g, (its, score) in self._kept_scores().items() if its == name}
+
+    def _kept_scores(self) -> dict[int, tuple[str, Score]]:
+        """Name and score, of the previews that have one that can be read: a report can do
+        without.
         """
         found = {}
         for generation, _ in self.previews():
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                found[generation] = Score.from_dict(read_json(self.score_path(generation)))
+                kept = read_json(self.score_path(generation))
+                found[generation] = one_line(str(kept.get("score", BEFORE))), Score.from_dict(kept)
         return found
 
     def picked_path(self, generation: int) -> Path:
@@ -337,9 +355,28 @@ class LearnRun:
             ended = int(read_json(file)["ended"])
         return ended == len(self.records()) - 1
 
+    def loss_of_no_word(self) -> float | None:
+        """The validation loss with no word at all; None where it has not been measured."""
+        records, file = self.records(), self._no_word_path
+        if records and (found := loss_of_nothing(records[0].losses)) is not None:
+            return found
+        if not file.exists():
+            return None
+        with as_written(file):
+            return float(read_json(file)["loss"])
+
+    def keep_loss_of_no_word(self, loss: float) -> None:
+        """Write it, for ``loss_of_no_word``."""
+        write_json(self._no_word_path, {"loss": loss})
+
+    @property
+    def _no_word_path(self) -> Path:
+        return self.path / "no_word.json"
+
     def result(self) -> dict[str, Any]:
-        """What has come out, in numbers: the generation whose word it is, all calls, and the word's
-        validation loss.
+        """What has come out, in numbers: the generation whose word it is, all calls, the word's
+        validation loss, and how far that is below the loss at the start and with no word at all,
+        which is None in a folder of an older version.
 
         Raises:
             RunError: the run has not ended.
@@ -348,10 +385,13 @@ class LearnRun:
         with as_written(file):
             generation = int(read_json(file)["word_of_generation"])
             validation = records[generation].validation
+        nothing = self.loss_of_no_word()
         return {
             "generation": generation,
             "calls": records[-1].calls,
             "validation_loss": validation,
+            "gain_over_start": records[0].validation - validation,
+            "gain_over_no_word": None if nothing is None else nothing - validation,
         }
 
     def word(self) -> Word:

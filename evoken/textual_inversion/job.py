@@ -16,11 +16,13 @@ from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import CHECKED, ImageSet, counted
 from evoken.models.clip import Clip
+from evoken.models.distilled import check_learnable
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
 from evoken.options import in_range, known_names, make
 from evoken.pictures.metrics import Score
+from evoken.pictures.shown import NAME
 from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held, said_of_versions
@@ -41,7 +43,8 @@ from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
-    calls_of_sheets,
+    calls_of_report,
+    loss_of_no_word,
     preview_if_due,
     write_result,
 )
@@ -58,7 +61,8 @@ class Progress:
 
     learner: Learner
     record: Record
-    clip_score: Score | None  # of the preview made after this generation
+    score: Score | None  # of the preview made after this generation, if there is one
+    nothing: float | None = None  # the loss of no word at all
 
     def __str__(self) -> str:
         """Where the run is: what, how far, how good, how fast, how long still."""
@@ -66,9 +70,11 @@ class Progress:
         speed = record.calls / max(record.seconds, 1e-9)
         total = learner.total_calls
         left = seconds_left(record, total, learner.settings.minutes)
+        nothing = "" if self.nothing is None else f" (no word {self.nothing:.4f})"
         return (
             f"generation {record.generation} of {learner.generations}  "
-            f"{record.calls:,} of {total:,} calls  best loss {learner.best_validation:.4f}  "
+            f"{record.calls:,} of {total:,} calls  "
+            f"best loss {learner.best_validation:.4f}{nothing}  "
             f"sigma {record.sigma:.3f}  {speed:.0f} calls/s  {left:.0f} s left"
         )
 
@@ -125,12 +131,15 @@ class LearnJob:
         run, learner = self.run, self.learner
         with held(run.path):
             self.catch_up()
+            nothing = loss_of_no_word(run, learner)
             if learner.generation >= 0:
                 preview_if_due(run, learner)  # a crash may have come between record and preview
             while more and not learner.finished:
                 record = learner.step()
                 run.append(record)
-                yield Progress(learner, record, preview_if_due(run, learner))
+                if nothing is None:
+                    nothing = run.loss_of_no_word()
+                yield Progress(learner, record, preview_if_due(run, learner), nothing)
             if learner.generation < 0:
                 raise RunError(
                     f"{shown(run.path)} has nothing to end with yet: its first generation is not "
@@ -166,28 +175,28 @@ class LearnJob:
     def finish(self, display: Display = SILENT, more: bool = True) -> None:
         """Do all steps, and show them. Arguments are those of ``steps``."""
         settings, records = self.run.settings, self.run.records()
-        sheets = calls_of_sheets(self.learner)
+        after = calls_of_report(self.learner)
         if more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            what += f" and {sheets:,} for the report's pictures" if sheets else ""
+            what += f" and {after:,} for the report"
             display.say(f"{what}: {expected}.")
         score = ""
-        first = display.bar("the first generation", settings.calls + sheets)
+        first = display.bar("the first generation", settings.calls + after)
         with closing(self.steps(more)) as steps, first as bar:
             for step in steps:
                 total = self.learner.total_calls
                 if isinstance(step, Sheet):
-                    done = total + sheets * step.number / step.total
-                    bar.update(str(step), done, total + sheets)
+                    done = total + after * step.number / step.total
+                    bar.update(str(step), done, total + after)
                     continue
                 finished = self.learner.finished
-                if step.clip_score is not None:
-                    score = f"  CLIP {step.clip_score.value:.3f}"
+                if step.score is not None:
+                    score = f"  {NAME} {step.score.value:.3f}"
                 text = f"{step}{score}"
-                if step.clip_score is not None or finished:
+                if step.score is not None or finished:
                     bar.line(text)
-                bar.update(text, step.record.calls, total + sheets)
+                bar.update(text, step.record.calls, total + after)
 
 
 def learn_into(
@@ -331,7 +340,11 @@ def _prepared(
 ) -> Iterator[Prepared]:
     """What a run begins with; says what people should know of it."""
     start = read_start(settings)
-    loaded = started(model, display) if isinstance(model, ModelSpec | str) else model
+    if isinstance(model, ModelSpec | str):
+        loaded = started(model, display, learning=True)
+    else:
+        loaded = model
+        check_learnable(loaded.learned_on, loaded.spec.name)
     if start:
         start = as_start(start, loaded, settings.vectors)
         name, place = one_line(start.placeholder), shown(Path(settings.start))

@@ -18,8 +18,10 @@ from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
+from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
+from evoken.textual_inversion.hearing import WIDE, heard_directions
 from evoken.textual_inversion.initialization import initial_vectors, typical_norms
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
@@ -200,6 +202,16 @@ class Learner:
         return Word(self.settings.placeholder, self.vectors, self.model.encoders)
 
     @property
+    def no_word(self) -> Vectors:
+        """Vector x width: the token that ends a prompt, where the word would be."""
+        return self.model.end().repeat(self.settings.vectors, 1)
+
+    @property
+    def tries_no_word(self) -> bool:
+        """Whether it is among those that the start is chosen from."""
+        return self._starts is not None
+
+    @property
     def start(self) -> Word:
         """The word that the search began with."""
         return Word(self.settings.placeholder, self.subspace.origin, self.model.encoders)
@@ -209,7 +221,7 @@ class Learner:
         """Bring the state to where the records end."""
         for record in records:
             if record.generation:
-                self.search.ask()
+                self._ask()
                 self.search.tell(record.evaluation())
             elif self._starts:
                 self._begin(self._starts, record.evaluation())
@@ -227,7 +239,7 @@ class Learner:
             return self._chosen_start(self._starts, started)
         evaluation = Evaluation(np.zeros(0))
         if self.generation >= 0:
-            vectors = self.subspace.vectors(self.search.ask())
+            vectors = self.subspace.vectors(self._ask())
             wants_gram = search_of(self.settings.search).wants_gram
             chunks = self.objective.split(len(vectors), self.generation + 1, wants_gram)
             evaluation = self.evaluator(vectors, chunks)
@@ -248,6 +260,18 @@ class Learner:
         start, validation = starts.chosen(evaluation.losses)
         self.subspace = replace(self.subspace, origin=start)
         return validation
+
+    def _ask(self) -> Coords:
+        """The search's candidates. Before the first it is told what is heard at the start, where it
+        could not measure all dimensions.
+        """
+        s = self.settings
+        wide = self.subspace.dimension > WIDE and search_of(s.search).hears
+        if wide and self.generation == 0:
+            sentence = KINDS[s.kind].plain.format(s.placeholder)
+            found = heard_directions(self.model, self.subspace, sentence, s.placeholder, s.seed)
+            self.search.hear(found)
+        return self.search.ask()
 
     def _recorded(
         self, evaluation: Evaluation, calls: int, validation: float, started: float
@@ -365,6 +389,7 @@ def _subspace(
         axes,
         torch_generator(s.seed, 0, "subspace"),
         vocabulary.parts,
+        s.stretch,
         unit_axes="unit-axes" in s.mistakes,
     )
     if not s.fidelity:

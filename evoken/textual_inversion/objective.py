@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evoken.arrays import Hidden, Images, Latents, Masks, NoiseLevels, Vectors
+from evoken.arrays import Hidden, Images, Latents, Losses, Masks, NoiseLevels, Vectors
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
 from evoken.models.batches import UNIT, one_thread_each
@@ -122,6 +122,16 @@ class DenoisingLoss(Objective):
     @property
     def validation_calls(self) -> int:
         return len(self._validation.t)
+
+    @one_thread_each()
+    def validation_losses(self, vectors: Vectors) -> Losses:
+        found = []
+        for chunk in self.split_validation():
+            draws = self._validation.some(chunk.start, chunk.stop)
+            flat = self._weighted(vectors[None], draws)[0]
+            found.append(flat.unflatten(0, (len(draws.t), -1)).square().mean(1))
+        losses: Losses = torch.cat(found).numpy()
+        return losses
 
     @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
@@ -263,16 +273,23 @@ class ImageSimilarity(Objective):
         return self.steps * (1 if self.guidance == 1 else self.model.guidance_calls)
 
     @one_thread_each()
+    def validation_losses(self, vectors: Vectors) -> Losses:
+        found = self._losses(vectors[None], 0, "validation", self.validation_pictures)
+        losses: Losses = found[0].numpy()
+        return losses
+
+    @one_thread_each()
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """The candidates' own losses; the others' shares are zero."""
         before, losses = self.model.calls, np.zeros(len(vectors))
         pictures = self.pictures if chunk.purpose == "draws" else self.validation_pictures
         part = slice(chunk.start, chunk.stop)
         found = self._losses(vectors[part], chunk.generation, chunk.purpose, pictures)
-        losses[part] = found.numpy()
+        losses[part] = found.mean(1).numpy()
         return Evaluation(losses, calls=self.model.calls - before)
 
     def _losses(self, vectors: Vectors, generation: int, purpose: str, pictures: int) -> Tensor:
+        """Candidate x picture."""
         rng = numpy_generator(self.seed, generation, purpose)
         sentence = str(rng.choice(list(self.templates))).format(self.placeholder)
         seeds = [derive(self.seed, generation, f"{purpose} picture {i}") for i in range(pictures)]
@@ -281,4 +298,4 @@ class ImageSimilarity(Objective):
             hidden.repeat_interleave(pictures, 0), seeds * len(vectors), self.steps, self.guidance
         )
         features = self.clip.image_features(images).double().split(pictures)
-        return 1 - torch.stack([(f @ self._features.double().T).mean() for f in features])
+        return 1 - torch.stack([(f @ self._features.double().T).mean(1) for f in features])

@@ -167,7 +167,11 @@ def outcomes(
             nothing was written.
     """
     waiting = [one for one in queued if one.state != "finished"]
-    loaded = started(model, display) if waiting and isinstance(model, ModelSpec) else model
+    loaded = (
+        started(model, display, learning=True)
+        if waiting and isinstance(model, ModelSpec)
+        else model
+    )
     if not isinstance(loaded, ModelSpec):
         for one in waiting:
             check_placeholder(one.settings.placeholder, loaded)

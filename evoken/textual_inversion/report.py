@@ -14,7 +14,6 @@ from evoken.run_folder import as_written, made, name_of
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.starts import loss_of_nothing
 from evoken.textual_inversion.usage import cli_usage, conversions, diffusers_code, is_local
 
 
@@ -35,6 +34,7 @@ def write_report(run: LearnRun) -> Path:
         start_loss=f"{records[0].validation:.4f}",
         best_loss=f"{best.validation:.4f}",
         generation=best.generation,
+        **_gains(run, records[0].validation, best.validation),
         made=made(run.config),
         start=one_line(run.start_name),
         note_parts=str(run.config.get("note", "")).split("`name`"),
@@ -50,6 +50,17 @@ def write_report(run: LearnRun) -> Path:
     )
     write_text(path, text)
     return path
+
+
+def _gains(run: LearnRun, start: float, best: float) -> dict[str, Any]:
+    """How far the word's loss is below that at the start, and below that of no word at all."""
+    nothing = run.loss_of_no_word()
+    return {
+        "gain": f"{start - best:.4f}",
+        "nothing_loss": "" if nothing is None else f"{nothing:.4f}",
+        "gain_over_nothing": "" if nothing is None else f"{nothing - best:.4f}",
+        "useless": nothing is not None and nothing <= best,
+    }
 
 
 def inputs(run: LearnRun, home: Path) -> list[Picture]:
@@ -98,7 +109,7 @@ def _previews(run: LearnRun) -> list[tuple[str, Picture]]:
     for generation, file in run.previews():
         caption = f"generation {generation}"
         if generation in scores:
-            caption += f", CLIP {scores[generation]}"
+            caption += f", {run.score_name} {scores[generation]}"
         alt = f"{counted(PREVIEWS)} of “{sentences}” after generation {generation}"
         found.append((caption, picture(file, alt, run.path, side)))
     return found
@@ -119,25 +130,25 @@ def loss_curve(run: LearnRun, name: str) -> Curve:
     )
 
 
-def clip_curve(run: LearnRun, name: str) -> Curve | None:
-    """CLIP scores of the previews over calls; None where there are none."""
+def score_curve(run: LearnRun, name: str) -> Curve | None:
+    """Scores of the previews over calls; None where there are none."""
     calls = {r.generation: r.calls for r in run.records()}
     scores = {g: score.value for g, score in run.scores().items() if g in calls}
     return Curve(name, [calls[g] for g in scores], list(scores.values())) if scores else None
 
 
 def charts(run: LearnRun) -> list[Chart]:
-    """The loss and the CLIP scores of a run so far, which has a record at least."""
-    nothing = loss_of_nothing(run.records()[0].losses)
+    """The loss and the previews' scores of a run so far, which has a record at least."""
+    nothing = run.loss_of_no_word()
     found = [chart("validation loss", [loss_curve(run, "loss")], nothing, "no word")]
-    if clip := clip_curve(run, "similarity"):
-        found.append(chart("CLIP similarity of the previews to the images", [clip]))
+    if scores := score_curve(run, "score"):
+        found.append(chart(f"{run.score_name} score of the previews", [scores]))
     return found
 
 
 def curves(run: LearnRun) -> list[dict[str, Any]]:
     """The run in numbers, one row for each generation: ``loss`` is that of its best candidate,
-    ``clip`` the score of its preview, if there is one.
+    ``score`` that of its preview, if there is one.
     """
     scores = run.scores()
     return [
@@ -148,7 +159,7 @@ def curves(run: LearnRun) -> list[dict[str, Any]]:
             "loss": min((x for x in r.losses if x is not None), default=None),
             "validation_loss": r.validation,
             "sigma": r.sigma,
-            "clip": scores[r.generation].value if r.generation in scores else None,
+            "score": scores[r.generation].value if r.generation in scores else None,
         }
         for r in run.records()
     ]

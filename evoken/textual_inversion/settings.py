@@ -132,6 +132,9 @@ class LearnSettings:
     axes: int = _expert(
         0, "Dimension d of the subspace", least=1, most=1e6, zero="as many as possible"
     )
+    stretch: float = _expert(
+        1.0, "Lambda of the subspace prior: how much longer its axes are", least=1e-3, most=1000
+    )
     objective: str = _expert(
         "denoising",
         "What is minimised (denoising is Eq. 1, similarity is CLIP's)",
@@ -304,6 +307,11 @@ class LearnSettings:
                 self.temperature and self.initialization != "attention",
                 "only the initialization 'attention' has a `temperature`.",
                 "Leave it out.",
+            ),
+            (
+                self.stretch != 1 and self.subspace != "prior",
+                "only the subspace 'prior' has a `stretch`.",
+                "Leave it out, or set `subspace` to prior.",
             ),
             (
                 self.start and self.initialization not in ("word", "file"),

@@ -24,7 +24,8 @@ class Subspace:
 
     Attributes:
         origin: vector x width.
-        basis: axis x width, the axes of each vector's own block of coords.
+        basis: axis x width, the axes of each vector's own block of coords; or just width, where
+            each axis moves one component, by so much.
         longest: width of each encoder's part, and the length that a vector has there at most;
             empty for no limit.
     """
@@ -41,8 +42,9 @@ class Subspace:
     def vectors(self, coords: Coords) -> Vectors:
         """Candidate x vector x width, from candidate x dimension."""
         blocks = torch.from_numpy(coords).view(len(coords), len(self.origin), len(self.basis))
-        moved = self.origin.double() + blocks @ self.basis.double()  # (Eq. 2)
-        return self._shortened(moved).float()
+        basis = self.basis.double()
+        steps = blocks * basis if basis.dim() == 1 else blocks @ basis
+        return self._shortened(self.origin.double() + steps).float()  # (Eq. 2)
 
     def _shortened(self, vectors: Tensor) -> Tensor:
         """Vectors that are too long, at the nearest point of the sphere: a search that goes on
@@ -103,8 +105,10 @@ def normal_basis(vocabulary: Tensor, axes: int, generator: torch.Generator) -> T
 
 
 def identity_basis(vocabulary: Tensor) -> Tensor:
-    """Every component of a vector by itself, in units of its standard deviation: no reduction."""
-    return _scaled(torch.diag(vocabulary.double().std(0)), vocabulary)
+    """Every component of a vector by itself, in units of its standard deviation: no reduction. What
+    would be a diagonal matrix is a vector.
+    """
+    return _scaled(vocabulary.double().std(0), vocabulary)
 
 
 def _scaled(basis: Tensor, vocabulary: Tensor) -> Tensor:
@@ -167,4 +171,5 @@ def build_subspace(
             blocks.append(normal_basis(part, share, generator))
         else:
             blocks.append(identity_basis(part))
-    return Subspace(origin, torch.block_diag(*blocks))
+    joined = torch.cat(blocks) if kind == "identity" else torch.block_diag(*blocks)
+    return Subspace(origin, joined)

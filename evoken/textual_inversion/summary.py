@@ -23,7 +23,7 @@ def summary(run: LearnRun) -> Summary:
             unit="calls",
             calls=calls,
             loss=result_of(settings, records).validation if records else None,
-            clip=scores[max(scores)].value if scores else None,
+            score=scores[max(scores)].value if scores else None,
             date=date_of(run.config),
             left=seconds_left(records[-1], total, settings.minutes) if records else None,
         )

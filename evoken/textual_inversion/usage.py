@@ -5,14 +5,14 @@ in the folder that the run folder is in; no other path is in them.
 from pathlib import Path
 from shlex import quote
 
-from evoken.models.bases import SD1
+from evoken.models.bases import SD1, Base
 from evoken.models.embedded import EMBEDDED
 from evoken.models.provenance import is_hub_id, public_name, repository
 from evoken.prompts import KINDS
 from evoken.run_folder import name_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.words.convert import TOOLS, diffusers_usage, taken
+from evoken.words.convert import LANGUAGE, TOOLS, diffusers_usage, taken
 from evoken.words.files import WORD_FILE, read_embedding
 
 
@@ -49,16 +49,26 @@ def diffusers_code(run: LearnRun) -> str:
         source = f"from_pretrained(evoken.export_embedded({model!r}, {model!r}))"
     alone = embedding.layout == "token"
     keys = {name: embedding.placeholder if alone else name for name in names}
+    count = len(embedding.vectors[names[0]])
     return (
         f"{imports}\n\npipe = {kind}.{source}\n"
-        f"{diffusers_usage(path, embedding.placeholder, base, keys)}\n"
-        f'pipe("{_example(run.settings)}").images[0].save("picture.png")'
+        f"{diffusers_usage(path, embedding.placeholder, base, keys, count)}\n"
+        f'pipe(prompt="{_spelled(run.settings, base, count)}").images[0].save("picture.png")'
     )
 
 
 def is_local(model: str) -> bool:
     """Whether a model's name is a path, which is another one elsewhere."""
     return model not in EMBEDDED and not is_hub_id(model)
+
+
+def _spelled(settings: LearnSettings, base: Base | None, count: int) -> str:
+    """The same sentence, with a token for each of the word's vectors where its pipeline asks for
+    that.
+    """
+    name = settings.placeholder
+    more = "".join(f"{name}_{i}" for i in range(1, count)) if base in LANGUAGE else ""
+    return _example(settings).replace(name, name + more)
 
 
 def _example(settings: LearnSettings) -> str:

@@ -1,23 +1,38 @@
 """Learning a word into a run folder: records, previews, samples, word, report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 import torch
 
-from evoken.errors import SettingError
 from evoken.files import write_bytes, write_json
 from evoken.images import png
-from evoken.models.judge import Judge
 from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
-from evoken.pictures.metrics import Score, evaluate, reconstruction
+from evoken.pictures.metrics import Score
+from evoken.pictures.shown import NAME, shown_score
 from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.report import write_report
 
 PICTURE_SEED = 0  # of every preview and sample, so that pictures of all runs can be compared
+
+
+def loss_of_no_word(run: LearnRun, learner: Learner) -> float | None:
+    """What the word has to be better than; measured once, and paid for by no budget. None where it
+    is no number, and before the first generation of a run that tries no word as a start.
+    """
+    if (known := run.loss_of_no_word()) is not None or learner.tries_no_word:
+        return known
+    calls = learner.model.calls
+    found = learner.objective.validate(learner.no_word)
+    learner.model.calls = calls
+    if not isfinite(found):
+        return None
+    run.keep_loss_of_no_word(found)
+    return found
 
 
 def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score | None:
@@ -35,7 +50,7 @@ def preview_if_due(run: LearnRun, learner: Learner, last: bool = False) -> Score
 
 
 def preview(run: LearnRun, learner: Learner) -> Score | None:
-    """Pictures of the word at fixed seeds, and their CLIP similarity to the images."""
+    """Pictures of the word at fixed seeds, and the score that learning shows."""
     model, settings = learner.model, learner.settings
     calls = model.calls
     drawn = [
@@ -46,8 +61,9 @@ def preview(run: LearnRun, learner: Learner) -> Score | None:
     model.calls = calls  # previews are looking, not learning: no budget pays for them
     score = None
     if learner.clip is not None:
-        score = reconstruction(learner.clip, pictures, learner.images)
-        write_json(run.score_path(learner.generation), asdict(score))
+        masks = run.annotations().masks
+        score = shown_score(learner.clip, pictures, learner.images, settings.kind, masks)
+        write_json(run.score_path(learner.generation), {"score": NAME} | asdict(score))
     write_bytes(run.preview_path(learner.generation), png(sheet(pictures, PREVIEWS)))  # at last
     return score
 
@@ -95,60 +111,7 @@ def calls_of_previews(learner: Learner) -> int:
     return pictures * STEPS * learner.model.guidance_calls
 
 
-def calls_of_sheets(learner: Learner) -> int:
-    """Calls of all sheets of the report, which come after those of the search."""
+def calls_of_report(learner: Learner) -> int:
+    """Calls of the report's sheets and of its loss with no word, which come after the search."""
     pictures = 2 * learner.settings.samples * len(learner.settings.shown_prompts)
-    return pictures * STEPS * learner.model.guidance_calls
-
-
-def evaluate_run(
-    run: LearnRun,
-    learner: Learner,
-    judge: Judge | None,
-    concept: str,
-    count: int,
-    seed: int,
-    on_prompt: Callable[[str], object],
-) -> dict[str, tuple[Score, Score]]:
-    """The scores of the word at its start and as learned.
-
-    Args:
-        on_prompt: told every sentence before its pictures are drawn.
-
-    Raises:
-        SettingError: the run has no CLIP model to score with.
-    """
-    settings, clip = learner.settings, learner.clip
-    if clip is None:
-        raise SettingError(
-            "this run has no CLIP model to score with.",
-            "Learn the word with one: evoken learn FOLDER --clip CLIP",
-        )
-    start, learned = (
-        evaluate(
-            learner.model,
-            clip,
-            learner.images,
-            word,
-            settings.kind,
-            count,
-            seed,
-            judge,
-            concept,
-            on_prompt,
-        )
-        for word in (learner.start, run.word())
-    )
-    return {
-        name: (getattr(start, name), getattr(learned, name))
-        for name in ("reconstruction", "editability", "judge")
-        if getattr(start, name) is not None
-    }
-
-
-def write_scores(
-    run: LearnRun, scores: dict[str, tuple[Score, Score]], count: int, seed: int
-) -> None:
-    """Write what ``evaluate_run`` found to ``scores.json``."""
-    values = {name: [asdict(score) for score in pair] for name, pair in scores.items()}
-    write_json(run.scores_path, {"count": count, "seed": seed, "start_and_learned": values})
+    return pictures * STEPS * learner.model.guidance_calls + learner.objective.validation_calls

@@ -19,7 +19,7 @@ class Question:
     Attributes:
         name: of the setting.
         label, help: what stands beside it.
-        kind: "number", "text", "choice" or "switch".
+        kind: "number", "text", "lines", "choice" or "switch".
         choices: of a choice; "" first, for the default.
         default: said where nothing is filled in.
         value: what is filled in.
@@ -63,7 +63,9 @@ def _question(field: Field, default: Any, value: str) -> Question:
     about = field.about
     default = default if default is not None else about.suited or about.default
     text = f"{default:g}" if isinstance(default, float) else str(default or "")
-    kind = "switch" if about.off else "choice" if about.choices else "text"
+    text = ", ".join(default) if isinstance(default, tuple) else text
+    kind = "switch" if field.type is bool else "choice" if about.choices else "text"
+    kind = "lines" if field.several and kind == "text" else kind
     least = most = step = ""
     if field.type in (int, float) and not about.choices:
         kind, step = "number", "1" if field.type is int else "any"
@@ -89,7 +91,7 @@ def options_of(
         answer = text_of(answers, field.name)
         if field.name in without or not answer:
             continue
-        if field.about.off:
+        if field.type is bool:
             options += [field.option] if answer == ON else []
         elif field.several:
             for one in answer.splitlines():

@@ -8,7 +8,22 @@ from pathlib import Path
 from evoken.arrays import Vectors
 from evoken.errors import RunError, WordError, shown
 from evoken.files import check_can_write, write_bytes
-from evoken.models.bases import FLUX, SD1, SD2, SD3, SDXL, Base
+from evoken.models.bases import (
+    CHROMA,
+    FLUX,
+    FLUX_2_DEV,
+    KLEIN_4B,
+    KLEIN_9B,
+    LUMINA_2,
+    QWEN_IMAGE,
+    SANA,
+    SD1,
+    SD2,
+    SD3,
+    SDXL,
+    Z_IMAGE,
+    Base,
+)
 from evoken.options import one_of
 from evoken.words.files import WORD_FILE, pt_bytes, safetensors_bytes
 from evoken.words.header import header, published, stem_of
@@ -23,13 +38,19 @@ def _any_of(base: Base) -> Takes:
     return {base: tuple(names for n in counts for names in combinations(base.widths, n))}
 
 
-ONE: Takes = {SD1: (("clip_l",),), SD2: (("clip_h",),)}
-XL: Takes = {SDXL: (("clip_l", "clip_g"),)}
+def _one(*bases: Base) -> Takes:
+    return {base: (tuple(base.widths),) for base in bases}
+
+
+ONE = _one(SD1, SD2)
+XL = _one(SDXL)
+FLUX_2 = _one(KLEIN_4B, KLEIN_9B, FLUX_2_DEV)
+LANGUAGE = FLUX_2 | _one(Z_IMAGE, QWEN_IMAGE, SANA, LUMINA_2)
 TOOLS: dict[str, Takes] = {
-    "diffusers": ONE | _any_of(SDXL) | _any_of(FLUX),
+    "diffusers": ONE | _any_of(SDXL) | _any_of(FLUX) | _one(CHROMA) | LANGUAGE,
     "a1111": ONE | XL | {SD3: (("clip_l", "clip_g"), ("clip_l", "clip_g", "t5xxl"))},
     "forge": ONE | XL | {SD3: (("clip_l",), ("clip_g",)), FLUX: (("clip_l",),)},
-    "comfyui": ONE | _any_of(SDXL) | _any_of(SD3) | _any_of(FLUX),
+    "comfyui": ONE | _any_of(SDXL) | _any_of(SD3) | _any_of(FLUX) | _one(CHROMA) | FLUX_2,
     "invokeai": ONE | XL,
     "pt": ONE,
 }
@@ -105,7 +126,8 @@ def convert(embedding: Embedding, tool: str, folder: Path) -> Converted:
     if tool == "diffusers":
         path = folder / WORD_FILE
         keys = {name: name for name in tensors}
-        usage = diffusers_usage(path, embedding.placeholder, base, keys)
+        count = len(next(iter(vectors.values())))
+        usage = diffusers_usage(path, embedding.placeholder, base, keys, count)
         return Converted(path, content, usage, caution)
     usage = USAGE[tool].format(stem=stem)
     return Converted(folder / f"{stem}.safetensors", content, usage, caution)
@@ -208,17 +230,20 @@ USAGE = {
 
 
 def diffusers_usage(
-    path: Path, placeholder: str, base: Base | None, keys: Mapping[str, str]
+    path: Path, placeholder: str, base: Base | None, keys: Mapping[str, str], count: int = 1
 ) -> str:
     """Python that loads the word into ``pipe``: where there are several text encoders, one by one.
 
     Args:
         path: of the file.
         keys: where in it the vectors for each text encoder are.
+        count: how many vectors.
 
     A CLIP config that gives 2 for the end of text, as those of the hub do, makes its encoder read
     the pooled prompt at the largest id, which an added token now has. So the true id is set.
     """
+    if base in LANGUAGE:
+        return _language_usage(path, placeholder, base, next(iter(keys.values())), count)
     if base is None or len(base.widths) == 1:
         return f"pipe.load_textual_inversion({str(path.parent)!r})"
     if base not in TOOLS["diffusers"]:
@@ -239,4 +264,27 @@ def diffusers_usage(
         lines.append("pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id")
     if base is FLUX and "clip_l" in keys:
         lines.append("pipe.text_encoder.eos_token_id = pipe.tokenizer.eos_token_id")
+    return "\n".join(lines)
+
+
+def _language_usage(path: Path, placeholder: str, base: Base, key: str, count: int) -> str:
+    """Python that makes tokens of the word's vectors, for pipelines that load no words themselves.
+    Within a prompt, the space before a word belongs to it, as to any other.
+    """
+    tokens = [placeholder, *(f"{placeholder}_{i}" for i in range(1, count))]
+    lines = [
+        "from safetensors.torch import load_file",
+        "from tokenizers import AddedToken",
+        f"word = load_file({str(path)!r})[{key!r}]",
+        f"tokens = {tokens!r}",
+        f"words = pipe.tokenizer{'.tokenizer' if base.processor else ''}",
+        "names = [' ' + tokens[0], *tokens]",
+        "words.add_tokens([AddedToken(name, normalized=False) for name in names])",
+        "rows = max(len(words), pipe.text_encoder.get_input_embeddings().num_embeddings)",
+        "pipe.text_encoder.resize_token_embeddings(rows, mean_resizing=False)",
+        "table = pipe.text_encoder.get_input_embeddings().weight.data",
+        "table[words.convert_tokens_to_ids(names)] = word[[0, *range(len(word))]].to(table)",
+    ]
+    if count > 1:
+        lines.append(f"# In a prompt, write all tokens: {''.join(tokens)}")
     return "\n".join(lines)

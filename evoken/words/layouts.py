@@ -1,7 +1,6 @@
 """What the file of a learned word holds, whatever program wrote it.
 
-Text encoders go by the names that ComfyUI gives them: clip_l (CLIP ViT-L), clip_g (OpenCLIP bigG),
-clip_h (OpenCLIP H, of Stable Diffusion 2) and t5xxl.
+Text encoders go by the names that ComfyUI gives them; see ``evoken.models.bases``.
 
 Source: the readers and writers of diffusers, A1111, Forge, ComfyUI, InvokeAI, sd-scripts,
 OneTrainer and ai-toolkit; docs/formats.md shows what loads where.
@@ -21,6 +20,8 @@ from evoken.errors import WordError, shown
 from evoken.models.bases import BASES, ENCODERS, Base, encoder_of_width
 
 ALIASES = {"t5": "t5xxl", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+# Those of words that a file may hold without their name: older programs know no other files.
+NAMELESS = ("clip_l", "clip_g", "clip_h", "t5xxl")
 PARAMS = ("emb_params", "emp_params", "*")  # keys that say nothing of the word or its encoder
 BUNDLE = "bundle_emb."
 MAX_VALUES = 2**24  # 64 MB; a tensor may claim more than its file holds
@@ -116,7 +117,8 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def told_by_width(widths: Mapping[str, int]) -> bool:
     """Whether a file with these vectors need not name their text encoder."""
-    return len(widths) <= 1 and all(encoder_of_width(w) == n for n, w in widths.items())
+    told = (n in NAMELESS and encoder_of_width(w) == n for n, w in widths.items())
+    return len(widths) <= 1 and all(told)
 
 
 def parse(content: object, header: Mapping[str, str], source: Path) -> Embedding:

@@ -51,15 +51,20 @@ class FlowModel(LatentModel):
             found["sigmas"] = np.linspace(1.0, 1 / steps, steps)
         config = scheduler.config
         if config.use_dynamic_shifting:
-            found["mu"] = calculate_shift(
-                (self._side // self._patch) ** 2,
-                config.base_image_seq_len,
-                config.max_image_seq_len,
-                config.base_shift,
-                config.max_shift,
-            )
+            found["mu"] = self._shift(config, (self._side // self._patch) ** 2, steps)
         scheduler.set_timesteps(**found)
         return [float(s) for s in scheduler.sigmas]
+
+    def _shift(self, config: Any, tokens: int, steps: int) -> float:
+        """The scheduler's mu for pictures of so many tokens."""
+        mu: float = calculate_shift(
+            tokens,
+            config.base_image_seq_len,
+            config.max_image_seq_len,
+            config.base_shift,
+            config.max_shift,
+        )
+        return mu
 
     @torch.no_grad()
     def generate(

@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vectors, Words
 from evoken.decoding import MIN_SIDE
-from evoken.errors import ModelError, SettingError
+from evoken.errors import SettingError
+from evoken.models.autoencoders import autoencoder_of
 from evoken.models.base import Vocabulary
 from evoken.models.batches import UNIT, in_batches
 from evoken.models.encoders import TextEncoders
@@ -53,24 +55,25 @@ class LatentModel(ABC):
             ModelError: an autoencoder whose latents are not scaled by one number.
             SettingError: the size is not possible.
         """
+        if RUNTIMES[spec.runtime].engine and not self.exported:
+            here = [name for name, runtime in RUNTIMES.items() if not runtime.engine]
+            raise SettingError(
+                f"`runtime` must be {' or '.join(here)} for this kind of model (got "
+                f"{spec.runtime}).",
+                "Change `runtime`.",
+            )
         self.texts, self.calls, self._function = texts, 0, function
         self._running: Denoiser | None = None
         self.check: Check | None = None  # of the runtime, once it was compared with torch
         self.spec = replace(spec, encoders=",".join(texts.carriers))
         self.device = torch.device(spec.device)
-        self.vae, self.denoiser = vae, denoiser
+        self.vae, self.denoiser, self.autoencoder = vae, denoiser, autoencoder_of(vae)
         if spec.runtime == "torch":  # others begin as loaded, and keep what is theirs
             keep_weights(denoiser, spec)
         keep_weights(vae, replace(spec, precision="float32"))
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
-        if getattr(vae.config, "latents_mean", None) is not None:
-            raise ModelError(
-                "the model's autoencoder must have one scale for its latents (got a mean and a "
-                "scale for each channel).",
-                "Use another model.",
-            )
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        factor = self.autoencoder.factor
         own = side * factor
         self.size = spec.size or own  # side of the images in pixels
         if self.size > LARGER * own:
@@ -86,7 +89,9 @@ class LatentModel(ABC):
         self._side, self._patch = self.size // factor, patch
 
     architecture = ""  # see ``Model``
+    learned_on = ""  # of a distilled model, the hub ids of what words for it are learned on
     process: Process
+    exported = True  # whether runtimes can be given the denoiser: not where rows differ in length
 
     @property
     def encoders(self) -> dict[str, int]:
@@ -127,6 +132,10 @@ class LatentModel(ABC):
     def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
         """What the denoiser reads of each prompt; see ``Model``."""
 
+    def condition_negative(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
+        """What guidance leads away from; see ``Model``."""
+        return self.condition(prompts, words)
+
     @abstractmethod
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         """The prediction for each item of the batch."""
@@ -165,47 +174,45 @@ class LatentModel(ABC):
         if guidance == 1:
             return self.denoise(latents, t, hidden)
         other = self._unconditional if negative is None else negative
-        both = torch.cat([other.expand(len(hidden), -1, -1), hidden])
+        most = max(hidden.shape[1], other.shape[1])
+        both = torch.cat([_filled(other.expand(len(hidden), -1, -1), most), _filled(hidden, most)])
         predicted = self.denoise(latents.repeat(2, 1, 1, 1), t.repeat(2), both)
         without, with_prompt = predicted.chunk(2)
+        return self._pushed(without, with_prompt, guidance)
+
+    def _pushed(self, without: Latents, with_prompt: Latents, guidance: float) -> Latents:
+        """A prediction pushed away from another one."""
         return without + guidance * (with_prompt - without)
 
     @cached_property
     def _unconditional(self) -> Hidden:
         """1 x token x width: what the model was trained to read where there is no prompt."""
-        return self.condition([""])
-
-    @property
-    def _shift(self) -> float:
-        return float(self.vae.config.shift_factor or 0.0)
+        return self.condition_negative([""])
 
     @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         """Latents of images: the mean of the autoencoder's posterior, scaled for the denoiser."""
-        found = self._pictures(lambda x: self.vae.encode(x).latent_dist.mode(), images)
-        return (found - self._shift) * self.vae.config.scaling_factor
+        return self.autoencoder.scaled(self._pictures(self.autoencoder.encode, images))
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
         """Images of latents."""
-        found = self._pictures(
-            lambda x: self.vae.decode(x).sample,
-            latents / self.vae.config.scaling_factor + self._shift,
-        )
-        return found.clamp(-1, 1)
+        latents = self.autoencoder.unscaled(latents)
+        return self._pictures(self.autoencoder.decode, latents).clamp(-1, 1)
 
     def _pictures(self, function: Callable[..., Tensor], rows: Tensor) -> Tensor:
         """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
         would be the most memory that a run ever needs.
         """
         rows = rows.to(self.device)
+        threads = self.autoencoder.threads
         if self.size >= LARGE:
-            return in_batches(function, 1, rows, unit=1).cpu()
-        return in_batches(function, self.spec.batch, rows).cpu()
+            return in_batches(function, 1, rows, unit=1, threads=threads).cpu()
+        return in_batches(function, self.spec.batch, rows, threads=threads).cpu()
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
-        shape = (1, self.vae.config.latent_channels, self._side, self._side)
+        shape = (1, self.autoencoder.channels, self._side, self._side)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows)
 
@@ -227,3 +234,8 @@ class LatentModel(ABC):
         with arithmetic(self.spec):
             found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
         return found.float().cpu()
+
+
+def _filled(hidden: Hidden, tokens: int) -> Hidden:
+    """The same with so many tokens, the last of them zeros."""
+    return F.pad(hidden, (0, 0, 0, tokens - hidden.shape[1]))

@@ -7,7 +7,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
-from evoken.models.bases import SD2
+from evoken.models.bases import SD1, like
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
 from evoken.models.text import TextEncoder
@@ -31,7 +31,7 @@ class StableDiffusion(DiffusionModel):
 
     def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
         self.text = TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec)
-        self._name = "clip_h" if self.text.width == SD2.widths["clip_h"] else "clip_l"
+        self._name = next(iter(like(SD1, self.text.width).widths))
         texts = TextEncoders({self._name: self.text}, spec.encoders, (self._name,))
         super().__init__(pipeline, _UNet(pipeline.unet), texts, spec)
 

@@ -114,9 +114,11 @@ def in_float32(module: nn.Module) -> Iterator[None]:
     """
     kept: dict[Tensor, Tensor] = {}
 
-    def widen(layer: nn.Module, _: object) -> None:
+    def widen(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         for value in layer.parameters(recurse=False):
             kept[value], value.data = value.data, value.data.float()
+        # Some modules look at the weights of an inner one, and give it inputs like those.
+        return tuple(x.float() if _is_half(x) else x for x in inputs)
 
     def narrow(layer: nn.Module, *_: object) -> None:
         for value in layer.parameters(recurse=False):
@@ -132,6 +134,10 @@ def in_float32(module: nn.Module) -> Iterator[None]:
             hook.remove()
         for value, before in kept.items():  # of a layer that failed
             value.data = before
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.float16
 
 
 def _dtypes(layer: nn.Module) -> set[torch.dtype]:

@@ -1,4 +1,4 @@
-"""Edit: a picture, what it shows and what it should show; every iterate as it is made."""
+"""Edit: a picture, what it shows and what it should show; every result as it is made."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from evoken.decoding import read
 from evoken.errors import EvokenError, ImageError, RunError, SettingError, shown
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.job import DEFAULT_MODEL
-from evoken.flowopt.report import charts
+from evoken.flowopt.originals import mask_path
+from evoken.flowopt.report import caption_of, charts
 from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
 from evoken.spec import FITTING, ModelSpec
 from evoken.summaries import summary
@@ -29,12 +30,14 @@ from evoken.web.views.words import state_of_run
 from evoken.words.files import read_embedding
 
 NO_FIELDS = ("encoders", *NOT_ASKED)
-STRENGTH = ("guidance", "last", "fresh")  # how far an edit goes
+STRENGTH = ("strengths", "guidance", "last", "fresh")  # how far an edit goes
+WHERE = ("everywhere", "frame")  # what of a picture may change
 EXAMPLE = {
     "source": "a photo of a crown in a room",
     "target": "a photo of a crown on the beach",
 }
 EXAMPLE_PICTURE = "crown.png"
+MASK = "mask"  # folder in a job's, and the field of the form
 
 
 def edit(request: Request) -> Response:
@@ -67,7 +70,11 @@ def _form(
         title="Edit",
         values=defaultdict(str, values),
         strength=[q for asked in panels.values() for q in asked if q.name in STRENGTH],
-        panels={p: [q for q in asked if q.name not in STRENGTH] for p, asked in panels.items()},
+        where=[q for asked in panels.values() for q in asked if q.name in WHERE],
+        panels={
+            p: [q for q in asked if q.name not in (*STRENGTH, *WHERE)]
+            for p, asked in panels.items()
+        },
         example=EXAMPLE,
         words=words,
         chosen=chosen,
@@ -79,16 +86,20 @@ def _form(
 async def begin(request: Request) -> Response:
     """Put an edit into the queue."""
     site, form = site_of(request), await posted(request)
-    files, answers = form.files("picture"), form.answers
+    files, masks, answers = form.files("picture"), form.files("mask"), form.answers
     try:
-        job = await run_in_threadpool(_begin, site, files, answers, form.chosen("word"))
+        job = await run_in_threadpool(_begin, site, files, masks, answers, form.chosen("word"))
     except EvokenError as error:
         return _form(request, site, answers, for_people(error), form.chosen("word"))
     return RedirectResponse(f"/edits/{job.run}", 303)
 
 
 def _begin(
-    site: Site, files: list[tuple[str, bytes]], answers: dict[str, str], words: list[str]
+    site: Site,
+    files: list[tuple[str, bytes]],
+    masks: list[tuple[str, bytes]],
+    answers: dict[str, str],
+    words: list[str],
 ) -> Job:
     target = text_of(answers, "target")
     if not target:
@@ -107,7 +118,11 @@ def _begin(
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
         keep_pictures(files, folder, "Choose one.")
+        if masks:
+            keep_pictures(masks[:1], folder / MASK, "Choose one.")
     [picture] = folder.glob("*.png")
+    for mask in folder.glob(f"{MASK}/*.png"):
+        options.append(f"--mask={mask.relative_to(site.runs).as_posix()}")
     run = site.new_name(f"{picture.stem}-edit")
     path = picture.relative_to(site.runs).as_posix()
     arguments = ("edit", path, *options, f"--output={run}")
@@ -117,7 +132,7 @@ def _begin(
 def example(request: Request) -> Response:
     """An edit of a picture that comes with this program."""
     content = (EXAMPLE_FOLDER / EXAMPLE_PICTURE).read_bytes()
-    job = _begin(site_of(request), [(EXAMPLE_PICTURE, content)], dict(EXAMPLE), [])
+    job = _begin(site_of(request), [(EXAMPLE_PICTURE, content)], [], dict(EXAMPLE), [])
     return RedirectResponse(f"/edits/{job.run}", 303)
 
 
@@ -153,7 +168,7 @@ def _edit(request: Request) -> dict[str, Any]:
     records = run.records()
     suggested = run.suggestions() or []
     for i, entry in enumerate(run.config["pictures"]):
-        targets = run.config["targets"]
+        targets, mask = run.config["targets"], mask_path(run.path, i)
         best = suggested[i] if i < len(suggested) else None
         about["pictures"].append(
             {
@@ -161,7 +176,8 @@ def _edit(request: Request) -> dict[str, Any]:
                 "name": entry["name"],
                 "source": run.config["sources"][i],
                 "target": targets[i] if targets else "",
-                "given": f"inputs/{i:02}.png",
+                "given": run.given(i).relative_to(run.path).as_posix(),
+                "mask": mask.relative_to(run.path).as_posix() if mask.is_file() else "",
                 "iterates": [_iterate(run, i, record, best) for record in records],
                 "suggested": best,
                 "charts": charts(records, {}, i) if records else [],
@@ -175,6 +191,7 @@ def _iterate(run: FlowOptRun, i: int, record: dict[str, Any], best: int | None) 
     return {
         "number": number,
         "file": run.picture(i, number).relative_to(run.path).as_posix(),
+        "told": caption_of(record) if run.config["targets"] else "",
         "rmse": record["rmse"][i],
         "agreement": record["agreement"][i] if record["agreement"] else None,
         "suggested": number == best,

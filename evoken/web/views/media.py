@@ -10,7 +10,7 @@ from evoken.decoding import read
 from evoken.errors import RunError, shown
 from evoken.flowopt.folder import FlowOptRun
 from evoken.pictures.difference import changed
-from evoken.run_folder import input_path, is_run_folder
+from evoken.run_folder import is_run_folder
 from evoken.web.safety import place
 from evoken.web.site import Site, site_of
 from evoken.web.uploads import as_seen
@@ -75,7 +75,7 @@ def difference(request: Request) -> Response:
         return Response(status_code=404)
     number, iteration = request.path_params["picture"], request.path_params["iteration"]
     with (
-        Image.open(input_path(run.path, number)) as before,
+        Image.open(run.given(number)) as before,
         Image.open(run.picture(number, iteration)) as after,
     ):
         content = BytesIO()

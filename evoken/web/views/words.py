@@ -123,6 +123,7 @@ def _word(site: Site, name: str) -> dict[str, Any]:
         "summary": line,
         "inputs": [f"inputs/{file.name}" for file in run.inputs],
         "previews": previews,
+        "score_name": run.score_name,
         "charts": charts(run) if records else [],
         "best": best,
         "samples": _samples(run),

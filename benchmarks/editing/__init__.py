@@ -1,0 +1,1 @@
+"""Editing: how well each editor changes what was asked, and how little else."""

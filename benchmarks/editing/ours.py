@@ -1,0 +1,100 @@
+"""Ours, by what evoken offers. Everything that depends on its interface is in this file."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import torch
+
+from benchmarks.editing.problem import Method, Problem, Result, Run, Settings
+from evoken.flowopt.edit import Editor, Iterate, Task
+from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
+from evoken.flowopt.suggestion import suggested
+from evoken.models.clip import Clip
+from evoken.models.load import load_clip
+
+SUGGESTED = 0.0  # the strength of the pictures that evoken suggests; the others are numbered from 1
+DEFAULT = flowopt_preset("edit")
+
+
+def editor_of(settings: FlowOptSettings, p: Problem, clip: Clip | None = None) -> Editor:
+    """For the edits of a problem."""
+    return Editor(Task(p.images, tuple(p.sources), tuple(p.targets)), p.model, settings, clip)
+
+
+def result_of(editor: Editor, strength: float, iterate: Iterate) -> Result:
+    """One picture of every edit."""
+    calls = iterate.step.calls / len(iterate.images)
+    return Result(strength, calls, iterate.drawn, editor.masks, iterate.images)
+
+
+def offered(settings: FlowOptSettings) -> Run:
+    """What one command draws, and which of it is suggested. Every picture counts the calls until it
+    is there; the suggestion, those of all.
+    """
+
+    def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
+        editor = editor_of(settings, p, _clip())
+        found = list(editor.iterates())
+        for i, iterate in enumerate(found, 1):
+            if i in strengths:
+                yield result_of(editor, i, iterate)
+        if SUGGESTED in strengths:
+            chosen = [found[i] for i in _suggested(found)]
+            drawn, pasted = (
+                torch.stack([getattr(one, name)[k] for k, one in enumerate(chosen)])
+                for name in ("drawn", "images")
+            )
+            calls = found[-1].step.calls / len(p.edits)
+            yield Result(SUGGESTED, calls, drawn, editor.masks, pasted)
+
+    return run
+
+
+def _suggested(found: Sequence[Iterate]) -> list[int]:
+    """Which of the pictures of each edit evoken suggests."""
+    scores = [iterate.scores for iterate in found if iterate.scores]  # there is a CLIP
+    gains, changes = (
+        torch.stack([getattr(score, name) for score in scores]).mT.tolist()
+        for name in ("gain", "change")
+    )
+    return [suggested(*both) for both in zip(gains, changes, strict=True)]
+
+
+@cache
+def _clip() -> Clip:
+    return load_clip()
+
+
+def guided(last: int) -> Run:
+    """Without updates. The strength is the guidance."""
+
+    def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
+        for guidance in strengths:
+            settings = flowopt_preset("edit", iterations=0, guidance=guidance, last=last)
+            editor = editor_of(settings, p)
+            (iterate,) = editor.iterates()
+            yield result_of(editor, guidance, iterate)
+
+    return run
+
+
+def updated(eta: float) -> Run:
+    """With updates. The strength is their number; fewer change more."""
+
+    def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
+        settings = flowopt_preset("edit", iterations=int(max(strengths)), eta=eta)
+        editor = editor_of(settings, p)
+        for iterate in editor.iterates():
+            if iterate.step.iteration in strengths:
+                yield result_of(editor, iterate.step.iteration, iterate)
+
+    return run
+
+
+METHODS: dict[str, Method] = {
+    "ours": {"default": Settings(offered(DEFAULT), (SUGGESTED, *range(1, DEFAULT.drawn + 1)))},
+    "ours, strip": {f"last {n} of 15": Settings(guided(n), (1.5, 2.5, 4.0)) for n in (10, 12, 14)},
+    "ours, with updates": {
+        f"eta {eta}": Settings(updated(eta), (1, 2, 4, 6)) for eta in (0.05, 0.1)
+    },
+}

@@ -1,0 +1,89 @@
+"""What the contest has to show, and whether it does: a row for every figure."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Aim(NamedTuple):
+    """A figure and its bound.
+
+    Attributes:
+        figure: without "evidence.".
+        says: what it is.
+        least, most: the bound; a name is another figure, None none.
+    """
+
+    figure: str
+    says: str
+    least: float | None = None
+    most: float | str | None = None
+
+
+AIMS = (
+    Aim("judge_share_vs_gradient", "judge's share, by the best gradients' at equal seconds", 1),
+    Aim("concept_vs_gradient", "reconstruction, by the best gradients' at equal seconds", 1),
+    Aim("prompt_vs_gradient", "editability, by the best gradients' at equal seconds", 1),
+    Aim(
+        "gain_vs_gradient_over_empty",
+        "gain in held-out loss over no word, by the best gradients' at equal seconds",
+        1,
+    ),
+    Aim(
+        "gain_vs_gradient_over_empty_by_curve",
+        "the same, read from the curves of the gradients with equal calls",
+        1,
+    ),
+    Aim("judge_share_vs_gradient_equal_calls", "judge's share, at equal calls", 1),
+    Aim("concept_vs_gradient_equal_calls", "reconstruction, at equal calls", 1),
+    Aim("prompt_vs_gradient_equal_calls", "editability, at equal calls", 1),
+    Aim("gain_vs_gradient_over_empty_equal_calls", "gain over no word, at equal calls", 1),
+    Aim("judge_share_vs_dti_equal_calls", "judge's share, by DTI's with at most as many calls", 1),
+    Aim(
+        "calls_ratio_official",
+        "calls of the paper's official code, by evoken's to the same loss",
+        20,
+    ),
+    Aim("calls_ratio_zoodip", "calls of ZOODiP, by evoken's to the same loss", 5),
+    Aim("rank_among_searches", "place among the searches without gradients, by loss", most=1),
+    Aim("calls_to_90_percent", "calls to 90 % of evoken's own gain over no word", most=5_860),
+    Aim("norm_ratio", "length of the word, by the vocabulary's", most=2),
+    Aim(
+        "seed_spread_vs_gradient",
+        "deviation of the judge's share over seeds, by the gradients' at equal seconds",
+        most=1,
+    ),
+    Aim("style_judge_share", "judge's share of styles", 0.5),
+    Aim(
+        "bad_words",
+        "share of words below 0.25 of the judge, at most the gradients' at equal seconds",
+        most="bad_words_gradient",
+    ),
+    Aim("colour_edit_keeps_shape", "share of recoloured things that keep their shape"),
+)
+
+
+def table(known: Mapping[str, Any], prefix: str = "evidence") -> str:
+    """A row for each of those that were measured; "" if none was."""
+    rows = [["figure", "aim", "measured", "95 %", ""], ["---"] * 5]
+    for aim in AIMS:
+        if (found := known.get(f"{prefix}.{aim.figure}")) is None:
+            continue
+        value = found["median"] if isinstance(found, dict) else found
+        most = known.get(f"{prefix}.{aim.most}") if isinstance(aim.most, str) else aim.most
+        most = most["median"] if isinstance(most, dict) else most
+        bounds = ["at least " + number(aim.least)] if aim.least is not None else []
+        bounds += ["at most " + number(most)] if most is not None else []
+        met = (aim.least is None or value >= aim.least) and (most is None or value <= most)
+        interval = ""
+        if isinstance(found, dict):
+            interval = f"{number(found['low'])} to {number(found['high'])}"
+        verdict = ("met" if met else "missed") if bounds else ""
+        rows.append([aim.says, " and ".join(bounds), number(value), interval, verdict])
+    if len(rows) == 2:
+        return ""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def number(value: float) -> str:
+    """With as many digits as say something."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.2f}"

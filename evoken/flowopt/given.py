@@ -1,0 +1,102 @@
+"""The pictures of a run as they come: read, in the frame that the model sees, with their masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from evoken.annotations import read_scaled_mask
+from evoken.arrays import PathLike
+from evoken.errors import SettingError
+from evoken.flowopt.edit import Task
+from evoken.images import ImageSet, load_images
+from evoken.pictures.frame import Frame, frame_of
+
+
+@dataclass(frozen=True)
+class Given:
+    """Pictures with what was asked of them.
+
+    Attributes:
+        images: as the model sees them.
+        masks: for each the file of its mask; None where none was given.
+        frames: how the model sees each.
+        task: what is to be done.
+    """
+
+    images: ImageSet
+    masks: tuple[Path | None, ...]
+    frames: tuple[Frame, ...]
+    task: Task
+
+    def rows(self, places: Sequence[int]) -> "Given":
+        """Some of them, any of them several times."""
+        masks, frames = (
+            tuple(self.masks[i] for i in places),
+            tuple(self.frames[i] for i in places),
+        )
+        return _given(self.images.rows(places), masks, frames)
+
+    def asked(self, sources: Sequence[str], targets: Sequence[str]) -> "Given":
+        """The same with prompts, one each; no targets for an inversion."""
+        return _given(self.images, self.masks, self.frames, sources, targets)
+
+
+def _given(
+    images: ImageSet,
+    masks: tuple[Path | None, ...],
+    frames: tuple[Frame, ...],
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+) -> Given:
+    seen = torch.cat([frame.seen for frame in frames])
+    return Given(
+        images,
+        masks,
+        frames,
+        Task(images.images, tuple(sources), tuple(targets), seen=None if seen.all() else seen),
+    )
+
+
+def load_framed(path: PathLike, mask: PathLike | None, size: int, what: str) -> Given:
+    """Read a picture, or all of a folder.
+
+    Args:
+        mask: a file, for each of them; None for none.
+        size: side of the squares that the model takes, in pixels.
+        what: one of ``FRAMES``.
+
+    Raises:
+        ImageError: a picture or the mask cannot be used.
+        SettingError: a square around a mask is wanted, and there is none.
+    """
+    file = None if mask is None else Path(mask)
+    if what == "mask" and file is None:
+        raise SettingError(
+            "`frame` mask is a square around a mask, but there is none.", "Give one with `mask`."
+        )
+    frames = list[Frame]()
+
+    def view(picture: Image.Image, side: int) -> Image.Image:
+        white = read_scaled_mask(file, picture.size) if file else None
+        frames.append(frame_of(what, picture.size, side, white))
+        return frames[-1].view(picture)
+
+    images = load_images(path, size, masks=False, captions=False, fit=view)
+    return _given(images, (file,) * len(frames), tuple(frames))
+
+
+def together(parts: Sequence[Given]) -> Given:
+    """All of them in one."""
+    sets = [part.images for part in parts]
+    images = ImageSet(
+        torch.cat([s.images for s in sets]),
+        tuple(name for s in sets for name in s.names),
+        tuple(h for s in sets for h in s.hashes),
+        sizes=tuple(size for s in sets for size in s.sizes),
+        files=tuple(file for s in sets for file in s.files),
+    )
+    masks = tuple(mask for part in parts for mask in part.masks)
+    return _given(images, masks, tuple(frame for part in parts for frame in part.frames))

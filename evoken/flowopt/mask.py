@@ -1,0 +1,153 @@
+"""Where an edit is: a soft mask found by the model itself, and a process that changes nothing else.
+
+Both know a sampler by its slopes alone, so that they work on any.
+"""
+
+from itertools import pairwise
+from math import isqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evoken.arrays import Latents, Masks
+from evoken.errors import SettingError
+from evoken.flowopt.inversion import Inverted
+from evoken.flowopt.sampler import Sampler
+
+LEVELS = 3  # that the two prompts are compared at
+BLUR = 5 / 128  # of the latents' side: width of the mean that smooths the gap
+HIGH = 0.9  # quantile of the gap that counts as all of it
+HALF, SOFT = 0.35, 0.08  # share of that at which the mask is 1/2, and how softly it rises there
+
+
+def found_mask(
+    sampler: Sampler[Any],
+    way: Inverted,
+    source: Any,
+    target: Any,
+    skipped: int = 0,
+    seen: Masks | None = None,
+) -> Tensor:
+    """In [0, 1]: where two prompts ask for different pictures. 2 LEVELS calls a picture.
+
+    Args:
+        way: the pictures' own, up the process.
+        source, target: conditionings of the sampler, both without guidance.
+        skipped: steps of the schedule that are above the way.
+        seen: N x 1 x h x w, 1 where the latents are of the picture, and not of what it was drawn
+            out with.
+
+    Returns:
+        N x 1 x h x w for latents N x C x h x w; N x token x 1 for packed ones, N x token x C, of
+        square pictures.
+
+    Source: DecFlowEdit (2026): the gap of the velocities, summed over the middle half of the
+    schedule; norm over channels, mean of 5 x 5, squashed by a logistic function. Differs: on the
+    picture's own way instead of FlowEdit's noised pictures, which needs no random numbers; at
+    LEVELS levels; and the gap is put in relation to its 90 % quantile instead of being spread from
+    its 10 to its 90 % quantile, so that an edit of everything has a mask of everything.
+    """
+    gap: Tensor | None = None
+    for k in _middle(len(way.levels) - 1, skipped):
+        x, level = way.path[k], way.levels[k]
+        here = sampler.slope(x, level, target) - sampler.slope(x, level, source)
+        gap = here if gap is None else gap + here
+    assert gap is not None  # noqa: S101  # there is always a level
+    return soft(gap, seen)
+
+
+def _middle(steps: int, skipped: int) -> list[int]:
+    """Places on a way of so many steps, evenly spaced in the middle half of the schedule."""
+    whole = steps + skipped
+    places = [whole / 4 + (i + 0.5) * whole / 2 / LEVELS for i in range(LEVELS)]
+    return sorted({min(max(int(place) - skipped, 0), steps - 1) for place in places})
+
+
+def soft(gap: Latents, seen: Masks | None = None) -> Tensor:
+    """A gap between two slopes as a mask; see ``found_mask``."""
+    packed = gap.ndim == 3
+    energy = gap.norm(dim=2 if packed else 1)
+    if packed:
+        side = isqrt(energy.shape[1])
+        if side**2 != energy.shape[1]:
+            raise SettingError(
+                f"packed latents must be of a square picture to find a mask (got "
+                f"{energy.shape[1]} tokens).",
+                "Unpack them first, or give a mask.",
+            )
+        energy = energy.view(-1, side, side)
+    plane = energy[:, None]
+    if (width := 2 * round((BLUR * plane.shape[-1] - 1) / 2) + 1) > 1:
+        edges = [width // 2] * 4
+        plane = F.avg_pool2d(F.pad(plane, edges, mode="replicate"), width, stride=1)
+    seen = torch.ones_like(plane) if seen is None else seen
+    rows = zip(plane, seen, strict=True)
+    all_of_it = torch.stack(
+        [p[s > 0.5].quantile(HIGH) if (s > 0.5).any() else p.max() for p, s in rows]
+    )
+    mask = seen * torch.sigmoid(
+        (plane / all_of_it.clamp(min=1e-12).view(-1, 1, 1, 1) - HALF) / SOFT
+    )
+    return mask.flatten(2).mT if packed else mask
+
+
+def of_latents(mask: Masks, latents: Latents) -> Masks:
+    """A mask of pictures, N x 1 x H x W, as one of their latents."""
+    return F.interpolate(mask, latents.shape[-2:], mode="area")
+
+
+def of_pictures(mask: Masks, side: int) -> Masks:
+    """A mask of latents as one of pictures of that side, in 256 levels as a file holds them."""
+    wide = F.interpolate(mask, (side, side), mode="bilinear")
+    return (wide * 255).round() / 255
+
+
+class Masked:
+    """f where only a part may change: after every step, what is outside the mask is put where the
+    picture itself was on its way up. See ``evoken.flowopt.sampler.Sampler``.
+
+    Source: Avrahami et al. 2022 (Blended Diffusion), whose background is noised anew; here it is
+    on the inverted way, which ends at the picture itself.
+    """
+
+    def __init__(self, sampler: Sampler[Any], way: Inverted, mask: Tensor | None) -> None:
+        """
+        Args:
+            sampler: any whose schedule has the way's levels.
+            mask: of the latents, in [0, 1], 0 where nothing may change; None for everywhere.
+        """
+        self._sampler, self._path, self._mask = sampler, way.path, mask
+        self.levels, self.start_scale = way.levels, way.scale
+
+    @property
+    def calls(self) -> int:
+        """See ``Sampler``."""
+        return self._sampler.calls
+
+    @calls.setter
+    def calls(self, count: int) -> None:
+        self._sampler.calls = count
+
+    def slope(self, x: Latents, level: float, conditioning: Any) -> Latents:
+        """See ``Sampler``."""
+        return self._sampler.slope(x, level, conditioning)
+
+    def rows(self, conditioning: Any, rows: Tensor) -> Any:
+        """See ``Sampler``."""
+        return self._sampler.rows(conditioning, rows)
+
+    def __call__(self, latents: Latents, conditioning: Any) -> Latents:
+        """Euler's method down the levels."""
+        x = self._within(latents / self.start_scale, 0)
+        for k, (level, lower) in enumerate(pairwise(self.levels)):
+            x = x + (lower - level) * self._sampler.slope(x, level, conditioning)
+            x = self._within(x, k + 1)
+        return x
+
+    def _within(self, x: Latents, place: int) -> Latents:
+        """The same inside the mask; outside, the picture on its own way."""
+        if self._mask is None:
+            return x
+        return torch.lerp(self._path[place], x, self._mask.to(x).expand_as(x))

@@ -1,0 +1,125 @@
+"""The scores of a run's word, and what it is better than by its loss."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evoken.errors import SettingError
+from evoken.files import write_json
+from evoken.models.image_encoder import ImageEncoder
+from evoken.models.judge import Judge
+from evoken.pictures.metrics import Score
+from evoken.pictures.scoring import STEPS, evaluate, sentences
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import Learner
+
+WORDS = 2  # whose pictures are drawn: the start, and the learned word
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was found of a run's word.
+
+    Attributes:
+        calls: of the denoiser, for pictures and losses.
+        losses: mean losses on the validation draws: "no word", "start" and "learned".
+        gains: by how much the learned word's loss is below that of the start and of no word, over
+            the same draws: "over start" and "over no word".
+        scores: by name, of the start and of the learned word.
+    """
+
+    calls: int
+    losses: dict[str, float]
+    gains: dict[str, Score]
+    scores: dict[str, tuple[Score, Score]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it, names without spaces."""
+        return {
+            "calls": self.calls,
+            "losses": {name.replace(" ", "_"): loss for name, loss in self.losses.items()},
+            "gains": {name.replace(" ", "_"): asdict(gain) for name, gain in self.gains.items()},
+        }
+
+
+def cost(learner: Learner, count: int, thorough: bool) -> tuple[int, int]:
+    """How many pictures an evaluation draws, and the calls of the denoiser that it takes in all."""
+    pictures = WORDS * count * len(sentences(learner.settings.kind, thorough))
+    losses = 3 * learner.objective.validation_calls
+    return pictures, pictures * STEPS * learner.model.guidance_calls + losses
+
+
+def evaluate_run(
+    run: LearnRun,
+    learner: Learner,
+    judge: Judge | None,
+    concept: str,
+    count: int,
+    seed: int,
+    on_prompt: Callable[[str], object],
+    scorer: ImageEncoder | None = None,
+    thorough: bool = False,
+) -> Evaluated:
+    """The scores of the word at its start and as learned.
+
+    Args:
+        on_prompt: told every sentence before its pictures are drawn.
+        scorer, thorough: see ``evaluate``.
+
+    Raises:
+        SettingError: the run has no CLIP model to score with.
+    """
+    settings, clip = learner.settings, learner.clip
+    if clip is None:
+        raise SettingError(
+            "this run has no CLIP model to score with.",
+            "Learn the word with one: evoken learn FOLDER --clip CLIP",
+        )
+    learner.replay(run.records()[:1])  # a start may have been chosen in generation 0
+    before, word = learner.model.calls, run.word()
+    vectors = {"no word": learner.no_word, "start": learner.start.vectors, "learned": word.vectors}
+    losses = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
+    start, learned = (
+        evaluate(
+            learner.model,
+            clip,
+            learner.images,
+            one,
+            settings.kind,
+            count,
+            seed,
+            judge,
+            concept,
+            on_prompt,
+            run.annotations().masks,
+            scorer,
+            thorough,
+        ).found()
+        for one in (learner.start, word)
+    )
+    gains = {
+        f"over {name}": Score.of_gain(losses[name], losses["learned"])
+        for name in ("start", "no word")
+    }
+    return Evaluated(
+        learner.model.calls - before,
+        {name: fmean(found) for name, found in losses.items()},
+        gains,
+        {name: (start[name], learned[name]) for name in start},
+    )
+
+
+def write_scores(
+    run: LearnRun, found: Evaluated, count: int, seed: int, scorer: Path | None = None
+) -> None:
+    """Write what ``evaluate_run`` found to ``scores.json``.
+
+    Args:
+        scorer: the folder of the network that scored, of which the name is kept; None for CLIP.
+    """
+    values = {name: [asdict(score) for score in pair] for name, pair in found.scores.items()}
+    about: dict[str, Any] = {"count": count, "seed": seed, "steps": STEPS}
+    about |= {"scorer": scorer.name} if scorer else {}
+    write_json(run.scores_path, about | found.to_dict() | {"start_and_learned": values})

@@ -1,0 +1,64 @@
+"""Batches and threads: what may change how fast something is computed, and no bit of it."""
+
+import time
+from threading import get_ident
+
+import torch
+from threadpoolctl import threadpool_info
+
+from evoken.models.batches import in_batches, one_thread_each
+
+
+def test_views_with_gaps_take_the_same_path_as_copies() -> None:
+    rows = torch.randn(32, 5, 3)[:, :-1]
+    seen: list[bool] = []
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.is_contiguous())
+        return x
+
+    assert torch.equal(in_batches(function, 16, rows), rows)
+    assert seen == [True, True]
+
+
+def test_cores_share_the_batches_one_thread_each() -> None:
+    rows, threads = torch.arange(64.0), set()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        assert len(x) == 16 and torch.get_num_threads() == 1 and not torch.is_grad_enabled()
+        threads.add(get_ident())
+        time.sleep(0.01)
+        return 2 * x
+
+    torch.set_num_threads(3)
+    try:
+        with torch.no_grad(), one_thread_each():
+            assert torch.equal(in_batches(function, 64, rows), 2 * rows)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert len(threads) == 3 and get_ident() not in threads
+
+
+def test_blocks_of_one_thread_may_be_nested_and_hold_for_numpy_too() -> None:
+    def blas() -> set[int]:
+        return {x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"}
+
+    def noting(x: torch.Tensor) -> torch.Tensor:
+        threads.add(get_ident())
+        time.sleep(0.01)
+        return x
+
+    threads: set[int] = set()
+    torch.set_num_threads(3)
+    before = blas()
+    try:
+        with one_thread_each():
+            assert blas() == {1}
+            with one_thread_each():
+                assert torch.get_num_threads() == 1
+                in_batches(noting, 48, torch.zeros(48))
+        assert len(threads) == 3 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert blas() == before

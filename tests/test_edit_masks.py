@@ -1,0 +1,297 @@
+"""Where an edit is: the mask that a model finds, and what stays outside it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+import evoken
+from evoken.errors import SettingError
+from evoken.flowopt.edit import Editor, Task
+from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.inversion import Inverted, inverted, starting_point
+from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_pictures, soft
+from evoken.flowopt.sampler import ModelSampler
+from evoken.flowopt.settings import STARTS, flowopt_preset
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.spec import ModelSpec
+from tests import tiny
+from tests.commands import evoken as command
+from tests.commands import files, refused
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+TURN = ("--from", "a cat", "--to", "a dog")
+
+
+@pytest.fixture
+def flow() -> StableDiffusion3:
+    return StableDiffusion3(tiny.flow_pipeline(), ModelSpec("tiny"), t5_tokens=0)
+
+
+@dataclass
+class Pulled:
+    """A sampler whose slope is a push by the conditioning, the same at every level."""
+
+    levels: tuple[float, ...] = tuple(i / 8 for i in range(8, -1, -1))
+    start_scale: float = 1.0
+    calls: int = 0
+    asked: list[float] = field(default_factory=list)
+
+    def __call__(self, latents: Tensor, conditioning: Tensor) -> Tensor:
+        return latents - conditioning
+
+    def slope(self, x: Tensor, level: float, conditioning: Tensor) -> Tensor:
+        self.calls += len(x)
+        self.asked.append(level)
+        return conditioning.expand_as(x)
+
+    def rows(self, conditioning: Tensor, rows: Tensor) -> Tensor:
+        return conditioning
+
+
+def way_of(sampler: Pulled, data: Tensor) -> Inverted:
+    return inverted("euler", sampler, data, torch.zeros_like(data))
+
+
+def region(side: int, width: int) -> Tensor:
+    """1 x 1 x side x side, 1 in a square at the top left."""
+    found = torch.zeros(1, 1, side, side)
+    found[..., :width, :width] = 1
+    return found
+
+
+def test_the_mask_is_where_two_prompts_differ() -> None:
+    sampler, where = Pulled(), region(32, 12)
+    data = torch.zeros(1, 4, 32, 32)
+    weak = 0.1 * torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    mask = found_mask(sampler, way_of(sampler, data), weak, 5 * where + weak.flip(3))
+    assert mask.shape == where.shape
+    assert mask[..., :10, :10].min() > 0.95
+    assert mask[..., 15:, 15:].max() < 0.05
+    assert len(sampler.asked) - 8 == 2 * LEVELS  # the way up had 8
+
+
+def test_where_everything_is_to_change_the_mask_is_everything() -> None:
+    gap = 3 + torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert soft(gap).min() > 0.9
+    assert soft(torch.zeros(1, 4, 16, 16)).max() < 0.05  # and nothing, where prompts are the same
+
+
+def test_what_the_picture_was_drawn_out_with_is_in_no_mask() -> None:
+    gap, seen = torch.ones(1, 4, 16, 16), region(16, 8)
+    gap[..., 8:] = 100  # whatever is there
+    mask = soft(gap, seen)
+    assert mask[..., 8:].max() == 0 and mask[..., :8, :8].min() > 0.9
+
+
+def test_packed_latents_have_a_mask_of_their_tokens() -> None:
+    gap = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    packed = gap.flatten(2).mT
+    assert torch.equal(soft(packed), soft(gap).flatten(2).mT)
+    with pytest.raises(SettingError, match="square picture"):
+        soft(packed[:, :60])
+
+
+@pytest.mark.parametrize(("steps", "skipped"), [(1, 0), (2, 0), (4, 0), (15, 0), (12, 3), (1, 9)])
+def test_prompts_are_compared_in_the_middle_half_of_the_schedule(steps: int, skipped: int) -> None:
+    places = _middle(steps, skipped)
+    assert 1 <= len(places) <= LEVELS and all(0 <= place < steps for place in places)
+    if skipped < 4:
+        assert all(0.2 <= (place + skipped + 0.5) / (steps + skipped) <= 0.8 for place in places)
+
+
+@pytest.mark.parametrize("family", ["flow", "diffusion"])
+def test_what_is_outside_the_mask_stays_whatever_is_asked_for(
+    family: str, flow: StableDiffusion3
+) -> None:
+    model: Any = flow
+    if family == "diffusion":
+        model = StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
+    sampler, data = ModelSampler(model, 4), model.noise(range(2))
+    source, target = sampler.condition(["a cat"] * 2), sampler.condition(["a dog"] * 2, 3.0)
+    way = inverted("uniinv", sampler, data, source)
+    mask = torch.zeros(2, 1, *data.shape[2:])
+    mask[..., :4] = 1
+    found = Masked(sampler, way, mask)(way.start, target)
+    assert torch.equal(found[..., 4:], data[..., 4:])
+    assert not torch.allclose(found[..., :4], data[..., :4], atol=1e-3)
+    whole = Masked(sampler, way, torch.ones_like(mask))(way.start, target)
+    assert torch.equal(whole, sampler(way.start, target))
+    assert torch.equal(Masked(sampler, way, None)(way.start, target), whole)
+
+
+@pytest.mark.parametrize("how", STARTS)
+def test_every_way_up_ends_at_the_picture_and_has_those_of_fewer_steps(
+    how: str, flow: StableDiffusion3
+) -> None:
+    sampler, data = ModelSampler(flow, 5), flow.noise(range(2))
+    prompts = sampler.condition(["a cat", "a dog"])
+    way = inverted(how, sampler, data, prompts, range(2))
+    assert way.path.shape == (6, *data.shape) and torch.equal(way.path[-1], data)
+    assert torch.equal(way.start, starting_point(how, sampler, data, prompts, range(2)))
+    short = ModelSampler(flow, 5, 3)
+    part = inverted(how, short, data, prompts, range(2))
+    if how != "noise":  # which is reached on a straight line
+        assert torch.equal(way.last(3).path, part.path)
+    assert way.last(3).levels == short.levels and way.last(0).levels == way.levels
+
+
+# From the library and the command line.
+
+
+def editor(model: StableDiffusion3, images: Tensor, **changes: Any) -> Editor:
+    settings = flowopt_preset("edit", **{"steps": 4, "last": 3} | changes)
+    task = Task(images, ("a cat",) * len(images), ("a red dog",) * len(images))
+    return Editor(task, model, settings)
+
+
+def test_an_edit_changes_only_what_is_in_a_mask(flow: StableDiffusion3, images: Tensor) -> None:
+    masks = torch.zeros(2, 1, 32, 32)  # of any size
+    masks[..., 16:] = 1
+    few = evoken.flowopt_preset("edit", steps=4, last=3, iterations=1)
+    prompts = ["a cat"] * 2, ["a red dog"] * 2
+    for iterate in evoken.edit(few, flow, images[:2], *prompts, masks=masks):
+        assert torch.equal(iterate.images[..., :8], images[:2, ..., :8])
+        assert not torch.equal(iterate.images[..., 8:], images[:2, ..., 8:])
+        assert not torch.equal(iterate.drawn[..., :8], images[:2, ..., :8])  # by the autoencoder
+
+
+def test_everywhere_is_the_models_own_picture(flow: StableDiffusion3, images: Tensor) -> None:
+    for iterate in editor(flow, images[:1], everywhere=True).iterates():
+        assert torch.equal(iterate.images, iterate.drawn)
+
+
+@pytest.mark.parametrize("preset", ["official-sd3-edit", "official-sd3-invert"])
+def test_the_official_presets_are_the_published_loop(
+    preset: str, flow: StableDiffusion3, images: Tensor
+) -> None:
+    """Of all that is ours nothing has a part in them: no mask, no strip, no frame."""
+    images, few = images[:2], flowopt_preset(preset, steps=4, last=3, iterations=2)
+    prompts = ["a cat"] * 2, ["a red dog"] * 2
+    editing = preset.endswith("edit")
+    found = list(
+        evoken.edit(few, flow, images, *prompts)
+        if editing
+        else evoken.invert(few, flow, images, prompts[0])
+    )
+    f, y = ModelSampler(flow, 4, 3), flow.encode(images)
+    z = starting_point("uniinv", f, y, f.condition(prompts[0]))
+    target = f.condition(prompts[1], 3.5) if editing else f.condition(prompts[0])
+    for iterate in found:
+        result = f(z, target)
+        assert torch.equal(iterate.step.result, result)
+        assert torch.equal(iterate.images, flow.decode(result))
+        z = z - few.eta * (result - y)
+    assert len(found) == 3
+
+
+@pytest.fixture
+def photo() -> Path:
+    """A picture in the folder that commands run in."""
+    Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 30).convert("RGB").save("house.png")
+    return Path("house.png")
+
+
+def edited(tiny_folder: Path, *arguments: object, few: tuple[object, ...] = ()) -> Any:
+    model = ("--model", tiny_folder / "flow", "--clip", tiny_folder / "clip", "--steps", 4)
+    return command("edit", *arguments, *model, *few)
+
+
+def half(size: tuple[int, int] = (40, 30), side: str = "right", name: str = "mask.png") -> Path:
+    """A mask whose one half is white."""
+    mask = Image.new("L", size)
+    box = (size[0] // 2, 0, *size) if side == "right" else (0, 0, size[0] // 2, size[1])
+    mask.paste(255, box)
+    mask.save(name)
+    return Path(name)
+
+
+def levels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_the_mask_is_found_shown_and_kept(tiny_folder: Path, photo: Path) -> None:
+    result = edited(tiny_folder, photo, *TURN)
+    assert result.exit_code == 0, result.output
+    assert "may change: white in runs/house-edit/masks" in result.output
+    run = FlowOptRun.open("runs/house-edit")
+    mask = levels(run.path / "masks/00.png")
+    assert mask.shape == (30, 40) and mask.min() < mask.max()
+    assert "white where house.png may change" in (run.path / "report.html").read_text()
+    outside = np.asarray(mask) == 0
+    for number in range(3):
+        made = levels(run.picture(0, number))
+        assert (made[outside] == levels(photo)[outside]).all()
+
+
+@pytest.mark.parametrize("size", [(40, 30), (80, 60), (20, 16), (400, 301)])
+def test_a_mask_may_be_given(tiny_folder: Path, photo: Path, size: tuple[int, int]) -> None:
+    result = edited(tiny_folder, photo, *TURN, "--mask", half(size))
+    assert result.exit_code == 0, result.output
+    run = FlowOptRun.open("runs/house-edit")
+    kept = levels(run.path / "masks/00.png")
+    assert kept.shape == (30, 40) and kept[:, :15].max() == 0 and kept[:, 25:].min() == 255
+    made = levels(run.picture(0, 2))
+    assert (made[kept == 0] == levels(photo)[kept == 0]).all()
+    assert (made[:, 25:] != levels(photo)[:, 25:]).any()
+
+
+def test_a_yaml_may_name_a_mask_for_a_picture(tiny_folder: Path, photo: Path) -> None:
+    half()
+    entry = {"init_img": "house.png", "source_prompt": "a cat", "target_prompts": ["a dog"]}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry | {"mask": "mask.png"}, entry]))
+    result = edited(tiny_folder, "edits.yaml")
+    assert result.exit_code == 0, result.output
+    given, found = (levels(Path(f"runs/edits-edit/masks/0{i}.png")) for i in (0, 1))
+    assert {*np.unique(given)} == {0, 255} and len(np.unique(found)) > 5
+
+
+def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
+    Path("text.png").write_text("text")
+    Image.new("L", (40, 30)).save("black.png")
+    half((30, 30), name="square.png")
+    half()
+    for arguments, word in (
+        (("--mask", "text.png"), "text.png is not an image"),
+        (("--mask", "none.png"), "none.png"),
+        (("--mask", "black.png"), "black.png is black, but must be white where"),
+        (("--mask", "square.png"), "proportions of the picture, 40 x 30 pixels (got 30 x 30)"),
+        (("--mask", "mask.png", "--everywhere"), "Leave out one of them"),
+        (("--frame", "mask"), "Give one with --mask"),
+        (("--strength", "4"), "Write it like 4:12"),
+        (("--strength", "4:9"), "--last must be at most --steps (got 9 of 4 steps)"),
+        (("--strength", "4:3", "--seeds", "2"), "--seeds must be 1 where no noise is drawn anew"),
+    ):
+        refused(edited(tiny_folder, photo, *TURN, *arguments), word)
+    assert not Path("runs").exists()
+    entry = {"init_img": "house.png", "source_prompt": "a cat", "target_prompts": ["a dog"]}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry, entry | {"mask": "mask.png"}]))
+    refused(edited(tiny_folder, "edits.yaml", "--mask", "mask.png"), "came as well")
+    refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
+
+
+def test_a_mask_that_was_changed_is_not_gone_on_with(tiny_folder: Path, photo: Path) -> None:
+    assert edited(tiny_folder, photo, *TURN).exit_code == 0
+    run = Path("runs/house-edit")
+    lines = (run / "records.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[0])["kept"].keys() == {"states/inversion.safetensors", "masks/00.png"}
+    whole = files(run)
+    (run / "records.jsonl").write_text(lines[0])
+    assert command("edit", "--resume", run).exit_code == 0
+    assert files(run) == whole  # with the mask and the way that are there
+    half(name=str(run / "masks/00.png"))
+    refused(command("edit", "--resume", run), "masks/00.png is damaged")
+
+
+def test_masks_have_256_levels_in_a_file_and_before() -> None:
+    mask = of_pictures(torch.rand(1, 1, 4, 4), 16)
+    assert torch.equal((mask * 255).round() / 255, mask)

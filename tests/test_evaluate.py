@@ -1,0 +1,143 @@
+"""The scores of a learned word, and what it is better than."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Dinov2Config, Dinov2Model
+
+from evoken.models.clip import Clip
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.pictures.metrics import concept_score
+from evoken.pictures.scoring import LABELS, drawn, scores_of
+from evoken.prompts import KINDS
+from evoken.textual_inversion.evaluation import evaluate_run
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.report import write_report
+from evoken.textual_inversion.settings import preset
+from tests.commands import evoken, refused
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def test_evaluate_knows_what_the_judge_knows(done: Path) -> None:
+    refused(evoken("evaluate", done, "--concept", "teapod"), "teapod")  # no sticker model
+
+
+def test_evaluate_prints_all_scores_and_says_first_what_they_cost(done: Path) -> None:
+    result = evoken("evaluate", done, "--count", 3)
+    assert result.exit_code == 0, result.output
+    # Two words in nine sentences, ten steps of two calls, and three losses on eight draws.
+    assert "Scoring takes 1,104 calls, for 54 pictures and three losses: about " in result.output
+    scores = json.loads((done / "scores.json").read_text())
+    assert (scores["count"], scores["calls"]) == (3, 1_104)
+    sizes = {"concept": 3, "prompt": 8, "diversity": 3, "reconstruction": 3, "editability": 8}
+    assert scores["start_and_learned"].keys() == sizes.keys()
+    for name, n in sizes.items():
+        assert LABELS[name] in result.output
+        for score in scores["start_and_learned"][name]:
+            assert score["low"] < score["value"] < score["high"] and score["n"] == n
+
+
+def test_evaluate_tells_the_gain_over_the_start_and_over_no_word(done: Path) -> None:
+    found = json.loads(evoken("evaluate", done, "--count", 2, "--json").stdout)
+    run, losses = LearnRun.open(done), found["losses"]
+    records = run.records()
+    assert losses["start"] == pytest.approx(records[0].validation, rel=1e-6)
+    assert losses["learned"] == pytest.approx(min(r.validation for r in records), rel=1e-6)
+    assert losses["no_word"] == pytest.approx(run.loss_of_no_word(), rel=1e-6)
+    for name in ("start", "no_word"):
+        gain = found["gains"][f"over_{name}"]
+        assert gain["value"] == pytest.approx(losses[name] - losses["learned"])
+        assert gain["low"] < gain["value"] < gain["high"] and gain["n"] == 8
+    learned = json.loads(evoken("learn", "--resume", done, "--json").stdout)
+    for name in ("start", "no_word"):
+        gain = found["gains"][f"over_{name}"]["value"]
+        assert learned[f"gain_over_{name}"] == pytest.approx(gain, abs=1e-6)
+    assert f"{losses['no_word']:.4f}" in (done / "report.html").read_text()
+
+
+def test_a_thorough_evaluation_draws_two_sentences_more(done: Path) -> None:
+    found = json.loads(evoken("evaluate", done, "--count", 2, "--thorough", "--json").stdout)
+    assert found["calls"] == 2 * 11 * 2 * 20 + 24
+    assert {"beside", "recoloured"} <= found.keys() and "both" not in found  # that the judge says
+
+
+def test_a_scorer_gives_the_concept_score(done: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Dinov2Config(**small, image_size=28, patch_size=14, mlp_ratio=2)
+    Dinov2Model(config).save_pretrained(tmp_path / "dino")
+    plain = json.loads(evoken("evaluate", done, "--count", 2, "--json").stdout)
+    scored = evoken("evaluate", done, "--count", 2, "--scorer", tmp_path / "dino", "--json")
+    found = json.loads(scored.stdout)
+    same = [name for name in LABELS if name in found and found[name] == plain[name]]
+    assert same == ["prompt", "reconstruction", "editability"]
+    assert json.loads((done / "scores.json").read_text())["scorer"] == "dino"
+    refused(evoken("evaluate", done, "--scorer", tmp_path / "none"), "--scorer", "config.json")
+
+
+def test_a_run_that_ends_no_better_than_without_a_word_says_so(done: Path) -> None:
+    for loss, said in (
+        (0.0, "but no better than with no word at all"),
+        (9.0, "below that of no word at all"),
+    ):
+        (done / "no_word.json").write_text(json.dumps({"loss": loss}))
+        assert said in evoken("learn", "--resume", done).output
+        text = (done / "report.html").read_text()
+        assert ("no better than none" in text) == (loss == 0)
+    (done / "no_word.json").unlink()  # a run of an older version
+    write_report(LearnRun.open(done))
+    assert "no word" not in (done / "report.html").read_text()
+
+
+def test_the_start_is_the_one_that_was_chosen(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor, done: Path
+) -> None:
+    settings = preset(
+        "default",
+        placeholder="<disc>",
+        initialization="lowest",
+        calls=400,
+        draws=2,
+        popsize=5,
+        validation_draws=8,
+    )
+    learner = Learner(settings, model, images, clip)
+    chosen = learner.step()
+    (done / "records.jsonl").write_text("")
+    run = LearnRun.open(done)
+    run.append(chosen)
+    again = Learner(settings, model, images, clip)
+    found = evaluate_run(run, again, None, "", 2, 0, lambda prompt: None)
+    assert found.losses["start"] == pytest.approx(chosen.validation, rel=1e-6)
+    assert torch.equal(again.start.vectors, learner.start.vectors)
+
+
+def test_the_loss_of_no_word_is_shown_from_the_beginning(done: Path) -> None:
+    run = LearnRun.open(done)
+    nothing = run.loss_of_no_word()
+    assert json.loads((done / "no_word.json").read_text()) == {"loss": nothing}
+    (done / "no_word.json").unlink()
+    records = run.records()
+    lines = (done / "records.jsonl").read_text().splitlines(keepends=True)
+    (done / "records.jsonl").write_text("".join(lines[:2]))
+    result = evoken("learn", "--resume", done)
+    assert f"(no word {nothing:.4f})  sigma" in result.output
+    assert run.loss_of_no_word() == nothing
+    again = [replace(record, seconds=0) for record in run.records()]
+    assert again == [replace(record, seconds=0) for record in records]  # no random number of it
+
+
+def test_all_of_a_picture_counts_for_a_style(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    pictures = drawn(model, "cat", "style", 2, 0, thorough=True)
+    assert len(pictures) == 5  # nothing is beside a style
+    found = scores_of(pictures, clip, images, "style", masks=torch.zeros(4, 1, 16, 16))
+    plain = pictures[KINDS["style"].plain]
+    assert found.concept == concept_score(clip, plain, images, None)
+    assert [*found.found()] == ["concept", "prompt", "diversity", "reconstruction", "editability"]
