@@ -11,7 +11,7 @@ from benchmarks import figures
 from benchmarks.documents import fill
 from benchmarks.evidence import results
 from benchmarks.evidence.contest import MARKS
-from benchmarks.evidence.report import NOTHING, OURS, Evidence, slug
+from benchmarks.evidence.report import NOTHING, OURS, THOROUGH, Evidence, slug
 from benchmarks.evidence.results import packed, unpacked
 from benchmarks.evidence.tables import ALL, concepts
 
@@ -31,6 +31,7 @@ def test_figures_say_what_the_rows_say() -> None:
     rows = {
         **rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)]),
         **rows_of(OURS, 0.5, 0.6, [(500, 0.9), (1_000, 0.7), (6_000, 0.5)]),
+        **rows_of(THOROUGH, 0.3, 0.7, [(500, 0.9), (48_000, 0.3)]),
         **rows_of("gradients", 0.4, 0.8, [(500, 0.6), (12_000, 0.4)]),
         **rows_of("gradients, equal seconds", 0.6, 0.4, [(500, 0.7), (8_000, 0.6)]),
         **rows_of("DTI", 0.7, 0.5, [(500, 0.9), (4_800, 0.7)]),
@@ -38,19 +39,16 @@ def test_figures_say_what_the_rows_say() -> None:
         **rows_of("GFTI, official", 0.8, 0.1, [(500, 1.2), (12_000, 0.8)]),
         **rows_of("random", 0.45, 0.2, [(500, 1.2), (12_000, 0.45)]),
     }
-    evidence = Evidence(rows, typical=0.4, sample_in_calls=4.5)
+    evidence = Evidence(rows, typical=0.4)
     found = evidence.found()
     medians = {
         k.removeprefix("evidence."): v["median"] for k, v in found.items() if isinstance(v, dict)
     }
-    assert medians["judge_share_vs_gradient"] == pytest.approx(0.6 / 0.5)  # DTI is better there
+    assert medians["judge_share_vs_gradient"] == pytest.approx(0.7 / 0.5)  # DTI is better there
     assert medians["judge_share_vs_gradient_equal_calls"] == pytest.approx(0.75)
     assert medians["judge_share_vs_dti_equal_calls"] == pytest.approx(0.6 / 0.5)
-    assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.5 / 0.4, abs=1e-4)
+    assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.7 / 0.4, abs=1e-4)
     assert medians["gain_vs_gradient_over_empty_equal_calls"] == pytest.approx(0.5 / 0.6, abs=1e-4)
-    there = 0.6 - 0.2 * 3_500 / 11_500  # on the curve, after 6,000 / 4.5 samples
-    by_curve = medians["gain_vs_gradient_over_empty_by_curve"]
-    assert by_curve == pytest.approx(0.5 / (1 - there), abs=1e-4)
     assert medians["calls_ratio_official"] == pytest.approx(12_000 / 750)  # half-way to 0.7
     assert medians["calls_to_90_percent"] == pytest.approx(1_000 + 5_000 * 0.15 / 0.2)
     assert medians["norm_ratio"] == 2 and medians["bad_words"] == 0

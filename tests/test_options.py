@@ -142,7 +142,7 @@ def test_help_shows_ranges_choices_and_defaults() -> None:
     shown = " ".join(re.sub(r"[│╭╰─╮╯]", " ", helped("learn")).split())
     for text in (
         "[default: those of the effort]",
-        "thorough 12,000): quick, normal or thorough. [default: thorough]",
+        "thorough 48,000): quick, normal or thorough. [default: normal]",
         "gauss-newton, cma, sep-cma, zero-order or random. [default: gauss-newton]",
         "[default: 61 for gauss-newton, else 30]",
         "above 0; 0 for no limit. [default: 0]",

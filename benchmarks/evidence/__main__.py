@@ -42,7 +42,7 @@ def main() -> int:
         known = done(options.model)
         jobs = tuned(table.methods) if options.tuning else reported(table, options.model)
         if missing := [job for job in jobs if job not in known]:
-            work(missing, options.model, options.processes)
+            work(missing, options.model, options.processes, options.tuning)
     if not options.tuning:
         publish(table, options.model)
     return 0
@@ -72,14 +72,16 @@ def reported(table: Table, model: str) -> list[Job]:
     ]
 
 
-def work(jobs: Sequence[Job], model: str, processes: int) -> None:
+def work(jobs: Sequence[Job], model: str, processes: int, tuning: bool) -> None:
     """Do the jobs, and keep each result as it comes."""
-    for row, _, left in pool.measured(words.measured, jobs, processes, words.prepare, model):
+    of = words.tried if tuning else words.measured
+    for row, _, left in pool.measured(of, jobs, processes, words.prepare, model):
         figures.append(RESULTS, [row])
         name = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
+        judged = f"judge {row['judge']:.2f}  " if "judge" in row else ""
         print(
             f"{name:36} {row['noun']:14} seed {row['seed']}  loss {row['loss']:.4f}  "
-            f"judge {row['judge']:.2f}  {row['seconds']:.0f} s  ({left:.0f} min left)",
+            f"{judged}{row['seconds']:.0f} s  ({left:.0f} min left)",
             flush=True,
         )
 

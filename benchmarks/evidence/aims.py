@@ -28,11 +28,6 @@ AIMS = (
         "gain in held-out loss over no word, by the best gradients' at equal seconds",
         1,
     ),
-    Aim(
-        "gain_vs_gradient_over_empty_by_curve",
-        "the same, read from the curves of the gradients with equal calls",
-        1,
-    ),
     Aim("judge_share_vs_gradient_equal_calls", "judge's share, at equal calls", 1),
     Aim("concept_vs_gradient_equal_calls", "reconstruction, at equal calls", 1),
     Aim("prompt_vs_gradient_equal_calls", "editability, at equal calls", 1),

@@ -12,13 +12,14 @@ BETAS, WEIGHT_DECAY = (0.9, 0.999), 1e-2
 DTI_RATE, DTI_KAPPA = 0.01, 1e-4  # of the authors' scripts
 
 
-def textual_inversion(rate: float, weighted: bool = False) -> Method:
+def textual_inversion(rate: float, weighted: bool = False, batch: int = BATCH) -> Method:
     """Gal et al. 2022, with the optimizer of diffusers' own script.
 
     Args:
         rate: in typical sizes of an embedding's component; the script's 5e-4 is 0.036 of them on
             Stable Diffusion 1.5, and 0.14 where it is multiplied by the batch (``--scale_lr``).
         weighted: on evoken's objective in place of Eq. 1.
+        batch: samples of a step.
     """
 
     def method(contest: Contest) -> None:
@@ -26,7 +27,7 @@ def textual_inversion(rate: float, weighted: bool = False) -> Method:
         adam = torch.optim.AdamW([word], rate * contest.size, BETAS, weight_decay=WEIGHT_DECAY)
         step = 0
         while True:
-            word.grad = contest.gradient(word.detach(), step, BATCH, weighted)
+            word.grad = contest.gradient(word.detach(), step, batch, weighted)
             adam.step()
             step += 1
             contest.offer(word.detach().clone())
@@ -34,7 +35,7 @@ def textual_inversion(rate: float, weighted: bool = False) -> Method:
     return method
 
 
-def averaged(rate: float, weighted: bool = False) -> Method:
+def averaged(rate: float, weighted: bool = False, batch: int = BATCH) -> Method:
     """The same with what usually helps: a warm-up, a rate that falls to a tenth, faster second
     moments, and the mean of late words (as Shamir & Zhang 2013 weigh them).
     """
@@ -47,7 +48,7 @@ def averaged(rate: float, weighted: bool = False) -> Method:
             share = min(1.0, contest.calls / contest.most)
             for group in adam.param_groups:
                 group["lr"] = rate * contest.size * min(1, (step + 1) / 20) * (1 - 0.9 * share)
-            word.grad = contest.gradient(word.detach(), step, BATCH, weighted)
+            word.grad = contest.gradient(word.detach(), step, batch, weighted)
             adam.step()
             step += 1
             mean.lerp_(word.detach(), min(1.0, 10 / (9 + step)))

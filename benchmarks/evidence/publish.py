@@ -26,11 +26,10 @@ def publish(table: Table, model: str) -> None:
         for (method, variant, noun, seed), row in known.items()
         if noun in nouns and seed in seeds and variant == best.get(method)
     }
-    ratio = figures.read().get("evidence.seconds.sample_in_calls", {"median": None})["median"]
     # A vector's parts of several encoders are alike in length here.
     norms = typical_norms(load_model(ModelSpec(model)).vocabulary())
     typical = sum(norm**2 for norm in norms) ** 0.5
-    evidence = Evidence(rows, typical, table.prefix, ratio)
+    evidence = Evidence(rows, typical, table.prefix)
     found = evidence.table()
     if table.prefix == "evidence.ablations":
         found |= evidence.of_starts()

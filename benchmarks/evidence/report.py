@@ -15,13 +15,15 @@ Row = Mapping[str, Any]
 Results = Mapping[tuple[str, str, int], Row]  # by method, concept and seed
 Statistic = Callable[[Sequence[str]], float]  # of concepts, some of them more than once
 
-OURS, NOTHING = "evoken", "no word"
+OURS, THOROUGH, NOTHING = "evoken", "evoken, thorough", "no word"
 DTI = ("DTI", "DTI, long")
 PLAIN = ("gradients", "gradients, averaged", "gradients, our objective")
-# Rivals with gradients: those that take no more calls than evoken, and those that take no more
-# seconds. DTI's own budget is the smaller one by both measures.
+# Rivals with gradients: those that take no more calls than evoken's default, and those that take
+# no more seconds than its thorough search. DTI's own budget is the smaller one by both measures.
 EQUAL_CALLS = (*PLAIN, *DTI)
 EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN), DTI[0])
+# What stands beside what, and the end of its figures' names.
+BESIDE = ((THOROUGH, EQUAL_SECONDS, ""), (OURS, EQUAL_CALLS, "_equal_calls"))
 ABOUT = ("seed",)  # numbers in a row that measure nothing
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
@@ -40,15 +42,13 @@ class Evidence:
         results: Results,
         typical: float,
         prefix: str = "evidence",
-        sample_in_calls: float | None = None,
     ) -> None:
         """
         Args:
             typical: length of the vocabulary's embeddings.
             prefix: of the figures.
-            sample_in_calls: how many calls take as long as a sample with gradients, if it is known.
         """
-        self.prefix, self._sample = prefix, sample_in_calls
+        self.prefix = prefix
         counts = {m: sum(k[0] == m for k in results) for m, _, _ in results}
         whole = max(counts.values(), default=0)
         self.methods = [m for m, count in counts.items() if count == whole]
@@ -87,13 +87,6 @@ class Evidence:
             before = (calls, found)
         return float("inf")
 
-    def loss_at(self, method: str, noun: str, seed: int, calls: float) -> float:
-        """A word's held-out loss after so many calls, between the points of its curve; the last
-        one's where it has fewer.
-        """
-        points = self.rows[method, noun, seed]["curve"]
-        return float(np.interp(calls, [p[0] for p in points], [p[2] for p in points]))
-
     def table(self) -> dict[str, Any]:
         """The means of every method, of all that their rows measure: ``PREFIX.METHOD.COLUMN``, and
         its name.
@@ -114,16 +107,18 @@ class Evidence:
         statistics_ = dict[str, Statistic]()
         if OURS not in self.methods:
             return {}
-        for names, suffix in ((EQUAL_SECONDS, ""), (EQUAL_CALLS, "_equal_calls")):
+        found = dict[str, Any]()
+        for ours, names, suffix in BESIDE:
             its = [name for name in names if name in self.methods]
-            if names[0] in self.methods:
-                beside = self._beside_gradients(its)
+            if ours in self.methods and names[0] in self.methods:
+                beside = self._beside_gradients(ours, its)
                 statistics_ |= {f"{name}{suffix}": s for name, s in beside.items()}
-        if self._sample and NOTHING in self.methods and PLAIN[0] in self.methods:
-            statistics_["gain_vs_gradient_over_empty_by_curve"] = self._gain_by_curve
+                judged = self.best(its, "judge")
+                found[f"{self.prefix}.bad_words{suffix}"] = self.bad_words(ours)
+                found[f"{self.prefix}.bad_words_gradient{suffix}"] = self.bad_words(judged)
         if its := [name for name in DTI if name in self.methods]:
             best = self.best(its, "judge")
-            statistics_["judge_share_vs_dti_equal_calls"] = self._ratio("judge", best)
+            statistics_["judge_share_vs_dti_equal_calls"] = self._ratio(OURS, "judge", best)
         for name, rival in (("official", "GFTI, official"), ("zoodip", "ZOODiP")):
             if rival in self.methods:
                 statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival, OURS)
@@ -135,17 +130,10 @@ class Evidence:
             statistics_["colour_edit_keeps_shape"] = lambda nouns: self.mean(OURS, "blue", nouns)
         if NOTHING in self.methods:
             statistics_["calls_to_90_percent"] = self._calls_to_90_percent
-        found: dict[str, Any] = {
-            f"{self.prefix}.{k}": self.interval(s) for k, s in statistics_.items()
-        }
+        found |= {f"{self.prefix}.{k}": self.interval(s) for k, s in statistics_.items()}
         searches = [m for m in self.methods if m not in (*EQUAL_CALLS, *EQUAL_SECONDS, NOTHING)]
         rivals = [m for m in searches if not m.startswith("evoken")]
-        ours = self.mean(OURS, "loss")
-        place = 1 + sum(self.mean(m, "loss") < ours for m in rivals)
-        found[f"{self.prefix}.bad_words"] = self.bad_words(OURS)
-        if its := [name for name in EQUAL_SECONDS if name in self.methods]:
-            judged = self.best(its, "judge")
-            found[f"{self.prefix}.bad_words_gradient"] = self.bad_words(judged)
+        place = 1 + sum(self.mean(m, "loss") < self.mean(OURS, "loss") for m in rivals)
         return found | {
             f"{self.prefix}.rank_among_searches": place,
             f"{self.prefix}.searches": 1 + len(rivals),
@@ -178,46 +166,32 @@ class Evidence:
     def _mean_of(self, method: str, name: str) -> Statistic:
         return lambda nouns: self.mean(method, name, nouns)
 
-    def _beside_gradients(self, gradients: list[str]) -> dict[str, Statistic]:
+    def _beside_gradients(self, ours: str, gradients: list[str]) -> dict[str, Statistic]:
         judged = self.best(gradients, "judge")
         lowest = self.best(gradients, "loss", -1)
         found: dict[str, Statistic] = {
-            "judge_share_vs_gradient": self._ratio("judge", judged),
+            "judge_share_vs_gradient": self._ratio(ours, "judge", judged),
         }
         for score in ("concept", "prompt"):
             if score in self.columns:
-                found[f"{score}_vs_gradient"] = self._ratio(score, self.best(gradients, score))
+                best = self.best(gradients, score)
+                found[f"{score}_vs_gradient"] = self._ratio(ours, score, best)
         if len(self.seeds) > 1:
             found["seed_spread_vs_gradient"] = lambda nouns: (
-                self._seed_spread(OURS, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
+                self._seed_spread(ours, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
             )
         if NOTHING in self.methods:
-            found["gain_vs_gradient_over_empty"] = lambda nouns: self._gain(lowest, nouns)
+            found["gain_vs_gradient_over_empty"] = lambda nouns: self._gain(ours, lowest, nouns)
         return found
 
-    def _gain_by_curve(self, nouns: Sequence[str]) -> float:
-        """The gain with the loss of the best gradients read where their curves have taken as many
-        seconds as ours; where a rate falls over the whole budget, a shorter run would be better.
-        """
-        assert self._sample
-        calls = 3 * self.mean(OURS, "calls") / self._sample  # a sample is counted as three
+    def _ratio(self, ours: str, name: str, rival: str) -> Statistic:
+        return lambda nouns: self.mean(ours, name, nouns) / max(self.mean(rival, name, nouns), 1e-9)
 
-        def loss(method: str) -> float:
-            keys = [(method, noun, seed) for noun in nouns for seed in self.seeds]
-            return statistics.mean(self.loss_at(*key, calls) for key in keys)
-
-        nothing, ours = (self.mean(method, "loss", nouns) for method in (NOTHING, OURS))
-        its = min(loss(method) for method in PLAIN if method in self.methods)
-        return (nothing - ours) / max(nothing - its, 1e-9)
-
-    def _ratio(self, name: str, rival: str) -> Statistic:
-        return lambda nouns: self.mean(OURS, name, nouns) / max(self.mean(rival, name, nouns), 1e-9)
-
-    def _gain(self, rival: str, nouns: Sequence[str]) -> float:
+    def _gain(self, ours: str, rival: str, nouns: Sequence[str]) -> float:
         """Of the loss, over no word at all: ours by the rival's."""
         nothing = self.mean(NOTHING, "loss", nouns)
-        ours, its = (nothing - self.mean(m, "loss", nouns) for m in (OURS, rival))
-        return ours / max(its, 1e-9)
+        gain, its = (nothing - self.mean(m, "loss", nouns) for m in (ours, rival))
+        return gain / max(its, 1e-9)
 
     def _calls_ratio(self, rival: str, ours: str) -> Statistic:
         """The rival's calls by ours until the loss at which the rival ended."""

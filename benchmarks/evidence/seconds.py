@@ -2,26 +2,32 @@
 
     python -m benchmarks.evidence.seconds [--cores 2] [--repeats 7]
 
-Whole generations of evoken's default and steps of textual inversion take turns in one process, so
-that whatever else the machine does slows both. Evoken's calls are independent, and share the cores;
-a step of a few samples gains little from a second core, so for gradients the faster of one thread
-and all is taken. Needs a quiet machine: nothing else should run.
+Whole generations of evoken and steps of textual inversion take turns, so that whatever else the
+machine does slows both. Evoken's calls are independent: every core has a worker, which computes in
+bfloat16. A step of a few samples gains little from a second core, and backward passes nothing from
+bfloat16, so for gradients the faster of one thread and all is taken, in float32. Needs a quiet
+machine: nothing else should run.
 """
 
 import argparse
 import time
+from collections.abc import Sequence
+from contextlib import closing
 
 import torch
 
 from benchmarks import figures, learn
 from benchmarks.evidence import words
 from benchmarks.evidence.contest import Contest
+from benchmarks.evidence.methods import TOGETHER
 from benchmarks.gradient import BATCH
+from evoken.evaluation.processes import Processes
 from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import preset
 
 NOUN = "unicorn"
-STEPS = 24  # with gradients, in a turn: about as long as a generation
+SAMPLES = 96  # with gradients, in a turn: about as long as a generation
 
 
 def seconds_per_call(learner: Learner) -> float:
@@ -31,12 +37,14 @@ def seconds_per_call(learner: Learner) -> float:
     return (time.perf_counter() - started) / (learner.calls - before)
 
 
-def seconds_per_sample(contest: Contest) -> float:
+def seconds_per_sample(contest: Contest, batch: int, cores: int) -> float:
     """Of some steps: forward and backward for each of their samples."""
+    torch.set_num_threads(cores)
     started = time.perf_counter()
-    for step in range(STEPS):
-        contest.gradient(contest.start, step, BATCH)
-    return (time.perf_counter() - started) / (STEPS * BATCH)
+    for step in range(SAMPLES // batch):
+        contest.gradient(contest.start, step, batch)
+    torch.set_num_threads(1)
+    return (time.perf_counter() - started) / SAMPLES
 
 
 def main() -> None:
@@ -46,40 +54,33 @@ def main() -> None:
     options = parser.parse_args()
     words.prepare("stickers")
     measure, images = learn.measure, learn.concept_images(NOUN)
-    learner = Learner(
-        preset("default", placeholder=learn.WORD), measure.model, images, measure.clip
-    )
-    contest = words.begun("gradients", NOUN, 0)
-    both = (1, options.cores)
-    calls: dict[int, list[float]] = {cores: [] for cores in both}
-    samples: dict[int, list[float]] = {cores: [] for cores in both}
-    for repeat in range(-1, options.repeats):  # the first turn warms up
-        for cores in both:
-            torch.set_num_threads(cores)
-            call, sample = seconds_per_call(learner), seconds_per_sample(contest)
-            if repeat >= 0:
-                calls[cores].append(call)
-                samples[cores].append(sample)
-                print(f"{cores} cores: call {1e3 * call:.1f} ms, sample {1e3 * sample:.1f} ms")
-    alone, together = both
-    fastest = [min(pair) for pair in zip(samples[alone], samples[together], strict=True)]
-    ratios = {
-        "sample_in_calls": zip(fastest, calls[together], strict=True),
-        "sample_in_calls_one_core": zip(samples[alone], calls[alone], strict=True),
-        "speed_of_second_core": zip(calls[alone], calls[together], strict=True),
-        "speed_of_second_core_gradient": zip(samples[alone], fastest, strict=True),
-    }
-    found: dict[str, object] = {
-        f"evidence.seconds.{name}": figures.spread([a / b for a, b in pairs])
-        for name, pairs in ratios.items()
-    }
-    figures.update(
-        found
-        | {
-            "evidence.seconds.call_ms": figures.spread([1e3 * s for s in calls[together]]),
-            "evidence.seconds.sample_ms": figures.spread([1e3 * s for s in fastest]),
-        }
-    )
+    settings = preset("default", placeholder=learn.WORD, effort="thorough")
+    model = words.fast()
+    recipe = Recipe.of(settings, model.spec, "stickers", images)
+    torch.set_num_threads(options.cores)
+    with closing(Processes(recipe, options.cores)) as workers:
+        torch.set_num_threads(1)
+        learner = Learner(settings, model, images, measure.clip, workers)
+        contest = words.begun("gradients", NOUN, 0)
+        turns = [turn(learner, contest, options.cores) for _ in range(options.repeats + 1)]
+    write(turns[1:])  # the first turn warms up
+
+
+def turn(learner: Learner, contest: Contest, cores: int) -> dict[str, float]:
+    """Seconds of a call, and of a sample in small steps and in large ones."""
+    found = {"call": seconds_per_call(learner)}
+    for name, batch in (("sample", TOGETHER), ("small_sample", BATCH)):
+        found[name] = min(seconds_per_sample(contest, batch, c) for c in (1, cores))
+    print("  ".join(f"{name} {1e3 * value:.2f} ms" for name, value in found.items()), flush=True)
+    return found
+
+
+def write(turns: Sequence[dict[str, float]]) -> None:
+    """The figures."""
+    found = {f"evidence.seconds.{name}_ms": [1e3 * t[name] for t in turns] for name in turns[0]}
+    for name in ("sample", "small_sample"):
+        found[f"evidence.seconds.{name}_in_calls"] = [t[name] / t["call"] for t in turns]
+    figures.update({name: figures.spread(values) for name, values in found.items()})
 
 
 if __name__ == "__main__":

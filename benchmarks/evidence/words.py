@@ -16,35 +16,47 @@ from benchmarks.evidence.results import Job, packed, weights
 from benchmarks.evidence.tables import ALL
 from evoken.arrays import Images, Vectors
 from evoken.errors import EvokenError
+from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.load import load_model
+from evoken.models.runtimes.requirements import imitates
 from evoken.pictures.drawing import images_of
 from evoken.pictures.metrics import editability, reconstruction
 from evoken.prompts import KINDS
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.settings import preset
+from evoken.textual_inversion.settings import EFFORTS, preset
 from evoken.words.word import Word
 from stickers import styles
 
-CALLS = 12_000
+CALLS = EFFORTS["normal"]
+THOROUGH = EFFORTS["thorough"]
 PICTURES = 16  # of the plain sentence
 FRESH = 77  # the seed of images that no method is given
 
 _model = "stickers"  # of each process
+_fast: LatentModel  # the same in bfloat16, if this processor has it
 
 
 def prepare(model: str, pictures: int = PICTURES) -> None:
     """What every process loads once."""
-    global _model
+    global _model, _fast
     learn.prepare("float32", pictures)
     if model != learn.measure.model.spec.name:
         learn.measure.model = cast(StableDiffusion, load_model(ModelSpec(model)))
+    half = ModelSpec(model, precision="bfloat16")
+    spec = ModelSpec(model) if imitates(half) else half
+    _fast = load_model(spec)
     _model = model
 
 
+def fast() -> LatentModel:
+    """The model of this process that makes forward passes only."""
+    return _fast
+
+
 def equal_seconds() -> int:
-    """Calls that a method with gradients makes in the time that evoken takes for CALLS, on two
+    """Calls that a method with gradients makes in the time that evoken takes for THOROUGH, on two
     cores; a sample is counted as three.
     """
     ratio = figures.read().get("evidence.seconds.sample_in_calls")
@@ -53,7 +65,7 @@ def equal_seconds() -> int:
             "how long a sample with gradients takes is not measured yet: "
             "python -m benchmarks.evidence.seconds"
         )
-    return round(3 * CALLS / ratio["median"] / 100) * 100
+    return round(3 * THOROUGH / ratio["median"] / 100) * 100
 
 
 def kind_of(noun: str) -> str:
@@ -67,10 +79,22 @@ def images_for(noun: str, count: int) -> Images:
     return five[:count] if count <= 5 else torch.cat([five, learn.concept_images(noun, 5, seed=1)])
 
 
-def measured(job: Job) -> dict[str, Any]:
-    """The row of one contest."""
+def calls_of(method: str) -> int:
+    """That a method can spend."""
+    if method.endswith(EQUAL_SECONDS):
+        return equal_seconds()
+    return THOROUGH if ALL[method].thorough else CALLS
+
+
+def measured(job: Job, whole: bool = True) -> dict[str, Any]:
+    """The row of one contest.
+
+    Args:
+        whole: with its curve and all scores; else with the held-out loss alone, by which variants
+            are chosen.
+    """
     method, variant, noun, seed = job
-    contest = begun(method, noun, seed)
+    contest = begun(method, noun, seed, held_out=None if whole else lambda word: 0.0)
     failed = ""
     try:
         run(ALL[method].variants[variant], contest)
@@ -83,32 +107,44 @@ def measured(job: Job) -> dict[str, Any]:
         "variant": variant,
         "noun": noun,
         "seed": seed,
+        "precision": contest.model.spec.precision,
         "failed": failed,
         **row,
-        **_scores(noun, contest.word),
-        "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve],
+        **(_scores(noun, contest.word) if whole else {"loss": _loss(noun, contest.word)}),
+        "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve if whole],
         "word": packed(contest.word),
     }
+
+
+def tried(job: Job) -> dict[str, Any]:
+    """The row of a variant that is tried."""
+    return measured(job, whole=False)
 
 
 def begun(
     method: str,
     noun: str,
     seed: int,
-    calls: int = CALLS,
+    calls: int | None = None,
     held_out: Callable[[Vectors], float] | None = None,
 ) -> Contest:
-    """The contest of a method, where it begins; by default its held-out loss is Eq. 1's."""
+    """The contest of a method, where it begins; by default its held-out loss is Eq. 1's.
+
+    All that makes forward passes only makes them in bfloat16, which is about twice as fast on a CPU
+    that has it; backward passes are not.
+    """
     measure, row, kind = learn.measure, ALL[method], kind_of(noun)
+    model = measure.model if row.group == "gradients" else _fast
+    most = calls or calls_of(method)
     images = images_for(noun, row.images)
     about: dict[str, Any] = {"placeholder": learn.WORD, "seed": seed, "kind": kind}
-    about |= {"initialization": "lowest", "calls": calls}
+    about |= {"initialization": "lowest", "calls": most}
     about |= {"vectors": row.vectors} if row.vectors else {}
     chosen = Learner(preset("default", **about), measure.model, images, measure.clip)
     chosen.step()
     return Contest(
-        *(measure.model, measure.clip, images, chosen.start.vectors, chosen.calls, seed),
-        equal_seconds() if method.endswith(EQUAL_SECONDS) else calls,
+        *(model, measure.clip, images, chosen.start.vectors, chosen.calls, seed),
+        most,
         held_out or (lambda word: _loss(noun, word)),
         kind,
     )

@@ -30,7 +30,7 @@ SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
 # Denoiser calls of a run.
-EFFORTS = {"quick": 3_000, "normal": 6_000, "thorough": 12_000}
+EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
 
 # What the paper's text or code does and we hold to be mistakes; the ``paper`` preset corrects them,
 # and each can be put back by name. Measured and explained in docs/decisions/0003-paper-preset.md.
@@ -171,12 +171,12 @@ class LearnSettings:
         64, "Fixed draws on which the result is chosen", least=1, most=100_000
     )
     effort: str = _budget(
-        "thorough",
+        "normal",
         f"Calls to spend ({', '.join(f'{n} {calls:,}' for n, calls in EFFORTS.items())})",
         choices=tuple(EFFORTS),
     )
     calls: int = _budget(
-        EFFORTS["thorough"],
+        EFFORTS["normal"],
         "Denoiser calls to spend, validation included",
         least=1,
         most=1e9,
