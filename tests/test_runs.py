@@ -149,7 +149,8 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     assert result.exit_code == 0 and "compare.html" in result.stdout, result.output
     page = Page(Path("compare.html"))
     assert "same noise for every word" in page.text
-    assert "0.500 [0.400, 0.600]" in page.text
+    assert "judge: recognised (evaluate)0.500 [0.400, 0.600]" in page.text
+    assert "were evaluated" not in page.text
     settings = page.text.partition("Settings that differ")[2].partition("Curves")[0]
     assert settings.split() == ["discother", "seed07"]
     alt = "4 pictures of “a photo of a <disc> on the beach”, drawn with the learned word"
@@ -158,6 +159,24 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     links = page.all("a", "href")
     assert "runs/other/samples/00-after.png" in links and all(Path(x).is_file() for x in links)
     assert str(Path.cwd()) not in Path("compare.html").read_text()
+
+
+def test_scores_of_different_evaluations_are_told_apart(two: tuple[Path, Path]) -> None:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    pairs = {"start_and_learned": {"concept": [{}, value], "editability": [{}, value]}}
+    abouts = ({"count": 16, "steps": 10}, {"count": 4, "steps": 10, "scorer": "dino<b>"})
+    for run, about in zip(two, abouts, strict=True):
+        (run / "scores.json").write_text(json.dumps(about | pairs))
+    assert evoken("compare", *two).exit_code == 0
+    said = Page(Path("compare.html")).text
+    assert (
+        "The words were evaluated with 16 pictures of each sentence in 10 steps and 4 pictures of "
+        "each sentence in 10 steps: these scores cannot be compared."
+    ) in said
+    one = "0.500 [0.400, 0.600]"
+    rows = said.splitlines()
+    assert f"concept (evaluate){one}" in rows and f"concept (evaluate, dino<b>){one}" in rows
+    assert f"CLIP-T, for comparison (evaluate){one}{one}" in rows
 
 
 def test_runs_of_different_models_and_images_are_said_to_be(two: tuple[Path, Path]) -> None:
