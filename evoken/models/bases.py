@@ -134,6 +134,13 @@ FLUX = Base(
         "text_encoder_2": T5,
     },
     packs=4,
+    # Nothing in the pipeline of [schnell] says so, but its scheduler's shift is 1, and [dev]'s 3.
+    distilled=Distilled(
+        "black-forest-labs/FLUX.1-dev",
+        shift=1.0,
+        name="schnell",
+        unless=("openflux", "libreflux", "de-distill", "dedistill"),
+    ),
 )
 KLEIN_4B = Base(
     name="FLUX.2 klein 4B",

@@ -18,6 +18,7 @@ from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.distilled import check_learnable
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
@@ -137,7 +138,9 @@ class Learner:
         Raises:
             WordError: the placeholder or the word to start from cannot be used with this model.
             SettingError: settings that do not fit the model.
+            ModelError: it is distilled.
         """
+        check_learnable(getattr(model, "learned_on", ""), model.spec.name)
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
         before, started = model.calls, time.monotonic()
