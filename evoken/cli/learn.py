@@ -260,7 +260,7 @@ def evaluate(
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
-        with reopened(path, display=display) as job:
+        with reopened(path, display=display, replays=False) as job:
             pictures, calls = cost(job.learner, count, thorough)
             last = run.records()[-1]
             minutes = calls * last.seconds / max(last.calls, 1) / 60

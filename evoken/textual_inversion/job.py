@@ -382,14 +382,22 @@ def reopened(
     display: Display = SILENT,
     budget: Mapping[str, Any] = {},
     model: LatentModel | None = None,
+    replays: bool = True,
 ) -> Iterator[LearnJob]:
     """A run folder, and a fresh learner made of its settings and images.
 
     Args:
         budget: see ``resume``.
         model: that of the run, if it is loaded already.
+        replays: whether the learner is to be told the records of its search.
+
+    Raises:
+        EvokenError: the run is damaged or was changed, or began with another revision of its
+            search whose records are to be replayed.
     """
     run = LearnRun.open(folder)
+    if replays:
+        run.check_search()
     settings, start = run.settings, run.start()
     if budget:
         known_names(budget, BUDGETS)
