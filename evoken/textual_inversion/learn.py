@@ -27,7 +27,7 @@ from evoken.textual_inversion.initialization import initial_vectors, typical_nor
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.starts import Starts, starts_of
-from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
+from evoken.textual_inversion.subspace import Subspace, axes_used, build_subspace
 from evoken.words.word import Word
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
@@ -383,8 +383,7 @@ def _subspace(
     vocabulary = model.vocabulary()
     if "added-mean" in s.mistakes:
         origin = origin + vocabulary.vectors.mean(0)
-    most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
-    axes = s.axes or (most if s.subspace == "identity" else min(256, most))
+    axes = axes_used(s.subspace, s.axes, len(vocabulary.words), vocabulary.parts)
     built = build_subspace(
         s.subspace,
         origin,
