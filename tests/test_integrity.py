@@ -192,7 +192,10 @@ def test_a_run_of_another_revision_of_its_search_does_not_go_on(done: Path) -> N
     assert config.pop("search_revision") == GaussNewton.revision  # earlier versions wrote none
     write_config(done, {k: v for k, v in config.items() if k != "checksum"})
     before = files(done)
-    said = (f"{done} began with another version of the search gauss-newton", f"evoken learn FOLDER --start {done}")
+    said = (
+        f"{done} began with another version of the search gauss-newton",
+        f"evoken learn FOLDER --start {done}",
+    )
     refused(evoken("learn", "--resume", done, "--calls", 500), *said)
     refused(evoken("finish", done), *said)
     refused(evoken("pick", done, 1), *said)
