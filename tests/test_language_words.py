@@ -51,9 +51,9 @@ def is_t5(model: PromptedFlow) -> bool:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("count", "placeholder"), [(1, "<disc>"), (3, "<disc>"), (2, "<Disc>")])
 def test_the_code_for_diffusers_gives_its_pipeline_the_word(
-    name: str, count: int, tmp_path: Path
+    name: str, count: int, placeholder: str, tmp_path: Path
 ) -> None:
     own = PIPELINES[name]
     pipe, model = own.build(), own.family(own.build(), SPEC)
@@ -61,12 +61,13 @@ def test_the_code_for_diffusers_gives_its_pipeline_the_word(
     (key,) = base.widths
     word = vectors(model.width, count)
     save_file({key: word}, tmp_path / "word.safetensors")
-    code = diffusers_usage(tmp_path / "word.safetensors", "<disc>", base, {key: key}, count)
+    code = diffusers_usage(tmp_path / "word.safetensors", placeholder, base, {key: key}, count)
     exec(code.replace(".tokenizer.tokenizer", ".tokenizer"), {"pipe": pipe})  # see save_flux_2_dev
-    tokens = "<disc>" + "".join(f"<disc>_{i}" for i in range(1, count))
+    tokens = placeholder + "".join(f"{placeholder}_{i}" for i in range(1, count))
     prompts = ["a photo of a {} on the beach", "{}", "a cat and the {}"]
     expected = tokens_of_each(pipe, [p.format(tokens) for p in prompts])
-    found = model.condition([p.format("<disc>") for p in prompts], {"<disc>": word[None]})
+    words = {placeholder: word[None]}
+    found = model.condition([p.format(placeholder) for p in prompts], words)
     for one, hidden in zip(expected, found, strict=True):
         torch.testing.assert_close(hidden[: len(one), :-1], one, rtol=1e-4, atol=1e-5)
 

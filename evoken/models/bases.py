@@ -56,6 +56,7 @@ class Base:
             weights begin with in a single file; none where single files cannot be read.
         packs: how many latents the denoiser reads as one token.
         processor: whether the tokenizer comes as a part of a processor of pictures and texts.
+        small_letters: whether the pipeline reads prompts in small letters.
         distilled: how its distilled models are told, if there are some.
     """
 
@@ -68,6 +69,7 @@ class Base:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     packs: int = 1
     processor: bool = False
+    small_letters: bool = False
     distilled: Distilled | None = None
 
 
@@ -196,6 +198,7 @@ SANA = Base(
     pipeline="SanaPipeline",
     family=("sana", "Sana"),
     trained_in="bfloat16",
+    small_letters=True,
 )
 LUMINA_2 = Base(
     name="Lumina 2",
