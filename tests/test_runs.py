@@ -55,6 +55,22 @@ def test_the_format_of_run_folders_is_what_it_was(done: Path, edited: Path) -> N
     assert json.loads((edited / "config.json").read_text())["format"] == 1
 
 
+def test_previews_of_two_versions_are_shown_by_the_later_ones_score(done: Path) -> None:
+    """Earlier versions kept CLIP's score, without its name; the two cannot be compared."""
+    run = LearnRun.open(done)
+    first, *_, last = (generation for generation, _ in run.previews())
+    assert run.score_name == "concept" and {first, last} <= run.scores().keys()
+    value = {"value": 0.25, "low": 0.2, "high": 0.3}
+    run.score_path(first).write_text(json.dumps(value))
+    assert run.score_name == "concept" and first not in run.scores() and last in run.scores()
+    run.score_path(last).write_text(json.dumps(value | {"score": "CLIP"}))
+    assert run.score_name == "CLIP" and run.scores()[first].value == 0.25
+    assert {first, last} == run.scores().keys()
+    for generation, _ in run.previews():
+        run.score_path(generation).unlink(missing_ok=True)
+    assert run.score_name == "concept" and run.scores() == {}
+
+
 def test_a_preview_is_a_row_of_four_pictures(done: Path) -> None:
     with Image.open(done / "previews" / "0000.png") as preview:
         assert preview.width > 4 * preview.height > preview.width - preview.height
