@@ -72,6 +72,18 @@ def test_the_code_for_diffusers_gives_its_pipeline_the_word(
         torch.testing.assert_close(hidden[: len(one), :-1], one, rtol=1e-4, atol=1e-5)
 
 
+def test_no_word_is_no_end_of_the_message_that_a_prompt_is_in(model: PromptedFlow) -> None:
+    """T5 ends every prompt with a token; where a tokenizer ends none, nothing is zeros."""
+    nothing, text = model.nothing(), model.text
+    if is_t5(model):
+        end = text.table.weight[text.tokenizer.eos_token_id].detach().float()
+        assert torch.equal(nothing[0], end)
+    else:
+        assert nothing.shape == (1, model.width) and not nothing.any()
+    hidden = model.condition(["a photo of a <disc>"], {"<disc>": nothing[None]})
+    assert hidden.isfinite().all()
+
+
 def test_what_a_word_touches_is_read_as_if_it_were_not_there(model: PromptedFlow) -> None:
     """A tokenizer would make one token of "<" and of a mark before it, or of letters behind ">"."""
     text, form = model.text, model.text.form

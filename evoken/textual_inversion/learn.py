@@ -206,8 +206,8 @@ class Learner:
 
     @property
     def no_word(self) -> Vectors:
-        """Vector x width: the token that ends a prompt, where the word would be."""
-        return self.model.end().repeat(self.settings.vectors, 1)
+        """Vector x width: what says nothing, where the word would be."""
+        return self.model.nothing().repeat(self.settings.vectors, 1)
 
     @property
     def tries_no_word(self) -> bool:
