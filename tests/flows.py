@@ -13,7 +13,6 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderKLQwenImage,
     ChromaPipeline,
-    ChromaTransformer2DModel,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -27,7 +26,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from tests import tiny
+from tests import tiny, tiny_language
 
 TOKENS = 6  # of a prompt
 
@@ -100,33 +99,23 @@ def stable_diffusion_3() -> Case:
     )
 
 
-def flux() -> Case:
+def flux(kind: type[DiffusionPipeline] = FluxPipeline, **conditioning: Any) -> Case:
     torch.manual_seed(3)
     transformer = tiny.flux_transformer(guidance=True, pooled=12)
-    pipe = FluxPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
+    pipe = kind(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
     return case(
         pipe,
         PACKED,
         guidance_scale=1.0,
         prompt_embeds=random(2, TOKENS, 20),
         pooled_prompt_embeds=random(2, 12, seed=1),
+        **conditioning,
     )
 
 
 def chroma() -> Case:
     torch.manual_seed(4)
-    transformer = ChromaTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=20,
-        axes_dims_rope=(4, 4, 8),
-        approximator_num_channels=8,
-        approximator_hidden_dim=16,
-        approximator_layers=1,
-    ).eval()
+    transformer = tiny_language.chroma_transformer()
     pipe = ChromaPipeline(shifting(), tiny.autoencoder(), None, None, transformer)
     return case(
         pipe,
