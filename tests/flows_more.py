@@ -18,7 +18,6 @@ from diffusers import (
     HiDreamImagePipeline,
     HiDreamImageTransformer2DModel,
     PRXPixelPipeline,
-    PRXTransformer2DModel,
     ZImageOmniPipeline,
 )
 from torch import Tensor
@@ -26,7 +25,7 @@ from torch import Tensor
 from tests import tiny
 from tests.flows import PLAIN, TOKENS, Case, case, flux, mask, random, shifting, z_image
 from tests.flows_flux2 import PATCHED
-from tests.flows_hidream import awaken
+from tests.flows_hidream import awaken, prx_transformer
 from tests.tiny_language import flux_2_autoencoder, flux_2_transformer
 
 
@@ -100,17 +99,7 @@ def hidream_image() -> Case:
 
 def prx_pixel() -> Case:
     torch.manual_seed(33)
-    transformer = PRXTransformer2DModel(
-        in_channels=3,
-        patch_size=2,
-        context_in_dim=20,
-        hidden_size=16,
-        mlp_ratio=2.0,
-        num_heads=2,
-        depth=1,
-        axes_dim=[4, 4],
-    ).eval()
-    awaken(transformer)
+    transformer = prx_transformer(3)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     pipe = PRXPixelPipeline(transformer, scheduler, None, None)
     return case(

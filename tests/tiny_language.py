@@ -130,21 +130,25 @@ def qwen_image_pipeline() -> QwenImagePipeline:
     )
 
 
-def z_image_pipeline(turbo: bool = False) -> ZImagePipeline:
-    """A pipeline with the classes and configuration keys of Z-Image, or of its Turbo."""
-    words = qwen_tokenizer()
-    torch.manual_seed(8)
-    transformer = ZImageTransformer2DModel(
+def z_image_transformer(width: int) -> ZImageTransformer2DModel:
+    return ZImageTransformer2DModel(
         in_channels=4,
         dim=24,
         n_layers=1,
         n_refiner_layers=1,
         n_heads=1,
         n_kv_heads=1,
-        cap_feat_dim=WIDTH,
+        cap_feat_dim=width,
         axes_dims=[8, 8, 8],
         axes_lens=[256, 32, 32],
     ).eval()
+
+
+def z_image_pipeline(turbo: bool = False) -> ZImagePipeline:
+    """A pipeline with the classes and configuration keys of Z-Image, or of its Turbo."""
+    words = qwen_tokenizer()
+    torch.manual_seed(8)
+    transformer = z_image_transformer(WIDTH)
     fill(transformer)
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if turbo else 6.0),
