@@ -105,7 +105,7 @@ def words_of(noun: str, nouns: Sequence[str], calls: int) -> dict[str, Vectors]:
     found = {name: own[name] for name in ordered}
     found |= {f"mixed {share:g}": first + share * (last - first) for share in MIXED}
     found["nearest word"] = nearest_word(measure.clip, images, vocabulary, "object")
-    found["no word"] = measure.model.end()
+    found["no word"] = measure.model.nothing()
     place = nouns.index(noun)
     for i in range(1, 1 + min(OTHERS, len(nouns) - 1)):
         other = load_file(file_of(nouns[(place + i) % len(nouns)], calls))
@@ -178,7 +178,7 @@ def losses(noun: str, vectors: Vectors) -> tuple[float, float]:
 @cache
 def losses_of_nothing(noun: str) -> tuple[float, float]:
     """The same with no word at all."""
-    return losses(noun, learn.measure.model.end())
+    return losses(noun, learn.measure.model.nothing())
 
 
 def agreement(

@@ -13,21 +13,17 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderKLQwenImage,
     ChromaPipeline,
-    ChromaTransformer2DModel,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     Lumina2Pipeline,
-    Lumina2Transformer2DModel,
     QwenImagePipeline,
-    QwenImageTransformer2DModel,
     StableDiffusion3Pipeline,
     ZImagePipeline,
-    ZImageTransformer2DModel,
 )
 from torch import Tensor
 
-from tests import tiny
+from tests import tiny, tiny_language
 
 TOKENS = 6  # of a prompt
 
@@ -100,33 +96,23 @@ def stable_diffusion_3() -> Case:
     )
 
 
-def flux() -> Case:
+def flux(kind: type[DiffusionPipeline] = FluxPipeline, **conditioning: Any) -> Case:
     torch.manual_seed(3)
     transformer = tiny.flux_transformer(guidance=True, pooled=12)
-    pipe = FluxPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
+    pipe = kind(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
     return case(
         pipe,
         PACKED,
         guidance_scale=1.0,
         prompt_embeds=random(2, TOKENS, 20),
         pooled_prompt_embeds=random(2, 12, seed=1),
+        **conditioning,
     )
 
 
 def chroma() -> Case:
     torch.manual_seed(4)
-    transformer = ChromaTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=20,
-        axes_dims_rope=(4, 4, 8),
-        approximator_num_channels=8,
-        approximator_hidden_dim=16,
-        approximator_layers=1,
-    ).eval()
+    transformer = tiny_language.chroma_transformer()
     pipe = ChromaPipeline(shifting(), tiny.autoencoder(), None, None, transformer)
     return case(
         pipe,
@@ -165,20 +151,7 @@ def aura_flow() -> Case:
 
 def lumina_2() -> Case:
     torch.manual_seed(6)
-    transformer = Lumina2Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=4,
-        hidden_size=24,
-        num_layers=1,
-        num_refiner_layers=1,
-        num_attention_heads=1,
-        num_kv_heads=1,
-        multiple_of=16,
-        axes_dim_rope=(8, 8, 8),
-        axes_lens=(32, 32, 32),
-        cap_feat_dim=20,
-    ).eval()
+    transformer = tiny_language.lumina_2_transformer(20)
     pipe = Lumina2Pipeline(transformer, shifting(), tiny.autoencoder(), None, None)
     return case(
         pipe,
@@ -191,16 +164,7 @@ def lumina_2() -> Case:
 
 def qwen_image() -> Case:
     torch.manual_seed(7)
-    transformer = QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=20,
-        axes_dims_rope=(4, 4, 8),
-    ).eval()
+    transformer = tiny_language.qwen_image_transformer(20)
     vae = AutoencoderKLQwenImage(
         base_dim=8,
         z_dim=4,
@@ -223,17 +187,7 @@ def qwen_image() -> Case:
 
 def z_image() -> Case:
     torch.manual_seed(8)
-    transformer = ZImageTransformer2DModel(
-        in_channels=4,
-        dim=24,
-        n_layers=1,
-        n_refiner_layers=1,
-        n_heads=1,
-        n_kv_heads=1,
-        cap_feat_dim=20,
-        axes_dims=[8, 8, 8],
-        axes_lens=[64, 32, 32],
-    ).eval()
+    transformer = tiny_language.z_image_transformer(20)
     pipe = ZImagePipeline(shifting(), tiny.autoencoder(), None, None, transformer)
     prompts = [random(TOKENS, 20, seed=s) for s in (0, 1)]
     return case(pipe, PLAIN, guidance_scale=0.0, prompt_embeds=prompts)

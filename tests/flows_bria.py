@@ -19,10 +19,9 @@ from diffusers import (
     GlmImageTransformer2DModel,
     SanaPAGPipeline,
     SanaPipeline,
-    SanaTransformer2DModel,
 )
 
-from tests import tiny
+from tests import tiny, tiny_language
 from tests.flows import PACKED, PLAIN, TOKENS, Case, case, mask, random, shifting
 
 
@@ -132,18 +131,7 @@ def glm_image() -> Case:
 def _sana(kind: type[DiffusionPipeline], **conditioning: Any) -> Case:
     """32 px: its pictures' sizes are multiples of that."""
     torch.manual_seed(24)
-    transformer = SanaTransformer2DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        num_layers=1,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=8,
-        cross_attention_dim=16,
-        caption_channels=20,
-        sample_size=8,
-    ).eval()
+    transformer = tiny_language.sana_transformer(20)
     vae = AutoencoderDC(
         latent_channels=4,
         encoder_block_out_channels=(8, 8, 8),

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
@@ -20,6 +19,7 @@ from torch import nn
 
 from tests import tiny
 from tests.flows import PACKED, TOKENS, Case, case, mask, random, shifting
+from tests.tiny_language import flux_2_autoencoder
 
 PATCHED = (16, 4, 4)  # latents of a picture, as FLUX.2's autoencoder has them
 
@@ -34,18 +34,6 @@ def qwen_autoencoder() -> AutoencoderKLQwenImage:
         temperal_downsample=[False],
         latents_mean=[0.0] * 4,
         latents_std=[1.0] * 4,
-    ).eval()
-
-
-def flux_2_autoencoder() -> AutoencoderKLFlux2:
-    """16 px pictures to 4 x 8 x 8 latents, which pipelines take as 16 x 4 x 4."""
-    return AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=16,
     ).eval()
 
 

@@ -136,10 +136,9 @@ def lumina() -> Case:
     )
 
 
-def prx() -> Case:
-    torch.manual_seed(12)
+def prx_transformer(channels: int) -> PRXTransformer2DModel:
     transformer = PRXTransformer2DModel(
-        in_channels=4,
+        in_channels=channels,
         patch_size=2,
         context_in_dim=20,
         hidden_size=16,
@@ -149,6 +148,12 @@ def prx() -> Case:
         axes_dim=[4, 4],
     ).eval()
     awaken(transformer)
+    return transformer
+
+
+def prx() -> Case:
+    torch.manual_seed(12)
+    transformer = prx_transformer(4)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     with warnings.catch_warnings():
         # The class still has a base that diffusers itself says not to use.

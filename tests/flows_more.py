@@ -14,42 +14,24 @@ from diffusers import (
     Flux2KleinKVPipeline,
     Flux2KleinPipeline,
     Flux2Pipeline,
-    Flux2Transformer2DModel,
     FluxKontextPipeline,
     HiDreamImagePipeline,
     HiDreamImageTransformer2DModel,
     PRXPixelPipeline,
-    PRXTransformer2DModel,
     ZImageOmniPipeline,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests import tiny
-from tests.flows import PACKED, PLAIN, TOKENS, Case, case, mask, random, shifting, z_image
-from tests.flows_flux2 import PATCHED, flux_2_autoencoder
-from tests.flows_hidream import awaken
-
-
-def flux_2_transformer(guidance: bool) -> Flux2Transformer2DModel:
-    torch.manual_seed(30)
-    return Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=20,
-        timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=guidance,
-    ).eval()
+from tests.flows import PLAIN, TOKENS, Case, case, flux, mask, random, shifting, z_image
+from tests.flows_flux2 import PATCHED
+from tests.flows_hidream import awaken, prx_transformer
+from tests.tiny_language import flux_2_autoencoder, flux_2_transformer
 
 
 def _klein(pipe: DiffusionPipeline, **conditioning: Any) -> Case:
     """It gives back latents as its autoencoder has them: scaled, shifted and without patches."""
     norm = pipe.vae.bn
-    nn.init.uniform_(norm.running_mean)
-    nn.init.uniform_(norm.running_var, 0.5, 1.5)
 
     def returned(latents: Tensor) -> Tensor:
         mean, variance = (x.view(1, -1, 1, 1) for x in (norm.running_mean, norm.running_var))
@@ -61,35 +43,28 @@ def _klein(pipe: DiffusionPipeline, **conditioning: Any) -> Case:
 
 
 def flux_2() -> Case:
-    transformer = flux_2_transformer(guidance=True)
+    torch.manual_seed(30)
+    transformer = flux_2_transformer(20, guidance=True)
     pipe = Flux2Pipeline(shifting(), flux_2_autoencoder(), None, None, transformer)
     made = case(pipe, PATCHED, guidance_scale=2.5, prompt_embeds=random(2, TOKENS, 20))
     return Case(pipe, made.latents, made.conditioning, lambda latents: latents.flatten(2).mT)
 
 
 def flux_2_klein() -> Case:
-    transformer = flux_2_transformer(guidance=False)
+    torch.manual_seed(30)
+    transformer = flux_2_transformer(20, guidance=False)
     pipe = Flux2KleinPipeline(shifting(), flux_2_autoencoder(), None, None, transformer)
     return _klein(pipe, guidance_scale=1.0)
 
 
 def flux_2_klein_kv() -> Case:
-    transformer = flux_2_transformer(guidance=False)
+    torch.manual_seed(30)
+    transformer = flux_2_transformer(20, guidance=False)
     return _klein(Flux2KleinKVPipeline(shifting(), flux_2_autoencoder(), None, None, transformer))
 
 
 def flux_kontext() -> Case:
-    torch.manual_seed(31)
-    transformer = tiny.flux_transformer(guidance=True, pooled=12)
-    pipe = FluxKontextPipeline(shifting(), tiny.autoencoder(), None, None, None, None, transformer)
-    return case(
-        pipe,
-        PACKED,
-        guidance_scale=1.0,
-        max_area=256,
-        prompt_embeds=random(2, TOKENS, 20),
-        pooled_prompt_embeds=random(2, 12, seed=1),
-    )
+    return flux(FluxKontextPipeline, max_area=256)
 
 
 def hidream_image() -> Case:
@@ -124,17 +99,7 @@ def hidream_image() -> Case:
 
 def prx_pixel() -> Case:
     torch.manual_seed(33)
-    transformer = PRXTransformer2DModel(
-        in_channels=3,
-        patch_size=2,
-        context_in_dim=20,
-        hidden_size=16,
-        mlp_ratio=2.0,
-        num_heads=2,
-        depth=1,
-        axes_dim=[4, 4],
-    ).eval()
-    awaken(transformer)
+    transformer = prx_transformer(3)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     pipe = PRXPixelPipeline(transformer, scheduler, None, None)
     return case(

@@ -25,7 +25,7 @@ from transformers import (
 
 from tests import tiny
 from tests.flows import PACKED, PLAIN, Case, case, random, shifting
-from tests.flows_flux2 import flux_2_autoencoder
+from tests.tiny_language import flux_2_autoencoder
 
 PROMPTS = ["a photo of a cat", "a photo of a dog"]
 LAYERS = 13  # of the encoder, which Ideogram looks at

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
@@ -16,6 +17,7 @@ from evoken.prompts import KINDS
 from evoken.textual_inversion.evaluation import evaluate_run
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
+from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.report import write_report
 from evoken.textual_inversion.settings import preset
 from tests.commands import evoken, refused
@@ -115,6 +117,30 @@ def test_the_start_is_the_one_that_was_chosen(
     found = evaluate_run(run, again, None, "", 2, 0, lambda prompt: None)
     assert found.losses["start"] == pytest.approx(chosen.validation, rel=1e-6)
     assert torch.equal(again.start.vectors, learner.start.vectors)
+
+
+@pytest.mark.parametrize("failing", ["no word", "learned"])
+def test_a_loss_that_is_not_finite_is_left_out(
+    done: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in half precision, where a draw may overflow."""
+    whole, count = DenoisingLoss.validation_losses, iter(range(3))
+    wrong = ["no word", "start", "learned"].index(failing)
+
+    def losses(self: DenoisingLoss, vectors: torch.Tensor) -> np.ndarray:
+        found = whole(self, vectors)
+        found[0] = np.nan if next(count) == wrong else found[0]
+        return found
+
+    monkeypatch.setattr(DenoisingLoss, "validation_losses", losses)
+    result = evoken("evaluate", done, "--count", 2)
+    assert result.exit_code == 0, result.output
+    assert "not finite" in result.output
+    scores = json.loads((done / "scores.json").read_text())
+    key = failing.replace(" ", "_")
+    assert scores["losses"].pop(key) is None and all(scores["losses"].values())
+    without = {name for name, gain in scores["gains"].items() if gain is None}
+    assert without == {"over_no_word"} | ({"over_start"} if failing == "learned" else set())
 
 
 def test_the_loss_of_no_word_is_shown_from_the_beginning(done: Path) -> None:

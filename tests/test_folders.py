@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from huggingface_hub import ModelInfo
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils._http import hf_raise_for_status
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from evoken.errors import ImageError, ModelError
 from evoken.flowopt.job import edit_into
+from evoken.models.autoencoders import autoencoder_of
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
@@ -68,6 +70,41 @@ def parts(path: Path) -> list[Path]:
 
 
 # Folders that are not whole
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "value"),
+    [
+        ("model", "unet", []),
+        ("model", "tokenizer", ["transformers"]),
+        ("model", "text_encoder", [None, None]),
+        ("model", "scheduler", None),
+        ("flow", "text_encoder_3", []),
+        ("xl", "text_encoder", [None, None]),
+    ],
+)
+def test_an_index_that_does_not_say_what_a_part_is(
+    folder: Callable[[str], Path], name: str, part: str, value: object
+) -> None:
+    path = folder(name)
+    change(path / "model_index.json", **{part: value})
+    told = rf"must give the library and the class of its {part} \(got {re.escape(repr(value))}\)"
+    refused(path, told)
+
+
+def test_an_autoencoder_that_only_looks_through_pictures(folder: Callable[[str], Path]) -> None:
+    wide, blocks = (8, 8), (1, 1)
+    small = AutoencoderTiny(
+        encoder_block_out_channels=wide,
+        decoder_block_out_channels=wide,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks,
+    )
+    with pytest.raises(ModelError, match=r"must be of one of the classes AutoencoderKL, .*Tiny"):
+        autoencoder_of(small)
+    path = folder("model")
+    change(path / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    refused(path, "the vae of .* must be of the class AutoencoderKL .*'AutoencoderTiny'")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

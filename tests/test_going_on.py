@@ -1,21 +1,24 @@
 """Runs that end early, go on after their end, or give another generation's word."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors import safe_open
 from typer.testing import Result
 
 from evoken.cli.common import load_words
 from evoken.errors import SettingError
+from evoken.progress import Bar, Display
 from evoken.textual_inversion import workflow
 from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.job import begun, pick, resume
 from evoken.textual_inversion.job import finish as end
-from evoken.textual_inversion.job import pick, resume
 from evoken.textual_inversion.learn import Record
 from evoken.words.word import load_word
 from tests.commands import ONE_SENTENCE, evoken, files, refused
@@ -85,6 +88,44 @@ def test_a_run_without_a_generation_has_nothing_to_end_with(
     monkeypatch.setattr(LearnRun, "append", stop)
     assert learn().exit_code == 130
     refused(evoken("finish", RUN), "its first generation is not done", "--resume runs/disc")
+
+
+def test_what_the_report_takes_is_said_and_counted_once(
+    learn: Learn, photos: Path, tiny_folder: Path
+) -> None:
+    """The loss of no word is measured before the search, unless the run has it already."""
+    assert "at most 128 calls and 8 for the report: about" in learn().output
+    again = evoken("learn", "--resume", RUN, "--calls", 200)
+    assert "at most 200 calls: about" in again.output
+    lowest = learn("--output", "lowest", "--initialization", "lowest")
+    assert "at most 128 calls: about" in lowest.output
+    seen = Watched(Console(stderr=True, quiet=True))
+    settings = LearnRun.open(RUN).settings
+    names = (str(tiny_folder / "model"), str(tiny_folder / "clip"))
+    with begun("watched", photos, settings, *names, display=seen) as job:
+        job.finish(seen)
+    done, total = seen.steps[-1]
+    assert done == total == 8 + LearnRun.open("watched").records()[-1].calls
+
+
+class Watched(Display):
+    """Keeps what the bar shows: how much is done, and of how much."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.steps: list[tuple[float, float]] = []
+
+    @contextmanager
+    def bar(self, text: str, total: float) -> Iterator[Bar]:
+        with super().bar(text, total) as bar:
+            update = bar.update
+
+            def kept(text: str, done: float, total: float | None = None) -> None:
+                self.steps.append((done, total or 0.0))
+                update(text, done, total)
+
+            bar.update = kept  # type: ignore[method-assign]
+            yield bar
 
 
 def test_a_finished_run_is_extended(done: Path) -> None:

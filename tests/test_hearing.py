@@ -35,6 +35,22 @@ def jacobian(model: StableDiffusion, subspace: Subspace) -> np.ndarray:
     return np.stack(columns, 1) / size
 
 
+def test_the_signs_and_bases_of_a_machines_lapack_change_nothing(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run listens again, maybe elsewhere."""
+    subspace, solve = subspace_of(model), np.linalg.eigh
+    found = heard_directions(model, subspace, SENTENCE, WORD, 0)
+
+    def another(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, axes = solve(matrix)
+        return values, axes * np.where(np.arange(len(values)) % 3, 1.0, -1.0)
+
+    monkeypatch.setattr(np.linalg, "eigh", another)
+    again = heard_directions(model, subspace, SENTENCE, WORD, 0)
+    np.testing.assert_allclose(again, found, rtol=0, atol=1e-12 * np.abs(found).max())
+
+
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_heard_directions_are_the_root_of_the_jacobians_squares(
     model: StableDiffusion, vectors: int

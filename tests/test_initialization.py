@@ -115,7 +115,7 @@ def test_candidates_are_no_word_then_equation_4_then_the_nearest_words(
     found = candidates(clip, images, model, "object", count=2, words=5)
     assert found.shape == (7, 2, model.width)
     assert torch.equal(found[:, 0], found[:, 1])
-    assert torch.equal(found[0, 0], model.end()[0])
+    assert torch.equal(found[0, 0], model.nothing()[0])
     assert torch.equal(found[1, 0], cross_attention(clip, images, vocabulary, "object", None)[0])
     assert torch.equal(found[2:, 0], vocabulary.vectors[nearest])
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from evoken.errors import RunError
 from evoken.flowopt.folder import FlowOptRun
 from evoken.records import append_record, read_records
+from evoken.run_folder import write_config
+from evoken.search.gauss_newton import GaussNewton
 from evoken.textual_inversion.folder import LearnRun
 from tests.commands import QUICK, evoken, files, refused
 
@@ -182,6 +184,25 @@ def test_other_versions_are_noted(done: Path, monkeypatch: pytest.MonkeyPatch) -
     result = evoken("learn", "--resume", done, "--calls", 500)
     assert result.exit_code == 0
     assert f"began with torch '{of_now['torch']}'" in result.output.replace("\n", " ")
+
+
+def test_a_run_of_another_revision_of_its_search_does_not_go_on(done: Path) -> None:
+    """Its records are of other candidates. What reads its word alone is not concerned."""
+    config = json.loads((done / "config.json").read_text())
+    assert config.pop("search_revision") == GaussNewton.revision  # earlier versions wrote none
+    write_config(done, {k: v for k, v in config.items() if k != "checksum"})
+    before = files(done)
+    said = (
+        f"{done} began with another version of the search gauss-newton",
+        f"evoken learn FOLDER --start {done}",
+    )
+    refused(evoken("learn", "--resume", done, "--calls", 500), *said)
+    refused(evoken("finish", done), *said)
+    refused(evoken("pick", done, 1), *said)
+    assert files(done) == before
+    assert evoken("evaluate", done, "--count", 2).exit_code == 0
+    sep_cma = config["settings"] | {"search": "sep-cma"}  # which is as it was
+    LearnRun(done, config | {"settings": sep_cma}).check_search()
 
 
 @pytest.fixture

@@ -51,9 +51,9 @@ def is_t5(model: PromptedFlow) -> bool:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("count", "placeholder"), [(1, "<disc>"), (3, "<disc>"), (2, "<Disc>")])
 def test_the_code_for_diffusers_gives_its_pipeline_the_word(
-    name: str, count: int, tmp_path: Path
+    name: str, count: int, placeholder: str, tmp_path: Path
 ) -> None:
     own = PIPELINES[name]
     pipe, model = own.build(), own.family(own.build(), SPEC)
@@ -61,14 +61,27 @@ def test_the_code_for_diffusers_gives_its_pipeline_the_word(
     (key,) = base.widths
     word = vectors(model.width, count)
     save_file({key: word}, tmp_path / "word.safetensors")
-    code = diffusers_usage(tmp_path / "word.safetensors", "<disc>", base, {key: key}, count)
+    code = diffusers_usage(tmp_path / "word.safetensors", placeholder, base, {key: key}, count)
     exec(code.replace(".tokenizer.tokenizer", ".tokenizer"), {"pipe": pipe})  # see save_flux_2_dev
-    tokens = "<disc>" + "".join(f"<disc>_{i}" for i in range(1, count))
+    tokens = placeholder + "".join(f"{placeholder}_{i}" for i in range(1, count))
     prompts = ["a photo of a {} on the beach", "{}", "a cat and the {}"]
     expected = tokens_of_each(pipe, [p.format(tokens) for p in prompts])
-    found = model.condition([p.format("<disc>") for p in prompts], {"<disc>": word[None]})
+    words = {placeholder: word[None]}
+    found = model.condition([p.format(placeholder) for p in prompts], words)
     for one, hidden in zip(expected, found, strict=True):
         torch.testing.assert_close(hidden[: len(one), :-1], one, rtol=1e-4, atol=1e-5)
+
+
+def test_no_word_is_no_end_of_the_message_that_a_prompt_is_in(model: PromptedFlow) -> None:
+    """T5 ends every prompt with a token; where a tokenizer ends none, nothing is zeros."""
+    nothing, text = model.nothing(), model.text
+    if is_t5(model):
+        end = text.table.weight[text.tokenizer.eos_token_id].detach().float()
+        assert torch.equal(nothing[0], end)
+    else:
+        assert nothing.shape == (1, model.width) and not nothing.any()
+    hidden = model.condition(["a photo of a <disc>"], {"<disc>": nothing[None]})
+    assert hidden.isfinite().all()
 
 
 def test_what_a_word_touches_is_read_as_if_it_were_not_there(model: PromptedFlow) -> None:

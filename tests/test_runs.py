@@ -55,6 +55,22 @@ def test_the_format_of_run_folders_is_what_it_was(done: Path, edited: Path) -> N
     assert json.loads((edited / "config.json").read_text())["format"] == 1
 
 
+def test_previews_of_two_versions_are_shown_by_the_later_ones_score(done: Path) -> None:
+    """Earlier versions kept CLIP's score, without its name; the two cannot be compared."""
+    run = LearnRun.open(done)
+    first, *_, last = (generation for generation, _ in run.previews())
+    assert run.score_name == "concept" and {first, last} <= run.scores().keys()
+    value = {"value": 0.25, "low": 0.2, "high": 0.3}
+    run.score_path(first).write_text(json.dumps(value))
+    assert run.score_name == "concept" and first not in run.scores() and last in run.scores()
+    run.score_path(last).write_text(json.dumps(value | {"score": "CLIP"}))
+    assert run.score_name == "CLIP" and run.scores()[first].value == 0.25
+    assert {first, last} == run.scores().keys()
+    for generation, _ in run.previews():
+        run.score_path(generation).unlink(missing_ok=True)
+    assert run.score_name == "concept" and run.scores() == {}
+
+
 def test_a_preview_is_a_row_of_four_pictures(done: Path) -> None:
     with Image.open(done / "previews" / "0000.png") as preview:
         assert preview.width > 4 * preview.height > preview.width - preview.height
@@ -149,7 +165,8 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     assert result.exit_code == 0 and "compare.html" in result.stdout, result.output
     page = Page(Path("compare.html"))
     assert "same noise for every word" in page.text
-    assert "0.500 [0.400, 0.600]" in page.text
+    assert "judge: recognised (evaluate)0.500 [0.400, 0.600]" in page.text
+    assert "were evaluated" not in page.text
     settings = page.text.partition("Settings that differ")[2].partition("Curves")[0]
     assert settings.split() == ["discother", "seed07"]
     alt = "4 pictures of “a photo of a <disc> on the beach”, drawn with the learned word"
@@ -158,6 +175,24 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     links = page.all("a", "href")
     assert "runs/other/samples/00-after.png" in links and all(Path(x).is_file() for x in links)
     assert str(Path.cwd()) not in Path("compare.html").read_text()
+
+
+def test_scores_of_different_evaluations_are_told_apart(two: tuple[Path, Path]) -> None:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    pairs = {"start_and_learned": {"concept": [{}, value], "editability": [{}, value]}}
+    abouts = ({"count": 16, "steps": 10}, {"count": 4, "steps": 10, "scorer": "dino<b>"})
+    for run, about in zip(two, abouts, strict=True):
+        (run / "scores.json").write_text(json.dumps(about | pairs))
+    assert evoken("compare", *two).exit_code == 0
+    said = Page(Path("compare.html")).text
+    assert (
+        "The words were evaluated with 16 pictures of each sentence in 10 steps and 4 pictures of "
+        "each sentence in 10 steps: these scores cannot be compared."
+    ) in said
+    one = "0.500 [0.400, 0.600]"
+    rows = said.splitlines()
+    assert f"concept (evaluate){one}" in rows and f"concept (evaluate, dino<b>){one}" in rows
+    assert f"CLIP-T, for comparison (evaluate){one}{one}" in rows
 
 
 def test_runs_of_different_models_and_images_are_said_to_be(two: tuple[Path, Path]) -> None:

@@ -121,6 +121,26 @@ def test_every_kind_gives_features_of_pictures_and_patches(name: str, tmp_path: 
     torch.testing.assert_close(patches, found, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["siglip", "clip", "vit"])
+def test_a_size_that_is_no_multiple_of_the_patches(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network for one size gets that size, and leaves out the rest itself."""
+    monkeypatch.setitem(SMALL, "image_size", 30)
+    model = made(name).eval()
+    model.save_pretrained(tmp_path)
+    scorer = load_scorer(str(tmp_path))
+    patches = scorer.patch_features(pictures())
+    assert patches.shape == (3, 3, 3, 16) and scorer.image_features(pictures()).shape == (3, 16)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (KINDS[name].mean, KINDS[name].std))
+    resized = interpolate(pictures(), (30, 30), mode="bicubic", antialias=True)
+    with torch.no_grad():
+        vision = getattr(model, "vision_model", model)
+        hidden = vision(((resized.clamp(-1, 1) + 1) / 2 - mean) / std).last_hidden_state
+    found = normalize(hidden[:, -9:], dim=-1).unflatten(1, (3, 3))
+    torch.testing.assert_close(patches, found, atol=1e-5, rtol=1e-4)
+
+
 def test_a_patch_is_where_it_is_in_the_picture(tmp_path: Path) -> None:
     """A network without layers sees each patch alone."""
     config = ViTConfig(**{**SMALL, "num_hidden_layers": 0})

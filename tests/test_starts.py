@@ -33,7 +33,7 @@ def test_it_is_never_worse_than_no_word(
     before = model.calls
     record = learner.step()
     assert learner.start.vectors.shape == (vectors, model.width)
-    nothing = learner.objective.validate(model.end().repeat(vectors, 1))
+    nothing = learner.objective.validate(model.nothing().repeat(vectors, 1))
     assert record.validation == learner.objective.validate(learner.start.vectors) <= nothing
     assert record.calls == model.calls - before - 2 * 8 + learner._setup_calls
     assert learner.generation == 0 and learner.best_validation == record.validation
@@ -42,11 +42,11 @@ def test_it_is_never_worse_than_no_word(
 
 def test_an_end_token_says_nothing(model: StableDiffusion, tiny_folder: Path) -> None:
     """At the end of a prompt of CLIP it is what stands there anyway."""
-    word = model.condition(["a photo of a <x>"], {"<x>": model.end()[None]})
+    word = model.condition(["a photo of a <x>"], {"<x>": model.nothing()[None]})
     torch.testing.assert_close(word, model.condition(["a photo of a"]))
     for name in ("xl", "flow"):  # one for each encoder that a word lives in
         other = load_pipeline(str(tiny_folder / name), ModelSpec("tiny", size=16))
-        assert other.end().shape == (1, other.width)
+        assert other.nothing().shape == (1, other.width)
 
 
 def test_the_first_round_chooses_who_is_in_the_second(model: StableDiffusion) -> None:
@@ -86,7 +86,7 @@ def test_what_it_takes_is_known_beforehand(
         found = learner._starts.evaluated(learner.objective, Serial(learner.objective))
         assert found.calls == learner._starts.calls(learner.objective)
         assert len(found.losses) == learner._starts.first + learner._starts.second
-        nothing = learner.objective.validate(model.end())
+        nothing = learner.objective.validate(model.nothing())
         assert loss_of_nothing([*found.losses]) == nothing
     assert loss_of_nothing([]) is None
 

@@ -4,10 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.wide import Wide
 from evoken.errors import SettingError
+from evoken.models.base import Model
+from evoken.models.families.stable_diffusion import StableDiffusion
+from evoken.textual_inversion import checks
+from evoken.textual_inversion.checks import check_memory
+from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import (
     SUBSPACES,
     Subspace,
+    axes_used,
     build_subspace,
     most_axes,
     pca_basis,
@@ -191,6 +198,25 @@ def test_no_vector_is_longer_than_it_may_be(parts: tuple[int, ...]) -> None:
         torch.testing.assert_close(after.norm(dim=2), lengths.clamp(max=most))
         cosine = torch.nn.functional.cosine_similarity(before, after, dim=2)
         torch.testing.assert_close(cosine, torch.ones_like(cosine))
+
+
+def test_memory_is_asked_for_the_axes_that_are_used(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The principal axes of a vocabulary of a few dozen words need little, however wide it is."""
+    wide: Model = Wide(model, 4096)  # type: ignore[assignment]
+    monkeypatch.setattr(checks, "available", lambda device: 30_000_000)
+    check_memory(LearnSettings(placeholder="<x>", subspace="pca"), wide)
+    with pytest.raises(SettingError, match="so many directions"):
+        check_memory(LearnSettings(placeholder="<x>"), wide)
+    sizes = [axes_used(kind, 0, 5000, (300, 700)) for kind in SUBSPACES]
+    assert dict(zip(SUBSPACES, sizes, strict=True)) == {
+        "identity": 1000,
+        "pca": 256,
+        "prior": 256,
+        "normal": 256,
+    }
+    assert axes_used("pca", 0, 100, (300, 700)) == 198 and axes_used("pca", 40, 100, (300,)) == 40
 
 
 def test_no_reduction_takes_as_many_numbers_as_a_vector() -> None:

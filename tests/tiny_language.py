@@ -130,21 +130,25 @@ def qwen_image_pipeline() -> QwenImagePipeline:
     )
 
 
-def z_image_pipeline(turbo: bool = False) -> ZImagePipeline:
-    """A pipeline with the classes and configuration keys of Z-Image, or of its Turbo."""
-    words = qwen_tokenizer()
-    torch.manual_seed(8)
-    transformer = ZImageTransformer2DModel(
+def z_image_transformer(width: int) -> ZImageTransformer2DModel:
+    return ZImageTransformer2DModel(
         in_channels=4,
         dim=24,
         n_layers=1,
         n_refiner_layers=1,
         n_heads=1,
         n_kv_heads=1,
-        cap_feat_dim=WIDTH,
+        cap_feat_dim=width,
         axes_dims=[8, 8, 8],
         axes_lens=[256, 32, 32],
     ).eval()
+
+
+def z_image_pipeline(turbo: bool = False) -> ZImagePipeline:
+    """A pipeline with the classes and configuration keys of Z-Image, or of its Turbo."""
+    words = qwen_tokenizer()
+    torch.manual_seed(8)
+    transformer = z_image_transformer(WIDTH)
     fill(transformer)
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if turbo else 6.0),
@@ -192,6 +196,22 @@ def lumina_2_pipeline() -> Lumina2Pipeline:
     )
 
 
+def sana_transformer(width: int) -> SanaTransformer2DModel:
+    """The denoiser of SANA, which reads prompts of this width."""
+    return SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=width,
+        sample_size=8,
+    ).eval()
+
+
 def sana_pipeline(solver: bool = True) -> SanaPipeline:
     """A pipeline with the classes and configuration keys of SANA, with either of the schedulers
     that its models have.
@@ -214,18 +234,7 @@ def sana_pipeline(solver: bool = True) -> SanaPipeline:
         decoder_act_fns="silu",
         scaling_factor=0.41407,
     ).eval()
-    transformer = SanaTransformer2DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        num_layers=1,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=8,
-        cross_attention_dim=16,
-        caption_channels=WIDTH,
-        sample_size=8,
-    ).eval()
+    transformer = sana_transformer(WIDTH)
     return SanaPipeline(
         tokenizer=words,
         text_encoder=gemma(words),
@@ -239,14 +248,11 @@ def sana_pipeline(solver: bool = True) -> SanaPipeline:
     )
 
 
-def chroma_pipeline() -> ChromaPipeline:
-    """A pipeline with the classes and configuration keys of Chroma."""
-    torch.manual_seed(11)
-    encoder, words = tiny.t5(20, room=24)
+def chroma_transformer() -> ChromaTransformer2DModel:
     with warnings.catch_warnings():
         # It takes a class from where diffusers itself says not to.
         warnings.filterwarnings("ignore", message=".*FluxPosEmbed", category=FutureWarning)
-        transformer = ChromaTransformer2DModel(
+        return ChromaTransformer2DModel(
             in_channels=16,
             num_layers=1,
             num_single_layers=1,
@@ -258,12 +264,18 @@ def chroma_pipeline() -> ChromaPipeline:
             approximator_hidden_dim=16,
             approximator_layers=1,
         ).eval()
+
+
+def chroma_pipeline() -> ChromaPipeline:
+    """A pipeline with the classes and configuration keys of Chroma."""
+    torch.manual_seed(11)
+    encoder, words = tiny.t5(20, room=24)
     return ChromaPipeline(
         scheduler=flux_scheduler(),
         vae=tiny.flow_autoencoder(),
         text_encoder=encoder,
         tokenizer=words,
-        transformer=transformer,
+        transformer=chroma_transformer(),
     )
 
 

@@ -76,7 +76,7 @@ def starts() -> Samples:
         name: torch.cat([cross_attention(clip, i, vocabulary, "object", t) for i in images])
         for name, t in (("start, Eq. 4", None), ("start, no temperature", 1.0))
     }
-    return found | {"start, no word": model.end()}
+    return found | {"start, no word": model.nothing()}
 
 
 def learned(width: int) -> Samples:

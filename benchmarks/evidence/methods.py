@@ -85,7 +85,7 @@ CORRECTED: dict[str, Any] = {"draws": 8, "sentences": 8}
 def nothing(contest: Contest) -> None:
     """No word at all."""
     contest.paid = 0
-    contest.offer(contest.model.end())
+    contest.offer(contest.model.nothing())
 
 
 METHODS: dict[str, Row] = {

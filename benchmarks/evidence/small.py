@@ -74,7 +74,10 @@ def losses() -> dict[str, float]:
         validation_draws=DRAWS,
     )
     start = words.begun("evoken", NOUN, SEED, CALLS).start
-    found = {"no word": unseen.validate(model.end()), "the start by loss": unseen.validate(start)}
+    found = {
+        "no word": unseen.validate(model.nothing()),
+        "the start by loss": unseen.validate(start),
+    }
     for name, (method, calls) in TRIED.items():
         held_out = unseen.validate if name == "evoken" else lambda word: 0.0
         contest = Contest(model, clip, images, start, 0, SEED, calls, held_out)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from evoken.textual_inversion.folder import LearnRun
     from evoken.textual_inversion.job import LearnJob, Workers
 
+NOT_FINITE = "not finite"  # what is printed of a loss, or a gain, that is none
+
 
 @takes(settings=From(LearnSettings), spec=From(ModelSpec, defaults=FITTING))
 def learn(
@@ -258,7 +260,7 @@ def evaluate(
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
-        with reopened(path, display=display) as job:
+        with reopened(path, display=display, replays=False) as job:
             pictures, calls = cost(job.learner, count, thorough)
             last = run.records()[-1]
             minutes = calls * last.seconds / max(last.calls, 1) / 60
@@ -279,10 +281,13 @@ def evaluate(
                     thorough,
                 )
         out.say(f"{'':28}{'no word':>8}{'start':>22}{'learned':>22}")
-        nothing, start, learned = (f"{loss:.4f}" for loss in results.losses.values())
-        out.say(f"{'validation loss':28}{nothing:>8}{start:>22}{learned:>22}")
+        nothing, start, learned = (
+            NOT_FINITE if loss is None else f"{loss:.4f}" for loss in results.losses.values()
+        )
+        out.say(f"{'validation loss':26}{nothing:>10}{start:>22}{learned:>22}")
         for name, gain in results.gains.items():
-            out.say(f"{f'gain {name}':28}{'':30}{gain.text(4):>22}".rstrip())
+            said = NOT_FINITE if gain is None else gain.text(4)
+            out.say(f"{f'gain {name}':28}{'':30}{said:>22}")
         for name, pair in results.scores.items():
             out.say(f"{LABELS[name]:28}{'':8}{pair[0]!s:>22}{pair[1]!s:>22}")
         write_scores(run, results, count, seed, scorer)

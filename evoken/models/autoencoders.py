@@ -167,7 +167,9 @@ class PatchedAutoencoder(Autoencoder):
         return norm.running_mean.float().cpu()[:, None, None], variance.sqrt()[:, None, None]
 
 
+PLAIN = "AutoencoderKL"
 KINDS = {
+    PLAIN: Autoencoder,
     "AutoencoderDC": DeepAutoencoder,
     "AutoencoderKLFlux2": PatchedAutoencoder,
     "AutoencoderKLQwenImage": VideoAutoencoder,
@@ -175,5 +177,17 @@ KINDS = {
 
 
 def autoencoder_of(module: Any) -> Autoencoder:
-    """A pipeline's autoencoder, by its class."""
-    return KINDS.get(type(module).__name__, Autoencoder)(module)
+    """A pipeline's autoencoder, by its class.
+
+    Raises:
+        ModelError: it is none of KINDS, or its latents have a scale for each channel where one for
+            all is expected.
+    """
+    name = type(module).__name__
+    if name not in KINDS:
+        raise ModelError(
+            f"the model's autoencoder must be of one of the classes {', '.join(KINDS)} (got "
+            f"{name}).",
+            "Use another copy of the model.",
+        )
+    return KINDS[name](module)

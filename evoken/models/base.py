@@ -65,8 +65,10 @@ class Model(Protocol):
     def embed(self, phrase: str) -> Vectors:
         """Token x width: the embeddings of the phrase's tokens."""
 
-    def end(self) -> Vectors:
-        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
+    def nothing(self) -> Vectors:
+        """1 x width: what says nothing within a sentence: the embedding of the token that ends
+        prompts; of language models whose prompts have no such token, zeros.
+        """
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of the tokenizer."""

@@ -56,6 +56,7 @@ class Base:
             weights begin with in a single file; none where single files cannot be read.
         packs: how many latents the denoiser reads as one token.
         processor: whether the tokenizer comes as a part of a processor of pictures and texts.
+        small_letters: whether the pipeline reads prompts in small letters.
         distilled: how its distilled models are told, if there are some.
     """
 
@@ -68,6 +69,7 @@ class Base:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     packs: int = 1
     processor: bool = False
+    small_letters: bool = False
     distilled: Distilled | None = None
 
 
@@ -134,6 +136,13 @@ FLUX = Base(
         "text_encoder_2": T5,
     },
     packs=4,
+    # Nothing in the pipeline of [schnell] says so, but its scheduler's shift is 1, and [dev]'s 3.
+    distilled=Distilled(
+        "black-forest-labs/FLUX.1-dev",
+        shift=1.0,
+        name="schnell",
+        unless=("openflux", "libreflux", "de-distill", "dedistill"),
+    ),
 )
 KLEIN_4B = Base(
     name="FLUX.2 klein 4B",
@@ -189,6 +198,7 @@ SANA = Base(
     pipeline="SanaPipeline",
     family=("sana", "Sana"),
     trained_in="bfloat16",
+    small_letters=True,
 )
 LUMINA_2 = Base(
     name="Lumina 2",

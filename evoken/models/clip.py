@@ -15,12 +15,11 @@ from evoken.models.batches import in_batches
 from evoken.models.embedded import EMBEDDED
 from evoken.models.folder import check_clip_folder, check_holds_all, check_index
 from evoken.models.hub import reached
+from evoken.models.image_encoder import CLIP, pixels_of
 from evoken.models.provenance import is_hub_id, repository
 from evoken.models.sound import check_finite, check_text
 
-# The normalisation of pixels that all CLIP models share.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN, STD = CLIP  # of pixels, which all CLIP models share
 BATCH = 256
 
 
@@ -97,12 +96,8 @@ class Clip:
         return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
 
     def _pixels(self, images: Images) -> Tensor:
-        side = self.side
-        if images.shape[-1] != side:
-            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-        pixels: Tensor = ((images.clamp(-1, 1) + 1) / 2 - mean) / std
-        return pixels.to(self.model.device)
+        return pixels_of(images, self.side, mean, std).to(self.model.device)
 
     @property
     def across(self) -> int:

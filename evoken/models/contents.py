@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from evoken.documents import parse_json
 from evoken.errors import ModelError, reason_of, shown
-from evoken.models.autoencoders import KINDS
+from evoken.models.autoencoders import KINDS, PLAIN
 from evoken.models.provenance import DENOISERS
 
 POINTER = b"version https://git-lfs"
@@ -32,6 +32,7 @@ ROWS_OF_A_WORD = 128
 LIBRARIES = ("diffusers", "transformers")
 # Parts that no family reads, and pipelines do without.
 NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
+OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3
 MOST_JSON = 1 << 26  # bytes; the largest vocabularies have half of that
 
 
@@ -140,22 +141,33 @@ def check_is_text_to_image(name: str, kind: object) -> None:
 
 
 def check_parts(name: str, config: Mapping[str, Any], pipeline: Any) -> None:
-    """Raise ``ModelError`` for a pipeline with a denoiser, or an autoencoder, of another family's
-    class.
+    """Raise ``ModelError`` for a pipeline that lacks a part, or has a denoiser or an autoencoder
+    that is not of its own class.
 
     Args:
         name: of the model, for messages.
         config: of the pipeline, as in model_index.json.
         pipeline: its class in diffusers.
     """
-    for part, parameter in inspect.signature(pipeline.__init__).parameters.items():
+    for part, parameter in inspect.signature(pipeline).parameters.items():
         value, wanted = config.get(part), getattr(parameter.annotation, "__name__", "")
-        if not wanted or not isinstance(value, list | tuple) or value[-1] == wanted:
+        if part in NOT_NEEDED or (part in OPTIONAL and value in (None, [None, None])):
             continue
-        if part in DENOISERS or wanted in KINDS:  # most autoencoders may take one another's place
+        named = value if isinstance(value, list | tuple) and len(value) == 2 else ()
+        if not named or not all(isinstance(text, str) for text in named):
+            if parameter.default is parameter.empty:
+                raise ModelError(
+                    f"model_index.json of {shown(name, 200)} must give the library and the class "
+                    f"of its {part} (got {shown(value)}).",
+                    "Use another copy of the model.",
+                )
+            continue
+        found = named[-1]
+        replaces = wanted == PLAIN and found in KINDS  # as most autoencoders may one another
+        if wanted not in ("", found) and (part in DENOISERS or (wanted in KINDS and not replaces)):
             raise ModelError(
                 f"the {part} of {shown(name, 200)} must be of the class {wanted} (got "
-                f"{shown(value[-1])}).",
+                f"{shown(found)}).",
                 "Use another copy of the model.",
             )
 

@@ -8,7 +8,7 @@ from evoken.errors import ModelError, shown
 from evoken.models.bases import Base
 from evoken.models.contents import read_json
 from evoken.models.hub import fetched
-from evoken.models.provenance import repository
+from evoken.models.provenance import is_hub_id, repository
 from evoken.spec import ModelSpec
 
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -24,7 +24,9 @@ def learned_on(
         hub: its hub id, where its files may have to be fetched; else "".
         config: of the pipeline, as in model_index.json.
     """
-    signs, name = base.distilled, Path(repository(spec.name)[0]).name.lower()
+    signs, name = base.distilled, spec.name
+    # A path may have an "@" in it that begins no revision.
+    name = Path(repository(name)[0] if is_hub_id(name) else name).name.lower()
     if signs is None or any(mark in name for mark in signs.unless):
         return ""
     if (signs.name and signs.name in name) or (signs.entry and config.get(signs.entry)):

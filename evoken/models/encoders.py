@@ -79,9 +79,11 @@ class TextEncoders:
             )
         return torch.cat(found, 1)
 
-    def end(self) -> Vectors:
-        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
-        return torch.cat([text.end() for text in self._carrying], 1)
+    def nothing(self) -> Vectors:
+        """1 x width: what says nothing within a sentence: the embedding of the token that ends
+        prompts; of language models whose prompts have no such token, zeros.
+        """
+        return torch.cat([text.nothing() for text in self._carrying], 1)
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of a tokenizer."""

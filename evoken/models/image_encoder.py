@@ -72,7 +72,11 @@ KINDS = {
 
 
 class Scorer:
-    """A frozen network of a user's folder."""
+    """A frozen network of a user's folder.
+
+    Attributes:
+        side: of the pictures that it looks at, in pixels.
+    """
 
     def __init__(self, vision: Any, kind: Kind, pixels: Mapping[str, Sequence[float]]) -> None:
         """
@@ -89,6 +93,9 @@ class Scorer:
         else:
             side = int(config.image_size) if kind.sized else SIDE
             self._across = max(1, side // self._patch)
+        # Of a picture of its one size, a network may leave a rest that makes no patch.
+        whole = self._across * self._patch
+        self.side = int(config.image_size) if kind.sized and not kind.packed else whole
         self._mean, self._std = (torch.tensor(pixels[k])[:, None, None] for k in ("mean", "std"))
 
     @classmethod
@@ -122,11 +129,6 @@ class Scorer:
                 "Copy or download it again, with all of its files.",
             ) from error
 
-    @property
-    def side(self) -> int:
-        """Of the pictures that it looks at, in pixels."""
-        return self._across * self._patch
-
     def image_features(self, images: Images) -> Tensor:
         """N x width, of unit length, of images of any size in [-1, 1]."""
         return in_batches(lambda part: self._looked(part)[0], BATCH, images)
@@ -138,9 +140,7 @@ class Scorer:
     @torch.no_grad()
     def _looked(self, images: Images) -> tuple[Tensor, Tensor]:
         """Both kinds of features."""
-        resized = F.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True)
-        pixels = ((resized.clamp(-1, 1) + 1) / 2 - self._mean) / self._std
-        pixels = pixels.to(self._vision.device)
+        pixels = pixels_of(images, self.side, self._mean, self._std).to(self._vision.device)
         found = self._vision(
             **(self._packed(pixels) if self._kind.packed else {"pixel_values": pixels})
         )
@@ -162,6 +162,17 @@ class Scorer:
             ),
             "spatial_shapes": torch.full((count, 2), across),
         }
+
+
+def pixels_of(images: Images, side: int, mean: Tensor, std: Tensor) -> Tensor:
+    """N x 3 x side x side, as a network reads them, of images of any size in [-1, 1].
+
+    Args:
+        mean, std: of each channel, 3 x 1 x 1, of values in [0, 1].
+    """
+    if images.shape[-2:] != (side, side):
+        images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+    return ((images.clamp(-1, 1) + 1) / 2 - mean) / std
 
 
 def _kind(folder: Path) -> Kind:

@@ -119,6 +119,12 @@ class LanguageModel(TextEncoder):
         """Token x width: the embeddings of the phrase's tokens, as they are within a prompt."""
         return super().embed(f" {phrase.strip()}" if phrase.strip() else "")
 
+    def nothing(self) -> Vectors:
+        """1 x width: the embedding of the token that the tokenizer ends a text with; zeros where it
+        puts none: the token that ends a text may there end the message that a prompt is in.
+        """
+        return super().nothing() if self._end else torch.zeros(1, self.width)
+
     @property
     def prompt_room(self) -> int:
         """Most tokens of a prompt that are read, without what stands around it."""

@@ -18,6 +18,7 @@ from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
 from evoken.models.contents import (
     NOT_NEEDED,
+    OPTIONAL,
     check_is_pipeline,
     check_is_text_to_image,
     check_no_code,
@@ -217,7 +218,7 @@ def _absent(base: Base, config: dict[str, Any]) -> dict[str, Any]:
     says is not there, which diffusers wants to be told again.
     """
     kind = _class(base)
-    optional = (*kind._optional_components, "text_encoder_3", "tokenizer_3")
+    optional = (*kind._optional_components, *OPTIONAL)
     absent: dict[str, Any] = {
         part: None
         for part in optional

@@ -83,7 +83,7 @@ class TextEncoder:
             )
         return self._rows(ids)
 
-    def end(self) -> Vectors:
+    def nothing(self) -> Vectors:
         """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
         return self._rows([self.tokenizer.eos_token_id])
 

@@ -42,6 +42,8 @@ LABELS = {
     "reconstruction": "CLIP-I, for comparison",
     "editability": "CLIP-T, for comparison",
 }
+# Those that a ``scorer`` gives in place of the CLIP model.
+BY_SCORER = ("concept", "diversity", "beside", "recoloured")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def evaluate(
         on_prompt: called with every prompt before its pictures are drawn.
         masks: of the images, N x 1 x S x S, 1 all over where an image has none; where the thing is
             then found (``evoken.pictures.masks``).
-        scorer: of the concept score and of diversity, instead of the CLIP model.
+        scorer: of what ``BY_SCORER`` names, instead of the CLIP model.
         thorough: draw the word beside another thing and in another colour, too.
     """
     pictures = drawn(model, word, kind, count, seed, thorough, on_prompt)

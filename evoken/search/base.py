@@ -1,6 +1,7 @@
 """What the learning loop asks of a search, and how failed candidates are treated."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,9 +13,15 @@ from evoken.evaluation.chunks import Evaluation
 class Search(ABC):
     """A search on coords: ask for candidates, tell how they did.
 
-    A search is deterministic: the same seed and the same evaluations give the same candidates, so
-    a run is resumed by telling the recorded evaluations again.
+    A search is deterministic: the same seed, the same directions heard and the same evaluations
+    give the same candidates, so a run is resumed by telling the recorded evaluations again.
+
+    Attributes:
+        revision: raised when the same evaluations give other candidates than before, so that no run
+            goes on which began with those.
     """
+
+    revision: ClassVar[int] = 1
 
     @abstractmethod
     def __init__(

@@ -39,6 +39,8 @@ class GaussNewton(Search):
     a trust radius that falls over the run (a test on few fresh draws would be noise itself).
     """
 
+    revision = 2  # 1 kept its model in all dimensions, and heard nothing
+
     def __init__(
         self,
         dimension: int,

@@ -13,6 +13,7 @@ from evoken.models.memory import available
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.subspace import axes_used
 from evoken.words.word import check_length
 
 
@@ -77,7 +78,9 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
     alone = "independent-draws" in settings.mistakes
     rows = settings.draws if alone else settings.popsize * min(settings.chunk, settings.draws)
     fixed = settings.validation_draws
-    dimension = settings.vectors * min(settings.axes or model.width, model.width)
+    words = model.vocabulary()
+    axes = axes_used(settings.subspace, settings.axes, len(words.words), words.parts)
+    dimension = settings.vectors * min(axes, model.width)
     searching = search_of(settings.search).load().memory(settings.popsize, dimension)
     needed = {
         ("`popsize` or `chunk`", "candidates and draws"): rows * row,

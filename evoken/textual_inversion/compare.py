@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from evoken.documents import read_json
-from evoken.errors import RunError, shown
+from evoken.errors import RunError, one_line, shown
 from evoken.files import write_text
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Picture, chart, page
 from evoken.pictures.metrics import Score
+from evoken.pictures.scoring import BY_SCORER, LABELS
 from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import (
@@ -88,7 +89,19 @@ def _notes(runs: list[LearnRun]) -> list[str]:
         notes.append(
             "The words were learned from different images, which losses and scores depend on."
         )
+    drawn = [_drawn(found) for run in runs if (found := _evaluation(run))]
+    if len({*drawn}) > 1:
+        notes.append(
+            f"The words were evaluated with {' and '.join(dict.fromkeys(drawn))}: these scores "
+            "cannot be compared."
+        )
     return notes
+
+
+def _drawn(evaluation: dict[str, Any]) -> str:
+    """How many pictures an evaluation drew, and in how many steps."""
+    count, steps = (shown(evaluation.get(name, "?")) for name in ("count", "steps"))
+    return f"{count} pictures of each sentence in {steps} steps"
 
 
 def _given(run: LearnRun) -> list[dict[str, Any]]:
@@ -122,14 +135,28 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
     return rows
 
 
-def _evaluated(run: LearnRun) -> dict[str, str]:
-    """What ``evoken evaluate`` found of the learned word, if it was asked."""
-    file = run.scores_path
-    if not file.exists():
+def _evaluation(run: LearnRun) -> dict[str, Any]:
+    """What ``evoken evaluate`` wrote, if it was asked."""
+    if not run.scores_path.exists():
         return {}
-    with as_written(file):
-        pairs = read_json(file)["start_and_learned"]
-        return {f"{name} (evaluate)": str(Score.from_dict(pairs[name][1])) for name in pairs}
+    with as_written(run.scores_path):
+        return dict(read_json(run.scores_path))
+
+
+def _evaluated(run: LearnRun) -> dict[str, str]:
+    """The scores that ``evoken evaluate`` found of the learned word. Those that a scorer gave are
+    in rows of their own: they cannot be compared with CLIP's.
+    """
+    found = _evaluation(run)
+    if not found:
+        return {}
+    with as_written(run.scores_path):
+        scorer = one_line(str(found.get("scorer", "")))
+        by = {name: f", {scorer}" for name in BY_SCORER if scorer}
+        return {
+            f"{LABELS.get(name, name)} (evaluate{by.get(name, '')})": str(Score.from_dict(pair[1]))
+            for name, pair in found["start_and_learned"].items()
+        }
 
 
 def _different(runs: list[LearnRun]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,15 +25,17 @@ class Evaluated:
 
     Attributes:
         calls: of the denoiser, for pictures and losses.
-        losses: mean losses on the validation draws: "no word", "start" and "learned".
+        losses: mean losses on the validation draws: "no word", "start" and "learned"; None where
+            one is not finite.
         gains: by how much the learned word's loss is below that of the start and of no word, over
-            the same draws: "over start" and "over no word".
+            the same draws: "over start" and "over no word"; None where one of the two is not
+            finite.
         scores: by name, of the start and of the learned word.
     """
 
     calls: int
-    losses: dict[str, float]
-    gains: dict[str, Score]
+    losses: dict[str, float | None]
+    gains: dict[str, Score | None]
     scores: dict[str, tuple[Score, Score]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,7 +43,9 @@ class Evaluated:
         return {
             "calls": self.calls,
             "losses": {name.replace(" ", "_"): loss for name, loss in self.losses.items()},
-            "gains": {name.replace(" ", "_"): asdict(gain) for name, gain in self.gains.items()},
+            "gains": {
+                name.replace(" ", "_"): gain and asdict(gain) for name, gain in self.gains.items()
+            },
         }
 
 
@@ -80,7 +85,15 @@ def evaluate_run(
     learner.replay(run.records()[:1])  # a start may have been chosen in generation 0
     before, word = learner.model.calls, run.word()
     vectors = {"no word": learner.no_word, "start": learner.start.vectors, "learned": word.vectors}
-    losses = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
+    drawn = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
+    # Before pictures are drawn, which takes long.
+    losses = {n: mean if isfinite(mean := fmean(found)) else None for n, found in drawn.items()}
+    gains = {
+        f"over {name}": None
+        if None in (losses[name], losses["learned"])
+        else Score.of_gain(drawn[name], drawn["learned"])
+        for name in ("start", "no word")
+    }
     start, learned = (
         evaluate(
             learner.model,
@@ -99,13 +112,9 @@ def evaluate_run(
         ).found()
         for one in (learner.start, word)
     )
-    gains = {
-        f"over {name}": Score.of_gain(losses[name], losses["learned"])
-        for name in ("start", "no word")
-    }
     return Evaluated(
         learner.model.calls - before,
-        {name: fmean(found) for name, found in losses.items()},
+        losses,
         gains,
         {name: (start[name], learned[name]) for name in start},
     )

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from evoken.annotations import Annotations
 from evoken.arrays import Images, PathLike
 from evoken.decoding import decode, read
 from evoken.documents import read_json
-from evoken.errors import one_line
+from evoken.errors import RunError, one_line, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.provenance import part_hashes, versions, weights_hash
@@ -53,6 +54,7 @@ from evoken.run_folder import (
     write_inputs,
     write_masks,
 )
+from evoken.search.table import search_of
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner, Record
 from evoken.textual_inversion.settings import LearnSettings
@@ -108,6 +110,7 @@ class LearnRun:
             "weights": weights_hash(spec.name),
             "parts": part_hashes(spec.name, clip),
             "settings": settings.to_dict(),
+            "search_revision": search_of(settings.search).load().revision,
             "model": asdict(spec),
             "clip": clip,
         }
@@ -196,6 +199,19 @@ class LearnRun:
         """Go on with another budget from now on; the search stays planned for the first one."""
         changed = {"planned_calls": self.planned_calls, "settings": settings.to_dict()}
         self.config = write_config(self.path, self.config | changed)
+
+    def check_search(self) -> None:
+        """Raise ``RunError`` if the run's records are of an earlier revision of its search, to
+        which they meant other candidates.
+        """
+        name = self.settings.search
+        if self.config.get("search_revision", 1) != search_of(name).load().revision:
+            raise RunError(
+                f"{shown(self.path)} began with another version of the search {name}, and would go "
+                "on with other candidates than it recorded.",
+                "Learn the word again, or go on from it with: evoken learn FOLDER --start "
+                f"{quote(str(self.path))}",
+            )
 
     def check_unchanged(self) -> None:
         """Raise ``RunError`` unless settings, pictures and models are those that it began with,

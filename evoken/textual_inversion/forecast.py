@@ -10,7 +10,11 @@ from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
 from evoken.runtimes import RUNTIMES
 from evoken.textual_inversion.learn import Learner
-from evoken.textual_inversion.workflow import calls_of_previews, calls_of_report
+from evoken.textual_inversion.workflow import (
+    calls_of_no_word,
+    calls_of_previews,
+    calls_of_sheets,
+)
 
 SLOW = 2.0  # seconds; no second measurement where the first took longer
 
@@ -65,7 +69,8 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
         minutes = min(minutes, settings.minutes)
-    drawn = calls_of_previews(learner) + calls_of_report(learner)
+    drawn = calls_of_previews(learner) + calls_of_sheets(learner)
+    drawn += calls_of_no_word(learner, known=calls_done > 0)
     minutes += drawn * seconds / UNIT / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""

@@ -27,8 +27,8 @@ POWER = 0.5
 def heard_directions(
     model: Model, subspace: Subspace, sentence: str, placeholder: str, seed: int
 ) -> Coords:
-    """Direction x dimension: their random combinations are those along which a word is heard at the
-    subspace's origin.
+    """SKETCHED x dimension: directions whose random combinations are those along which a word is
+    heard at the subspace's origin.
 
     Combinations with normal weights have the covariance (J'J)^POWER: J is the Jacobian of what the
     denoiser reads of the sentence, by finite differences along each axis of coords. It has millions
@@ -37,8 +37,14 @@ def heard_directions(
     Args:
         sentence: with the placeholder in it.
 
+    The root of S J (S J)' is its symmetric one. Then no direction depends on the signs of
+    eigenvectors, or on the bases of equal eigenvalues, which every machine's LAPACK has its own of.
+
+    Readings that are not finite count as 0: such an axis is not heard.
+
     Source: Halko, Martinsson & Tropp 2011, Algorithm 4.1 for J'. Differs: S adds up entries with
-    random signs (Clarkson & Woodruff 2013), because a normal S would be larger than J.
+    random signs (Clarkson & Woodruff 2013), because a normal S would be larger than J; and an entry
+    adds to the row that is its index modulo SKETCHED, not to a random one.
     """
     dimension = subspace.dimension
     difference = DIFFERENCE * dimension**0.5
@@ -56,7 +62,7 @@ def heard_directions(
     squares, axes = np.linalg.eigh(sketch @ sketch.T)
     known = squares > 1e-12 * squares[-1]
     weights = squares[known] ** ((POWER - 1) / 2)
-    return np.asarray(weights[:, None] * (axes[:, known].T @ sketch))
+    return np.asarray((axes[:, known] * weights) @ (axes[:, known].T @ sketch))
 
 
 def _read(

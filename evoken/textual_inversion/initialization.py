@@ -54,14 +54,14 @@ def nearest_word(clip: Clip, images: Images, vocabulary: Vocabulary, kind: str) 
 def candidates(
     clip: Clip, images: Images, model: Model, kind: str, count: int, words: int
 ) -> Vectors:
-    """Candidate x vector x width: starts to choose from. The first is no word at all: the token
-    that ends a prompt; then Eq. 4, and so many of the words that CLIP finds nearest.
+    """Candidate x vector x width: starts to choose from. The first is no word at all: what says
+    nothing; then Eq. 4, and so many of the words that CLIP finds nearest.
     """
     vocabulary = model.vocabulary()
     scores = similarities(clip, images, vocabulary.words, kind).mean(0)
     nearest = scores.topk(min(words, len(scores))).indices
     mean = cross_attention(clip, images, vocabulary, kind, None)
-    found = torch.cat([model.end(), mean, vocabulary.vectors[nearest]])
+    found = torch.cat([model.nothing(), mean, vocabulary.vectors[nearest]])
     return found[:, None].repeat(1, count, 1)
 
 
@@ -129,7 +129,7 @@ def initial_vectors(
             "Give one with `clip`, or a word to start from with `start`.",
         )
     if how == "lowest":
-        return model.end().repeat(count, 1)
+        return model.nothing().repeat(count, 1)
     if how == "nearest":
         start = nearest_word(clip, images, vocabulary, kind)
     else:

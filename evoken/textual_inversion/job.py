@@ -43,7 +43,8 @@ from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
-    calls_of_report,
+    calls_of_no_word,
+    calls_of_sheets,
     loss_of_no_word,
     preview_if_due,
     write_result,
@@ -175,17 +176,18 @@ class LearnJob:
     def finish(self, display: Display = SILENT, more: bool = True) -> None:
         """Do all steps, and show them. Arguments are those of ``steps``."""
         settings, records = self.run.settings, self.run.records()
-        after = calls_of_report(self.learner)
+        before = calls_of_no_word(self.learner, self.run.loss_of_no_word() is not None)
+        after = calls_of_sheets(self.learner)
         if more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            what += f" and {after:,} for the report"
+            what += f" and {before + after:,} for the report" if before + after else ""
             display.say(f"{what}: {expected}.")
         score = ""
-        first = display.bar("the first generation", settings.calls + after)
+        first = display.bar("the first generation", before + settings.calls + after)
         with closing(self.steps(more)) as steps, first as bar:
             for step in steps:
-                total = self.learner.total_calls
+                total = before + self.learner.total_calls
                 if isinstance(step, Sheet):
                     done = total + after * step.number / step.total
                     bar.update(str(step), done, total + after)
@@ -196,7 +198,7 @@ class LearnJob:
                 text = f"{step}{score}"
                 if step.score is not None or finished:
                     bar.line(text)
-                bar.update(text, step.record.calls, total + after)
+                bar.update(text, before + step.record.calls, total + after)
 
 
 def learn_into(
@@ -382,14 +384,22 @@ def reopened(
     display: Display = SILENT,
     budget: Mapping[str, Any] = {},
     model: LatentModel | None = None,
+    replays: bool = True,
 ) -> Iterator[LearnJob]:
     """A run folder, and a fresh learner made of its settings and images.
 
     Args:
         budget: see ``resume``.
         model: that of the run, if it is loaded already.
+        replays: whether the learner is to be told the records of its search.
+
+    Raises:
+        EvokenError: the run is damaged or was changed, or began with another revision of its
+            search whose records are to be replayed.
     """
     run = LearnRun.open(folder)
+    if replays:
+        run.check_search()
     settings, start = run.settings, run.start()
     if budget:
         known_names(budget, BUDGETS)

@@ -18,6 +18,7 @@ from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.models.base import Model
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.distilled import check_learnable
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
@@ -26,7 +27,7 @@ from evoken.textual_inversion.initialization import initial_vectors, typical_nor
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.starts import Starts, starts_of
-from evoken.textual_inversion.subspace import Subspace, build_subspace, most_axes
+from evoken.textual_inversion.subspace import Subspace, axes_used, build_subspace
 from evoken.words.word import Word
 
 PLACEHOLDER = re.compile(r"<[A-Za-z0-9._-]+>")
@@ -137,7 +138,9 @@ class Learner:
         Raises:
             WordError: the placeholder or the word to start from cannot be used with this model.
             SettingError: settings that do not fit the model.
+            ModelError: it is distilled.
         """
+        check_learnable(getattr(model, "learned_on", ""), model.spec.name)
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
         before, started = model.calls, time.monotonic()
@@ -203,8 +206,8 @@ class Learner:
 
     @property
     def no_word(self) -> Vectors:
-        """Vector x width: the token that ends a prompt, where the word would be."""
-        return self.model.end().repeat(self.settings.vectors, 1)
+        """Vector x width: what says nothing, where the word would be."""
+        return self.model.nothing().repeat(self.settings.vectors, 1)
 
     @property
     def tries_no_word(self) -> bool:
@@ -380,8 +383,7 @@ def _subspace(
     vocabulary = model.vocabulary()
     if "added-mean" in s.mistakes:
         origin = origin + vocabulary.vectors.mean(0)
-    most = sum(most_axes(s.subspace, len(vocabulary.words), vocabulary.parts))
-    axes = s.axes or (most if s.subspace == "identity" else min(256, most))
+    axes = axes_used(s.subspace, s.axes, len(vocabulary.words), vocabulary.parts)
     built = build_subspace(
         s.subspace,
         origin,

@@ -130,7 +130,11 @@ class LearnSettings:
         "identity", "Where the search moves (pca is Eq. 2, prior Eq. 5)", choices=SUBSPACES
     )
     axes: int = _expert(
-        0, "Dimension d of the subspace", least=1, most=1e6, zero="as many as possible"
+        0,
+        "Dimension d of the subspace",
+        least=1,
+        most=1e6,
+        zero="all of identity's, at most 256 of the others'",
     )
     stretch: float = _expert(
         1.0, "Lambda of the subspace prior: how much longer its axes are", least=1e-3, most=1000

@@ -17,6 +17,8 @@ from evoken.errors import SettingError
 from evoken.options import one_of
 from evoken.textual_inversion.settings import SUBSPACES
 
+USUAL = 256  # axes of a subspace that leaves some out, as in the paper
+
 
 @dataclass(frozen=True)
 class Subspace:
@@ -119,6 +121,17 @@ def _scaled(basis: Tensor, vocabulary: Tensor) -> Tensor:
 def most_axes(kind: str, words: int, parts: Sequence[int]) -> list[int]:
     """The most axes that a vocabulary of so many words has for each part of its vectors."""
     return [min(width, words - 1) if kind == "pca" else width for width in parts]
+
+
+def axes_used(kind: str, asked: int, words: int, parts: Sequence[int]) -> int:
+    """The axes per vector of a run.
+
+    Args:
+        asked: the setting ``axes``; 0 for all that there are, but for "identity" at most USUAL.
+        words, parts: see ``most_axes``.
+    """
+    most = sum(most_axes(kind, words, parts))
+    return asked or (most if kind == "identity" else min(USUAL, most))
 
 
 def build_subspace(

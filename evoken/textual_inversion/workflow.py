@@ -111,7 +111,16 @@ def calls_of_previews(learner: Learner) -> int:
     return pictures * STEPS * learner.model.guidance_calls
 
 
-def calls_of_report(learner: Learner) -> int:
-    """Calls of the report's sheets and of its loss with no word, which come after the search."""
+def calls_of_no_word(learner: Learner, known: bool) -> int:
+    """Calls of the report's loss of no word, which come before the search.
+
+    Args:
+        known: whether the run has it already.
+    """
+    return 0 if known or learner.tries_no_word else learner.objective.validation_calls
+
+
+def calls_of_sheets(learner: Learner) -> int:
+    """Calls of the report's sheets, which come after the search."""
     pictures = 2 * learner.settings.samples * len(learner.settings.shown_prompts)
-    return pictures * STEPS * learner.model.guidance_calls + learner.objective.validation_calls
+    return pictures * STEPS * learner.model.guidance_calls

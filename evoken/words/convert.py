@@ -271,7 +271,8 @@ def _language_usage(path: Path, placeholder: str, base: Base, key: str, count: i
     """Python that makes tokens of the word's vectors, for pipelines that load no words themselves.
     Within a prompt, the space before a word belongs to it, as to any other.
     """
-    tokens = [placeholder, *(f"{placeholder}_{i}" for i in range(1, count))]
+    name = placeholder.lower() if base.small_letters else placeholder
+    tokens = [name, *(f"{name}_{i}" for i in range(1, count))]
     lines = [
         "from safetensors.torch import load_file",
         "from tokenizers import AddedToken",

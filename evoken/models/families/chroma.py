@@ -1,23 +1,18 @@
 """Chroma, and every model of the same classes."""
 
-from typing import Any
-
 from diffusers import ChromaPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.models.bases import CHROMA
+from evoken.models.families.flow import Transformer
 from evoken.models.families.flux import PATCH, T5_TOKENS, pack, positions, unpack
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form
 from evoken.spec import ModelSpec
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors; latents go in and come out unpacked."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
         _, _, height, width = latents.shape

@@ -1,5 +1,6 @@
 """What the models that are rectified flows share: their process and how they draw."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,12 +11,23 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import nn
 
-from evoken.arrays import Hidden, Images
+from evoken.arrays import Hidden, Images, Latents, NoiseLevels
+from evoken.errors import SettingError
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import RectifiedFlow
 from evoken.spec import ModelSpec
+
+
+class Transformer(nn.Module):
+    """A denoiser of diffusers as a function of tensors: what goes in and comes out is its family's,
+    in ``forward``.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
 
 
 class FlowModel(LatentModel):
@@ -83,3 +95,38 @@ class FlowModel(LatentModel):
                 latents, t, hidden, guidance, negative
             )
         return self.decode(latents)
+
+
+class ReadsGuidance(FlowModel):
+    """A flow that was distilled from guided predictions (Meng et al. 2023): guidance is an input of
+    its denoiser, and a guided prediction is one call. ``denoise`` says 1.
+    """
+
+    guidance_calls = 1
+
+    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
+        """The velocity for each item of the batch, without guidance."""
+        return self._told(latents, t, hidden, 1.0)
+
+    def guided(
+        self,
+        latents: Latents,
+        t: NoiseLevels,
+        hidden: Hidden,
+        guidance: float,
+        negative: Hidden | None = None,
+    ) -> Latents:
+        """The velocity that the model predicts when it is told this guidance.
+
+        Raises:
+            SettingError: a negative prompt, which a distilled model has no use for.
+        """
+        if negative is not None:
+            raise SettingError(
+                "this model reads its guidance and no `negative` prompt.", "Leave out `negative`."
+            )
+        return self._told(latents, t, hidden, guidance)
+
+    @abstractmethod
+    def _told(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
+        """The denoiser's prediction for each item, told this guidance."""

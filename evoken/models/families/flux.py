@@ -1,17 +1,15 @@
 """FLUX.1 [dev] and [schnell], and every model of the same classes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from diffusers import FluxPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
-from evoken.errors import SettingError
 from evoken.models.bases import FLUX
 from evoken.models.encoders import TextEncoders
-from evoken.models.families.flow import FlowModel
+from evoken.models.families.flow import ReadsGuidance, Transformer
 from evoken.models.text import T5Encoder, TextEncoder, joined
 from evoken.spec import ModelSpec
 
@@ -19,12 +17,8 @@ PATCH = 2  # side of the squares of latents that are packed into one token
 T5_TOKENS = 512
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors; latents go in and come out unpacked."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(
         self,
@@ -47,17 +41,14 @@ class _Transformer(nn.Module):
         return unpack(out, height, width)
 
 
-class Flux(FlowModel):
+class Flux(ReadsGuidance):
     """A ``Model`` made of a diffusers pipeline's parts. See ``evoken.models.base.Model``.
 
     ``Hidden`` here holds T5's tokens and, as its last row, CLIP's pooled prompt. A word lives in
     CLIP alone unless the spec says otherwise: other programs know no words in T5.
 
-    Guidance is an input of [dev], which was distilled from guided predictions (Meng et al. 2023):
-    one call per item; ``denoise`` says 1. [schnell] has none, and takes no notice of it.
+    [schnell] knows no guidance, and takes no notice of it.
     """
-
-    guidance_calls = 1
 
     architecture = FLUX.architecture
 
@@ -82,28 +73,8 @@ class Flux(FlowModel):
         found = self.texts.encode(prompts, words, reads)
         return joined(found["t5xxl"], found["clip_l"])
 
-    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
-        """The velocity for each item of the batch, without guidance."""
-        return self.guided(latents, t, hidden, 1.0)
-
     @torch.no_grad()
-    def guided(
-        self,
-        latents: Latents,
-        t: NoiseLevels,
-        hidden: Hidden,
-        guidance: float,
-        negative: Hidden | None = None,
-    ) -> Latents:
-        """The velocity that the model predicts when it is told this guidance.
-
-        Raises:
-            SettingError: a negative prompt, which a distilled model has no use for.
-        """
-        if negative is not None:
-            raise SettingError(
-                "this model reads its guidance and no `negative` prompt.", "Leave out `negative`."
-            )
+    def _told(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
         config = self.denoiser.config
         inputs = [
             latents,

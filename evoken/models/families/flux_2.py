@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import Hidden, Latents, NoiseLevels
 from evoken.errors import SettingError
 from evoken.models.bases import FLUX_2_DEV, KLEIN_4B, Base
+from evoken.models.families.flow import ReadsGuidance, Transformer
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form, chat
 from evoken.spec import ModelSpec
@@ -18,12 +19,8 @@ from evoken.spec import ModelSpec
 KLEIN_LAYERS, DEV_LAYERS = (9, 18, 27), (10, 20, 30)  # the defaults of the pipelines' calls
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors; latents go in and come out as pictures."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(
         self, latents: Tensor, timestep: Tensor, hidden: Tensor, guidance: Tensor | None = None
@@ -112,14 +109,10 @@ class Flux2Klein(_Flux2):
         return self.denoise(latents, t, hidden)
 
 
-class Flux2Dev(_Flux2):
-    """A ``Model`` made of a diffusers pipeline's parts. See ``evoken.models.base.Model``.
-
-    Guidance is an input, as with FLUX.1 [dev]; ``denoise`` says 1.
-    """
+class Flux2Dev(ReadsGuidance, _Flux2):
+    """A ``Model`` made of a diffusers pipeline's parts. See ``evoken.models.base.Model``."""
 
     architecture = FLUX_2_DEV.architecture
-    guidance_calls = 1
 
     def __init__(self, pipeline: Flux2Pipeline, spec: ModelSpec) -> None:
         said = chat(pipeline.tokenizer, pipeline.system_message)
@@ -131,25 +124,5 @@ class Flux2Dev(_Flux2):
             DEV_LAYERS,
         )
 
-    def guided(
-        self,
-        latents: Latents,
-        t: NoiseLevels,
-        hidden: Hidden,
-        guidance: float,
-        negative: Hidden | None = None,
-    ) -> Latents:
-        """The velocity that the model predicts when it is told this guidance.
-
-        Raises:
-            SettingError: a negative prompt, which a distilled model has no use for.
-        """
-        if negative is not None:
-            raise SettingError(
-                "this model reads its guidance and no `negative` prompt.", "Leave out `negative`."
-            )
+    def _told(self, latents: Latents, t: NoiseLevels, hidden: Hidden, guidance: float) -> Latents:
         return self._each_length(latents, self.process.timestep(t), hidden, guidance)
-
-    def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
-        """The velocity for each item of the batch, without guidance."""
-        return self.guided(latents, t, hidden, 1.0)

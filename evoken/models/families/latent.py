@@ -111,9 +111,11 @@ class LatentModel(ABC):
         """Token x width: the embeddings of the phrase's tokens."""
         return self.texts.embed(phrase)
 
-    def end(self) -> Vectors:
-        """1 x width: the embedding of the token that ends a prompt, and says nothing within it."""
-        return self.texts.end()
+    def nothing(self) -> Vectors:
+        """1 x width: what says nothing within a sentence: the embedding of the token that ends
+        prompts; of language models whose prompts have no such token, zeros.
+        """
+        return self.texts.nothing()
 
     def has_token(self, placeholder: str) -> bool:
         """Whether the placeholder is already a token of a tokenizer."""

@@ -3,10 +3,11 @@
 from typing import Any
 
 from diffusers import Lumina2Pipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import Latents
 from evoken.models.bases import LUMINA_2
+from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form
 from evoken.spec import ModelSpec
@@ -14,14 +15,10 @@ from evoken.spec import ModelSpec
 TOKENS = 256  # of a prompt, as the pipeline's ``max_sequence_length``
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors. Its own time runs from noise to data, and it predicts
     the velocity of that.
     """
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
         out: Tensor = self.transformer(

@@ -1,13 +1,13 @@
 """Qwen-Image, and every model of the same classes."""
 
 from functools import cached_property
-from typing import Any
 
 from diffusers import QwenImagePipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import Hidden, Latents
 from evoken.models.bases import QWEN_IMAGE
+from evoken.models.families.flow import Transformer
 from evoken.models.families.flux import PATCH, pack, unpack
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form
@@ -16,12 +16,8 @@ from evoken.spec import ModelSpec
 TOKENS = 512  # of a prompt, as the pipeline's ``max_sequence_length``
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors; latents go in and come out unpacked."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
         count, _, height, width = latents.shape

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, SanaPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError
 from evoken.models.bases import SANA
+from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form
 from evoken.models.sampling import GUIDANCE, STEPS
@@ -19,12 +20,8 @@ from evoken.spec import ModelSpec
 TOKENS = 300  # of a prompt, as the pipeline's ``max_sequence_length``
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
         out: Tensor = self.transformer(

@@ -1,29 +1,24 @@
 """Stable Diffusion 3 and 3.5, and every model of the same classes (``stickers-flow`` too)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
 from evoken.errors import SettingError
 from evoken.models.bases import SD3
 from evoken.models.encoders import Reads, TextEncoders
-from evoken.models.families.flow import FlowModel
+from evoken.models.families.flow import FlowModel, Transformer
 from evoken.models.text import T5Encoder, TextEncoder, joined, tokens_and_pooled
 from evoken.spec import ModelSpec
 
 CLIPS = ("clip_l", "clip_g")
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor, pooled: Tensor) -> Tensor:
         out: Tensor = self.transformer(

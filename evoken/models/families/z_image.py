@@ -1,11 +1,10 @@
 """Z-Image and Z-Image-Turbo, and every model of the same classes."""
 
-from typing import Any
-
 from diffusers import ZImagePipeline
-from torch import Tensor, nn, stack
+from torch import Tensor, stack
 
 from evoken.models.bases import Z_IMAGE
+from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
 from evoken.models.language import Form, chat
 from evoken.spec import ModelSpec
@@ -14,14 +13,10 @@ TOKENS = 512  # of a prompt, as the pipeline's ``max_sequence_length``
 SIZE, PATCH = 1024, 2  # px of a picture that the pipeline draws unasked; latents of a token, a side
 
 
-class _Transformer(nn.Module):
+class _Transformer(Transformer):
     """The denoiser as a function of tensors. Its own time runs from noise to data, and it predicts
     the velocity of that.
     """
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden: Tensor) -> Tensor:
         frames = list(latents[:, :, None].unbind())
