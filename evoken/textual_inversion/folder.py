@@ -30,6 +30,7 @@ from evoken.documents import read_json
 from evoken.errors import one_line
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
+from evoken.models.base import Model
 from evoken.models.provenance import part_hashes, versions, weights_hash
 from evoken.pictures.metrics import Score
 from evoken.pictures.shown import BEFORE, NAME
@@ -83,7 +84,7 @@ class LearnRun:
         cls,
         path: Path,
         settings: LearnSettings,
-        spec: ModelSpec,
+        model: Model,
         clip: str,
         images: ImageSet,
         note: str = "",
@@ -99,6 +100,7 @@ class LearnRun:
             RunError: ``path`` exists already, or cannot be written.
         """
         check_new(path)
+        spec = model.spec
         config = {
             "format": FORMAT,
             "command": "learn",
@@ -109,6 +111,7 @@ class LearnRun:
             "parts": part_hashes(spec.name, clip),
             "settings": settings.to_dict(),
             "model": asdict(spec),
+            "precision": model.precision,
             "clip": clip,
         }
         if note:
@@ -319,6 +322,7 @@ class LearnRun:
             "model": self.spec.name,
             "weights": self.config.get("weights", ""),
             "architecture": model.architecture,
+            "precision": model.precision,
             "kind": settings.kind,
             "preset": settings.preset,
             "start": self.start_name,
