@@ -79,7 +79,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,ray,web]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev --group docs --editable ".[heic,int8,onnx,openvino,quantized,ray,web]"
 	@# CLIP's own vocabulary is a file in it; nothing of it is imported, so nothing of it is needed.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps open-clip-torch
 	@touch $@

@@ -16,7 +16,7 @@ class ModelSpec:
     """Which model, and how it runs.
 
     Attributes:
-        name: "stickers", "stickers-flow", a folder, a hub id or a .safetensors file.
+        name: "stickers", "stickers-flow", a folder, a hub id, or a .safetensors or .gguf file.
         batch: never changes a result.
         encoders: names of the text encoders that a word has vectors for, separated by commas; ""
             means the family's default. The spec of a loaded model names them, and its device and
@@ -32,7 +32,7 @@ class ModelSpec:
 
     name: str = _model(
         "stickers",
-        "'stickers', 'stickers-flow', a folder, a hub id or a .safetensors file.",
+        "'stickers', 'stickers-flow', a folder, a hub id, or a .safetensors or .gguf file.",
         flag="model",
     )
     precision: str = _model(

@@ -12,9 +12,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import torch
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from hypothesis import settings
 from PIL import Image
 from typer.testing import Result
@@ -82,6 +84,18 @@ def images() -> torch.Tensor:
     disc = ((x - 8) ** 2 + (y - 8) ** 2 < 20).float()
     grounds = torch.linspace(-1, 0.5, 4)[:, None, None, None]
     return disc * torch.tensor([1.0, 0.2, -0.5])[:, None, None] + (1 - disc) * grounds
+
+
+@pytest.fixture
+def narrow_flux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What diffusers reads files of FLUX.1 with is for the real width alone, which stands in it as
+    a number: here it is the small models'.
+    """
+    reader = SINGLE_FILE_LOADABLE_CLASSES["FluxTransformer2DModel"]
+    mapping = reader["checkpoint_mapping_fn"]
+    numbers = tuple(32 if number == 3072 else number for number in mapping.__code__.co_consts)
+    narrow = FunctionType(mapping.__code__.replace(co_consts=numbers), mapping.__globals__)
+    monkeypatch.setitem(reader, "checkpoint_mapping_fn", narrow)
 
 
 @pytest.fixture

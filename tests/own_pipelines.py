@@ -176,11 +176,16 @@ def pictures(name: str, size: int) -> tuple[Tensor, Tensor]:
     own = PIPELINES[name]
     # Two of one kind: a family gives up those parts of its own that it does not need.
     model, pipe = own.family(own.build(), replace(SPEC, size=size)), own.build()
+    return pictures_of(own, model, pipe)
+
+
+def pictures_of(own: Own, model: LatentModel, pipe: Any) -> tuple[Tensor, Tensor]:
+    """The same, of a model and a pipeline of this kind."""
     seeds, prompts = [3, 4], ["a photo of a cat", "the blue bird in the snow"]
     found = model.generate(model.condition(prompts), seeds, STEPS, GUIDANCE)
     if not isinstance(model, FlowModel):
         pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    keywords = {"height": size, "width": size, **own.guidance, **own.keywords}
+    keywords = {"height": model.size, "width": model.size, **own.guidance, **own.keywords}
     if not isinstance(pipe, StableDiffusionPipeline | StableDiffusionXLPipeline):
         keywords["max_sequence_length"] = room_of(pipe)
     if isinstance(pipe, StableDiffusion3Pipeline):

@@ -37,7 +37,7 @@ def learned(tiny_folder: Path, photos: Path) -> Callable[..., LearnRun]:
         model = load_model(spec)
         settings = preset("default", placeholder="<disc>")
         clip = default_clip(name) if name in EMBEDDED else str(tiny_folder / "clip")
-        run = LearnRun.create(Path("run"), settings, spec, clip, load_images(photos, model.size))
+        run = LearnRun.create(Path("run"), settings, model, clip, load_images(photos, model.size))
         known = {"best_generation": 0, "best_validation": 1.0, "calls": 0}
         word = Word("<disc>", model.embed("dog"), model.encoders)
         run.save_word(SimpleNamespace(model=model, word=word, **known))

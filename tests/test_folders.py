@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import struct
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -442,10 +441,6 @@ def test_a_single_file_with_its_suffix_in_capitals(
 # Something else
 
 
-def gguf(file: Path) -> None:
-    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
-
-
 def tensors(**shapes: tuple[int, ...]) -> Callable[[Path], None]:
     return lambda file: save_file(
         {k.replace("__", "."): torch.zeros(v) for k, v in shapes.items()}, file
@@ -457,8 +452,6 @@ OTHERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "page": ("a.safetensors", lambda f: f.write_bytes(PAGE), "is a web page"),
     "page as pickle": ("a.pt", lambda f: f.write_bytes(PAGE), "is a web page"),
     "page as weights": ("a.bin", lambda f: f.write_bytes(PAGE), "is a web page"),
-    "gguf": ("a.gguf", gguf, "is a GGUF file.*safetensors"),
-    "gguf by its content": ("a.safetensors", gguf, "is a GGUF file"),
     "kohya": ("a.safetensors", tensors(lora_unet_a__lora_down__weight=(4, 8)), "is a LoRA"),
     "peft": ("a.safetensors", tensors(unet__a__lora_A__weight=(4, 8)), "is a LoRA"),
     "lycoris": ("a.safetensors", tensors(lycoris_a__hada_w1_a=(4, 8)), "is a LoRA"),

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
@@ -18,7 +16,7 @@ from evoken.spec import ModelSpec
 from tests import ldm, mmdit, tiny
 from tests.test_loading import PIPELINES, assert_same
 
-FLUX = SINGLE_FILE_LOADABLE_CLASSES["FluxTransformer2DModel"]
+pytestmark = pytest.mark.usefixtures("narrow_flux")
 # By model: the pipeline, and what the autoencoder's names begin with where the file has it.
 PARTLY: dict[str, tuple[Callable[[], DiffusionPipeline], str]] = {
     "3": (lambda: tiny.flow_pipeline(with_t5=True), "first_stage_model."),
@@ -27,17 +25,6 @@ PARTLY: dict[str, tuple[Callable[[], DiffusionPipeline], str]] = {
     "dev": (tiny.flux_pipeline, ""),
     "schnell": (lambda: tiny.flux_pipeline(guidance=False), "vae."),
 }
-
-
-@pytest.fixture(autouse=True)
-def _narrow_flux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What diffusers reads files of FLUX.1 with is for the real width alone, which stands in it as
-    a number: here it is the small models'.
-    """
-    code, names = FLUX["checkpoint_mapping_fn"].__code__, FLUX["checkpoint_mapping_fn"].__globals__
-    numbers = tuple(32 if number == 3072 else number for number in code.co_consts)
-    narrow = FunctionType(code.replace(co_consts=numbers), names)
-    monkeypatch.setitem(FLUX, "checkpoint_mapping_fn", narrow)
 
 
 def beside(pipe: DiffusionPipeline, folder: Path, *without: str) -> Path:

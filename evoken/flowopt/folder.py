@@ -121,6 +121,7 @@ class FlowOptRun:
             "parts": part_hashes(spec.name, clip),
             "settings": settings.to_dict(),
             "model": asdict(spec),
+            "precision": model.precision,
             "clip": clip,
             "pictures": [{"name": n, "sha256": h, "size": list(size)} for n, h, size in rows],
             "sources": list(task.sources),

@@ -59,6 +59,12 @@ class Model(Protocol):
     def architecture(self) -> str:
         """Its kind, as the ModelSpec standard names it; "" where a word's width tells."""
 
+    @property
+    def precision(self) -> str:
+        """That of its arithmetic, such as "bfloat16"; and how the weights of its parts are kept
+        where they are in fewer bits, as in "bfloat16; transformer: gguf Q8_0".
+        """
+
     def vocabulary(self) -> Vocabulary:
         """The words that embeddings can be borrowed from."""
 

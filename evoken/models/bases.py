@@ -73,7 +73,8 @@ class Base:
     distilled: Distilled | None = None
 
 
-UNET = ("model.diffusion_model.input_blocks.",)
+UNETS = "model.diffusion_model."  # names of a U-Net's weights begin so
+UNET = (f"{UNETS}input_blocks.",)
 VAE = ("first_stage_model.", "vae.")
 # Without these, which some programs leave out, diffusers cannot read a file's T5.
 T5 = ("text_encoders.t5xxl.transformer.encoder.embed_tokens.",)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from evoken.documents import parse_json
 from evoken.errors import ModelError, reason_of, shown
 from evoken.models.autoencoders import KINDS, PLAIN
+from evoken.models.gguf import is_gguf
 from evoken.models.provenance import DENOISERS
 
 POINTER = b"version https://git-lfs"
@@ -60,13 +61,13 @@ def check_is_model(file: Path) -> None:
     check_is_file(file)
     with file.open("rb") as content:
         start = content.read(1 << 16)
-    if start.startswith(b"GGUF"):
-        raise ModelError(f"{shown(file)} is a GGUF file, which cannot be read.", SAFETENSORS)
+    if is_gguf(file):
+        return
     if file.suffix.lower() != ".safetensors":
         if WORD_MARK in start:
             raise _word(file)
         raise ModelError(
-            f"a single file must be .safetensors (got {shown(file)}).",
+            f"a single file must be .safetensors or .gguf (got {shown(file)}).",
             "Convert it to safetensors: nothing is ever unpickled.",
         )
     shapes = _shapes(file)
@@ -105,7 +106,7 @@ def check_is_pipeline(folder: Path) -> None:
         read_json(index)
         return
     found = (p for p in folder.iterdir() if p.is_file())
-    files = sorted(p for p in found if p.suffix.lower() == ".safetensors")
+    files = sorted(p for p in found if p.suffix.lower() in (".safetensors", ".gguf"))
     for file in files:
         check_is_model(file)
     fix = "Give the folder that holds model_index.json, with the folders of all parts beside it."

@@ -7,7 +7,7 @@ from typing import Any
 from evoken.errors import ModelError, shown
 from evoken.models.bases import Base
 from evoken.models.contents import read_json
-from evoken.models.hub import fetched
+from evoken.models.hub import beside
 from evoken.models.provenance import is_hub_id, repository
 from evoken.spec import ModelSpec
 
@@ -33,9 +33,7 @@ def learned_on(
         return signs.base
     if signs.shift is None:
         return ""
-    file = folder / SCHEDULER
-    if hub and not file.is_file():
-        file = fetched(hub, SCHEDULER)
+    file = beside(folder, hub, SCHEDULER)
     own = read_json(file) if file.is_file() else {}
     return signs.base if own.get("shift") == signs.shift else ""
 

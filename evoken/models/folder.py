@@ -10,12 +10,14 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from evoken.errors import ModelError, reason_of, shown
 from evoken.models.contents import NOT_NEEDED, check_is_file, read_json
 from evoken.models.entries import check_entries
+from evoken.models.quantized import stored
 
 AGAIN = "Copy or download the model again, with all of its files."
 WEIGHTS = re.compile(
@@ -237,8 +239,9 @@ def check_complete_parts(folder: Path, pipeline: Any, without: Iterable[str]) ->
 
 def check_holds_all(part: Path, module: nn.Module, variant: str | None = None) -> None:
     """The same for one part, loaded from these files."""
-    # Weights that two layers share are in a file once.
-    values = {v.data_ptr(): v for v in module.state_dict().values() if v.is_floating_point()}
+    kept = (x for value in module.state_dict().values() for x in stored(value))
+    # Weights that two layers share are in a file once; integers of 64 bits are positions.
+    values = {x.data_ptr(): x for x in kept if x.dtype not in (torch.int64, torch.bool)}
     needed = sum(value.numel() for value in values.values())
     found = sum(_numbers(file) for file in weight_files(part, variant))
     if found < needed:

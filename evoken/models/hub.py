@@ -97,6 +97,18 @@ def fetched(name: str, file: str = INDEX) -> Path:
     return Path(asked(name, lambda: hf_hub_download(repo, file, revision=revision), file))
 
 
+def beside(folder: Path, hub: str, file: str) -> Path:
+    """Where a file of a model's folder is, which is fetched if it is not there and the folder is a
+    part of what the hub has.
+
+    Args:
+        hub: the hub id, or "" for none.
+        file: its name, as a path from the folder.
+    """
+    path = folder / file
+    return fetched(hub, file) if hub and not path.is_file() else path
+
+
 def files_on_hub(name: str) -> list[str]:
     """Names of all files of a model of the hub; raises ``ModelError`` if they cannot be had."""
     repo, revision = repository(name)

@@ -9,8 +9,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import ModelError, shown
-from evoken.models.bases import BASES, Base
+from evoken.models.bases import BASES, UNETS, Base
 from evoken.models.contents import check_is_model
+from evoken.models.float8 import is_scaled, kinds_in, read_scaled
+from evoken.models.gguf import is_gguf
 from evoken.spec import ModelSpec
 
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin")
@@ -23,6 +25,11 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
         ModelError: the file is no model in safetensors, or there are other weights in the folder.
     """
     check_is_model(file)
+    if is_gguf(file) and not spec.config:
+        raise ModelError(
+            f"{shown(file)} is a GGUF file, which holds a denoiser only, and no `config` is given.",
+            "Give the folder or hub id of a pipeline of the same kind with `config`.",
+        )
     if spec.config:
         unsafe = [p for p in Path(spec.config).rglob("*") if p.suffix in UNSAFE]
         if unsafe:
@@ -58,8 +65,10 @@ def held_and_lacking(file: Path, base: Base, config: dict[str, Any]) -> tuple[li
     parts = {part: start for part, start in base.parts.items() if config.get(part, [None])[0]}
     names = list(_shapes(file))
     held = [part for part, start in parts.items() if any(n.startswith(start) for n in names)]
-    lacking = [part for part in parts if part not in held]
+    # Scales are applied to the denoiser's weights alone; what else has them is taken from `config`.
     denoiser = next(iter(base.parts))
+    held = [p for p in held if p == denoiser or not _is_scaled(_named(names, base, p))]
+    lacking = [part for part in parts if part not in held]
     if denoiser not in held:
         raise ModelError(
             f"{shown(file)} does not hold all weights of a {base.pipeline}'s {denoiser}, named as "
@@ -69,12 +78,46 @@ def held_and_lacking(file: Path, base: Base, config: dict[str, Any]) -> tuple[li
     return held, lacking
 
 
+def scaled_denoiser(file: Path, base: Base, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The denoiser's weights, where the file has scales to multiply them with; else none.
+
+    Raises:
+        ModelError: they are stored in a way that cannot be read.
+    """
+    names = _named(list(_shapes(file)), base, next(iter(base.parts)))
+    return read_scaled(file, names, dtype) if _is_scaled(names) else {}
+
+
+def eight_bits(file: Path, base: Base, config: dict[str, Any]) -> dict[str, str]:
+    """By the parts that a file holds with weights in eight bits, the types of those."""
+    names, (held, _) = list(_shapes(file)), held_and_lacking(file, base, config)
+    found = {part: kinds_in(file, _named(names, base, part)) for part in held}
+    return {part: kinds for part, kinds in found.items() if kinds}
+
+
+def _is_scaled(names: list[str]) -> bool:
+    return any(map(is_scaled, names))
+
+
+def _named(names: list[str], base: Base, part: str) -> list[str]:
+    """Those of a file's names that are a part's. Files of a denoiser alone may name it nowhere."""
+    starts = {
+        other: tuple(start.partition("transformer.")[0] for start in starts)
+        for other, starts in base.parts.items()
+    }
+    if part != next(iter(base.parts)):
+        return [name for name in names if name.startswith(starts[part])]
+    others = tuple(start for other in starts if other != part for start in starts[other])
+    inner = [name for name in names if name.startswith(UNETS)]
+    return inner or [name for name in names if not name.startswith(others)]
+
+
 def check_complete(file: Path, pipeline: Any) -> None:
     """Raise unless the file holds as many numbers as the denoiser: diffusers fills up what is
     missing with random ones, and says nothing.
     """
     shapes = _shapes(file)
-    inner = [v for k, v in shapes.items() if k.startswith("model.diffusion_model.")]
+    inner = [v for k, v in shapes.items() if k.startswith(UNETS)]
     found = sum(value.numel() for value in inner or shapes.values())
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     needed = sum(value.numel() for value in denoiser.parameters())

@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer
 from evoken.errors import ModelError, shown
 from evoken.models.autoencoders import autoencoder_of
 from evoken.models.bases import Base
+from evoken.models.quantized import stored
 
 # Rows of a table beyond its vocabulary: T5's is rounded up to a multiple of 128, and Qwen's leaves
 # room for 399 tokens more.
@@ -96,7 +97,8 @@ def check_finite(module: nn.Module, what: str) -> None:
     for key, value in module.state_dict().items():
         if not isinstance(value, torch.Tensor) or value.is_meta or value.is_quantized:
             continue
-        if value.numel() and value.is_floating_point() and not finite(value):
+        numbers = [x for x in stored(value) if x.numel() and x.is_floating_point()]
+        if not all(map(finite, numbers)):
             half = value.dtype == torch.float16
             too_large = " or too large for float16" if half else ""
             raise ModelError(
@@ -108,4 +110,6 @@ def check_finite(module: nn.Module, what: str) -> None:
 
 def finite(values: torch.Tensor) -> bool:
     """Whether all values are; without a copy of them."""
+    if values.itemsize == 1:  # which has no order in torch
+        values = values.half()
     return all(bool(end.isfinite()) for end in values.aminmax())

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evoken.arrays import Hidden, Vectors, Words
-from evoken.errors import WordError, shown
+from evoken.errors import ModelError, WordError, shown
 from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
-from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.quantized import is_quantized
+from evoken.models.runtimes.precision import arithmetic, check_layers, keep_weights
 from evoken.prompts import pieces
 from evoken.runtimes import RUNTIMES
 from evoken.spec import ModelSpec
@@ -42,12 +43,23 @@ class TextEncoder:
             tower.eos_token_id = tokenizer.eos_token_id
 
     def _take(self, table: nn.Embedding) -> None:
-        """Make the encoder ready, whose token embeddings are ``table``."""
+        """Make the encoder ready, whose token embeddings are ``table``.
+
+        Raises:
+            ModelError: they are quantised, or other layers are in a way that does not run here.
+        """
+        if is_quantized(table):
+            raise ModelError(
+                "the token embeddings of a text encoder are quantised, and words are vectors among "
+                "them.",
+                "Use a copy of the model with plain token embeddings.",
+            )
         self.table = table
         keep_weights(self.encoder, self.spec)
         if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
         self.encoder.to(self.spec.device).eval().requires_grad_(False)
+        check_layers(self.encoder, self.spec)
 
     @property
     def width(self) -> int:

@@ -31,6 +31,7 @@ from evoken.documents import read_json
 from evoken.errors import RunError, one_line, shown
 from evoken.files import new_folder, write_json
 from evoken.images import ImageSet
+from evoken.models.base import Model
 from evoken.models.provenance import part_hashes, versions, weights_hash
 from evoken.pictures.metrics import Score
 from evoken.pictures.shown import BEFORE, NAME
@@ -85,7 +86,7 @@ class LearnRun:
         cls,
         path: Path,
         settings: LearnSettings,
-        spec: ModelSpec,
+        model: Model,
         clip: str,
         images: ImageSet,
         note: str = "",
@@ -101,6 +102,7 @@ class LearnRun:
             RunError: ``path`` exists already, or cannot be written.
         """
         check_new(path)
+        spec = model.spec
         config = {
             "format": FORMAT,
             "command": "learn",
@@ -112,6 +114,7 @@ class LearnRun:
             "settings": settings.to_dict(),
             "search_revision": search_of(settings.search).load().revision,
             "model": asdict(spec),
+            "precision": model.precision,
             "clip": clip,
         }
         if note:
@@ -335,6 +338,7 @@ class LearnRun:
             "model": self.spec.name,
             "weights": self.config.get("weights", ""),
             "architecture": model.architecture,
+            "precision": model.precision,
             "kind": settings.kind,
             "preset": settings.preset,
             "start": self.start_name,

@@ -310,9 +310,11 @@ def begun(
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(path)
     with _prepared(images, settings, model, clip, workers, display) as its:
-        spec = its.learner.model.spec
-        run = LearnRun.create(path, settings, spec, its.clip, its.images, its.note, its.start)
-        yield LearnJob(run, its.learner)
+        learner = its.learner
+        run = LearnRun.create(
+            path, settings, learner.model, its.clip, its.images, its.note, its.start
+        )
+        yield LearnJob(run, learner)
 
 
 def foreseen(

@@ -1,9 +1,10 @@
 """What all models on latents share: the autoencoder, the word's encoders, the count of calls."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from evoken.models.autoencoders import autoencoder_of
 from evoken.models.base import Vocabulary
 from evoken.models.batches import UNIT, in_batches
 from evoken.models.encoders import TextEncoders
+from evoken.models.quantized import said
 from evoken.models.runtimes.choose import Denoiser, on_runtime
 from evoken.models.runtimes.exports import Check
-from evoken.models.runtimes.precision import arithmetic, keep_weights
+from evoken.models.runtimes.precision import arithmetic, check_layers, keep_weights
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import Process
 from evoken.runtimes import RUNTIMES
@@ -73,6 +75,7 @@ class LatentModel(ABC):
         keep_weights(vae, replace(spec, precision="float32"))
         for part in (vae, denoiser):
             part.to(self.device).eval().requires_grad_(False)
+            check_layers(part, spec)
         factor = self.autoencoder.factor
         own = side * factor
         self.size = spec.size or own  # side of the images in pixels
@@ -89,9 +92,15 @@ class LatentModel(ABC):
         self._side, self._patch = self.size // factor, patch
 
     architecture = ""  # see ``Model``
+    quantized: Mapping[str, str] = MappingProxyType({})  # parts, and how their weights are kept
     learned_on = ""  # of a distilled model, the hub ids of what words for it are learned on
     process: Process
     exported = True  # whether runtimes can be given the denoiser: not where rows differ in length
+
+    @property
+    def precision(self) -> str:
+        """That of its arithmetic, and how its weights are kept where they are in fewer bits."""
+        return said(self.spec.precision, self.spec.runtime, self.quantized)
 
     @property
     def encoders(self) -> dict[str, int]:
