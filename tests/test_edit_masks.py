@@ -17,11 +17,12 @@ from evoken.errors import SettingError
 from evoken.flowopt.edit import Editor, Task
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.inversion import Inverted, inverted, starting_point
-from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_pictures, soft
+from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_latents, of_pictures, soft
 from evoken.flowopt.sampler import ModelSampler
 from evoken.flowopt.settings import STARTS, flowopt_preset
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.pictures.frame import frame_of
 from evoken.spec import ModelSpec
 from tests import tiny
 from tests.commands import evoken as command
@@ -90,6 +91,24 @@ def test_what_the_picture_was_drawn_out_with_is_in_no_mask() -> None:
     gap[..., 8:] = 100  # whatever is there
     mask = soft(gap, seen)
     assert mask[..., 8:].max() == 0 and mask[..., :8, :8].min() > 0.9
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1600, 900), (1000, 40), (40, 1000), (64, 48)])
+@pytest.mark.parametrize("cells", [8, 64])  # 64 are smoothed
+def test_a_mask_goes_on_to_the_edges_of_a_picture_of_any_shape(
+    size: tuple[int, int], cells: int
+) -> None:
+    """Whatever share of a latent its edge is in, on the way to the file and back."""
+    frame = frame_of("whole", size, 8 * cells)
+    latents = torch.zeros(1, 4, cells, cells)
+    seen = of_latents(frame.seen, latents)
+    gap = torch.where(seen > 0, torch.ones_like(latents), 100)  # uniform in the picture
+    mask = of_pictures(soft(gap, seen), frame.side, frame.seen)
+    assert torch.equal(mask > 0, frame.seen > 0)
+    kept = frame.mask_back(mask)
+    assert np.asarray(kept).min() > 250
+    again = of_latents(frame.mask(kept), latents, frame.seen)
+    assert again[seen > 0].min() > 0.98 and again[seen == 0].max() == 0
 
 
 def test_packed_latents_have_a_mask_of_their_tokens() -> None:

@@ -230,7 +230,7 @@ class Editor:
         seen = None if task.seen is None else of_latents(task.seen, self._data)
         found = found_mask(self._sampler, way, *self._prompts, skipped, seen)
         self.calls = max(self.calls, self._sampler.calls)
-        self.masks = of_pictures(found, task.images.shape[-1])
+        self.masks = of_pictures(found, task.images.shape[-1], task.seen)
         return self.masks
 
     def spread(self) -> Tensor:
@@ -286,7 +286,7 @@ class Editor:
             way = self.inverted().last(len(sampler.levels) - 1, sampler.start_scale)
             start = None if known else self._begun(variant, way)
             if self.masks is not None:
-                f = Masked(sampler, way, of_latents(self.masks, self._data))
+                f = Masked(sampler, way, of_latents(self.masks, self._data, self.task.seen))
         f.calls = self.calls
         target = replace(self._prompts[1], guidance=variant.strength.guidance)
         rule = RULES[settings.rule](settings.eta)
@@ -336,8 +336,12 @@ class Editor:
         """How much of a change is put into the pictures; None where they are replaced."""
         if self.masks is None:
             return None
-        rows = [torch.from_numpy(feathered(mask[0].numpy())) for mask in self.masks]
-        return torch.stack(rows)[:, None].float()
+        seen = self.task.seen
+        # What the pictures are drawn out with is no edge to fade towards.
+        masks = self.masks if seen is None else torch.where(seen > 0, self.masks, 1.0)
+        rows = [torch.from_numpy(feathered(mask[0].numpy())) for mask in masks]
+        share = torch.stack(rows)[:, None].float()
+        return share if seen is None else share * seen
 
     @cached_property
     def _scorer(self) -> Scorer | None:
