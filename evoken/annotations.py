@@ -17,6 +17,7 @@ from evoken.errors import ImageError, shown
 
 MASKS = (".mask.png", "-masklabel.png", "-mask.png")
 CAPTIONS = (".txt", ".caption")
+LEAST_WHITE = 128  # level of 255 that a mask reaches where something is to change
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where an edit is: the mask that a model finds, and what stays outside it."""
 
+import html
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,6 +251,30 @@ def test_the_mask_is_found_shown_and_kept(tiny_folder: Path, photo: Path) -> Non
     for number in range(3):
         made = levels(run.picture(0, number))
         assert (made[outside] == levels(photo)[outside]).all()
+
+
+def test_how_much_may_change_is_said_of_the_picture_and_not_of_its_square(
+    tiny_folder: Path,
+) -> None:
+    Image.effect_mandelbrot((120, 30), (-2, -1, 1, 1), 30).convert("RGB").save("wide.png")
+    result = edited(tiny_folder, "wide.png", *TURN, "--mask", half((120, 30)))
+    assert "\n50 % of the picture may change" in result.output
+    frame = ("--frame", "middle", "--output", "part")  # which is a quarter of it
+    result = edited(tiny_folder, "wide.png", *TURN, few=frame)
+    kept = levels(Path("part/masks/00.png"))
+    assert kept[:, :45].max() == kept[:, 75:].max() == 0
+    assert f"\n{100 * kept.mean() / 255:.0f} % of the picture may change" in result.output
+
+
+def test_where_prompts_ask_for_the_same_it_is_said_that_nothing_changes(
+    tiny_folder: Path, photo: Path
+) -> None:
+    said = "hardly anything of 'house.png' may change"
+    result = edited(tiny_folder, photo, "--from", "a cat", "--to", "a cat")
+    assert result.exit_code == 0 and f"Note: {said}" in result.output
+    assert said in html.unescape(Path("runs/house-edit/report.html").read_text())
+    result = edited(tiny_folder, photo, *TURN, few=("--output", "other"))
+    assert said not in result.output + Path("other/report.html").read_text()
 
 
 @pytest.mark.parametrize("size", [(40, 30), (80, 60), (20, 16), (400, 301)])

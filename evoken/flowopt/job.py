@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from evoken.arrays import PathLike
 from evoken.dialects import notes, warn_of
 from evoken.errors import SettingError, shown
-from evoken.flowopt.begin import begin, notes_on_spread, restore
+from evoken.flowopt.begin import begin, may_change, notes_on, restore
 from evoken.flowopt.compare import measures
 from evoken.flowopt.edit import Editor, Iterate, check_prompts
 from evoken.flowopt.folder import FlowOptRun
@@ -153,11 +154,10 @@ class FlowOptJob:
         """Invert the pictures, find where the edits are, and say what is to be known of that."""
         run = self.run
         begin(run, editor)
-        if editor.masks is not None:
-            share = 100 * float(editor.masks.mean())
-            what = "the picture" if len(editor.masks) == 1 else "the pictures"
-            display.say(f"{share:.0f} % of {what} may change: white in {run.path / MASKS}")
-        for note in notes_on_spread(run):
+        if shares := may_change(run):
+            what = "the picture" if len(shares) == 1 else "the pictures"
+            display.say(f"{100 * fmean(shares):.0f} % of {what} may change: white in {run.path / MASKS}")
+        for note in notes_on(run):
             display.note(note)
 
     def finish(self, display: Display = SILENT) -> None:

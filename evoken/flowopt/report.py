@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from evoken.files import write_csv, write_text
-from evoken.flowopt.begin import code_back, notes_on_spread
+from evoken.flowopt.begin import code_back, notes_on
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.originals import mask_path
 from evoken.flowopt.record import chains
@@ -50,7 +50,7 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         pick=f"evoken pick {quote(folder)}" if editing else "",
         folder=folder,
         note_parts=str(run.config.get("note", "")).split("`name`"),
-        outside=notes_on_spread(run),
+        outside=notes_on(run),
         code=code_back(run),
         edits=[_edit(run, records, floor, i, best) for i, best in enumerate(suggestions)],
         settings=without_paths(run.settings.to_dict()),
