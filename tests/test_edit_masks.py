@@ -302,12 +302,22 @@ def test_a_yaml_may_name_a_mask_for_a_picture(tiny_folder: Path, photo: Path) ->
 def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     Path("text.png").write_text("text")
     Image.new("L", (40, 30)).save("black.png")
+    Image.new("L", (40, 30), 1).save("faint.png")
     half((30, 30), name="square.png")
     half()
+    for name, size in (("dot.png", (4000, 3000)), ("pixel.png", (400, 300))):
+        dot = Image.new("L", size)
+        dot.putpixel((size[0] // 2, size[1] // 2), 255)
+        dot.save(name)
+    Image.effect_mandelbrot((400, 300), (-2, -1, 1, 1), 30).convert("RGB").save("large.png")
+    seen = "nothing white of the mask pixel.png is left in the 16 x 16 pixels"
+    refused(edited(tiny_folder, "large.png", *TURN, "--mask", "pixel.png"), seen, "set --frame to")
     for arguments, word in (
         (("--mask", "text.png"), "text.png is not an image"),
         (("--mask", "none.png"), "none.png"),
         (("--mask", "black.png"), "black.png is black, but must be white where"),
+        (("--mask", "faint.png"), "faint.png is no brighter than 1 of 255, but must be white"),
+        (("--mask", "dot.png"), "dot.png is black in the picture's 40 x 30 pixels, but"),
         (("--mask", "square.png"), "proportions of the picture, 40 x 30 pixels (got 30 x 30)"),
         (("--mask", "mask.png", "--everywhere"), "Leave out one of them"),
         (("--frame", "mask"), "Give one with --mask"),
@@ -321,6 +331,20 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     Path("edits.yaml").write_text(yaml.safe_dump([entry, entry | {"mask": "mask.png"}]))
     refused(edited(tiny_folder, "edits.yaml", "--mask", "mask.png"), "came as well")
     refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
+
+
+def test_a_mask_of_a_pixel_changes_that_pixel_where_the_model_looks_at_it(
+    tiny_folder: Path,
+) -> None:
+    picture, mask = Image.new("RGB", (400, 300), "teal"), Image.new("L", (400, 300))
+    picture.save("large.png")
+    mask.putpixel((200, 150), 255)
+    mask.save("mask.png")
+    result = edited(tiny_folder, "large.png", *TURN, "--mask", "mask.png", "--frame", "mask")
+    assert result.exit_code == 0, result.output
+    made = levels(FlowOptRun.open("runs/large-edit").picture(0, 2))
+    changed = (made != np.asarray(picture)).any(2)
+    assert changed.sum() == 1 and changed[150, 200]
 
 
 def test_a_mask_that_was_changed_is_not_gone_on_with(tiny_folder: Path, photo: Path) -> None:

@@ -124,6 +124,21 @@ def test_an_edge_is_feathered_over_several_pixels() -> None:
     np.testing.assert_allclose(row, [0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 
 
+def test_an_edge_is_feathered_by_what_the_model_sees() -> None:
+    """Else a small thing in a large picture, looked at closely, would nearly stay as it is."""
+    mask = np.zeros((1024, 1024), dtype=np.float32)
+    mask[500:510, 500:510] = 1
+    frame = frame_of("mask", mask.shape[::-1], 64, Image.fromarray((mask * 255).astype(np.uint8)))
+    assert frame.longer == 15 and feathered(mask).max() < 0.5
+    assert feathered(mask, frame.longer).max() == 1
+
+
+def test_what_is_next_to_black_is_not_framed() -> None:
+    mask = Image.new("L", (100, 100), 1)
+    mask.paste(255, (40, 40, 60, 60))
+    assert frame_of("mask", mask.size, 32, mask).box == (35, 35, 65, 65)
+
+
 # From the command line.
 
 

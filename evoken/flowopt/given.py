@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from evoken.annotations import read_scaled_mask
+from evoken.annotations import LEAST_WHITE, read_scaled_mask
 from evoken.arrays import PathLike
-from evoken.errors import SettingError
+from evoken.errors import ImageError, SettingError, shown
 from evoken.flowopt.edit import Task
-from evoken.images import ImageSet, load_images
+from evoken.images import ImageSet, load_images, to_mask
 from evoken.pictures.frame import Frame, frame_of
 
 
@@ -42,6 +42,19 @@ class Given:
     def asked(self, sources: Sequence[str], targets: Sequence[str]) -> "Given":
         """The same with prompts, one each; no targets for an inversion."""
         return _given(self.images, self.masks, self.frames, sources, targets)
+
+    def check_masks(self) -> None:
+        """Raise ``ImageError`` for a mask of which nothing white is left in what the model sees."""
+        for file, frame in dict.fromkeys(zip(self.masks, self.frames, strict=True)):
+            if file is None:
+                continue
+            left = to_mask(frame.mask(read_scaled_mask(file, frame.size))[0])
+            if left.getextrema()[1] < LEAST_WHITE:
+                raise ImageError(
+                    f"nothing white of the mask {shown(file)} is left in the {frame.side} x "
+                    f"{frame.side} pixels that the model sees.",
+                    "Paint more of it white, or set `frame` to mask, which looks closer.",
+                )
 
 
 def _given(

@@ -403,6 +403,7 @@ def _checked(
 ) -> Callable[[], FlowOptJob]:
     """What begins the run, once everything about it is checked."""
     given = asked.load(model.size, settings.frame)
+    given.check_masks()
     task, images = given.task, given.images
     if images.folder:
         display.say(f"Taking the pictures from {shown(images.folder)}.")
