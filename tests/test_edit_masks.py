@@ -333,6 +333,16 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
 
 
+def test_an_inversion_has_no_frame_around_a_mask(tiny_folder: Path, photo: Path) -> None:
+    half()
+    entry = {"init_img": "house.png", "source_prompt": "a cat", "mask": "mask.png"}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry]))
+    for asked in (("edits.yaml",), (photo, "--prompt", "a cat")):
+        few = ("--model", "none", "--frame", "mask")  # before any model is looked for
+        refused(command("invert", *asked, *few), "--frame must be whole or middle")
+    assert not Path("runs").exists()
+
+
 def test_a_mask_of_a_pixel_changes_that_pixel_where_the_model_looks_at_it(
     tiny_folder: Path,
 ) -> None:

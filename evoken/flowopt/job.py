@@ -87,8 +87,18 @@ class Request:
         return [self]
 
     def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
-        """Those of a preset, of the YAML, and of the changes; what comes later wins."""
-        return flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+        """Those of a preset, of the YAML, and of the changes; what comes later wins.
+
+        Raises:
+            SettingError: a value is not possible, or not for an inversion.
+        """
+        found = flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+        if self.targets is None and found.frame == "mask":
+            raise SettingError(
+                "`frame` must be whole or middle to invert a picture (got mask): only edits have "
+                "masks."
+            )
+        return found
 
     def folders(self) -> dict[str, str] | None:
         """What the official script calls its folders after, where they are wanted.
