@@ -56,8 +56,47 @@ def iterates(run: FlowOptRun, row: int = 0) -> list[bytes]:
 
 @given(st.floats(1, 999), st.integers(0, 999), st.floats(0, 1))
 def test_a_strength_survives_its_text(guidance: float, last: int, fresh: float) -> None:
-    strength = Strength(float(f"{guidance:g}"), last, float(f"{fresh:g}"))
+    strength = Strength(guidance, last, fresh)
     assert Strength.read(str(strength)) == strength
+
+
+def test_a_strength_is_written_as_people_do() -> None:
+    assert [str(Strength(4, 12)), str(Strength(3.5, 0, 0.25))] == ["4:12", "3.5:0:0.25"]
+
+
+@pytest.mark.parametrize("single", [{"guidance": 6.0}, {"last": 3}, {"fresh": 0.0}])
+def test_strengths_are_in_place_of_a_single_one(
+    single: dict[str, float], tiny_folder: Path, photo: Path
+) -> None:
+    [(name, value)] = single.items()
+    with pytest.raises(SettingError, match=f"but `{name}` came as well"):
+        flowopt_preset("edit", strengths=("2:5",), **single)
+    given = ("--strength", "2:3", f"--{name}", value)
+    model = ("--model", tiny_folder / "flow")
+    refused(evoken("edit", photo, *TURN, *model, *given), f"but --{name} came as well")
+    if value:
+        with pytest.raises(SettingError, match=f"but `{name}` came as well"):
+            library.FlowOptSettings(strengths=("2:5",), **single)  # type: ignore[arg-type]
+
+
+def test_the_settings_of_a_strip_are_those_of_a_file(tiny_folder: Path, photo: Path) -> None:
+    strip = flowopt_preset("edit")
+    written = strip.to_dict()
+    assert not {"guidance", "last", "fresh"} & written.keys()
+    assert library.FlowOptSettings.from_dict(written) == strip
+    earlier = written | {"guidance": 4.0, "last": 12, "fresh": 0.0}
+    assert library.FlowOptSettings.from_dict(earlier) == strip
+    run = edited(tiny_folder, "run", photo, *TURN, "--strength", "2:3")
+    again = edited(tiny_folder, "again", photo, *TURN, "--config", "run/config.json")
+    assert again.settings == run.settings and iterates(again) == iterates(run)
+
+
+@pytest.mark.parametrize("texts", [("4:3", "2:3", "4:3"), ("4:3", "4.0:3"), ("4:4", "4:0")])
+def test_strengths_must_differ(texts: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match="`strengths` must differ"):
+        flowopt_preset("edit", steps=4, strengths=texts)
+    near = flowopt_preset("edit", steps=4, strengths=("4:3:0.1234561", "4:3:0.1234562"))
+    assert len({str(variant.strength) for variant in near.variants}) == 2
 
 
 @pytest.mark.parametrize("text", ["", "4", "4:", ":4", "a:4", "4:1.5", "4:12:0.5:1", "4:12:2"])
@@ -70,8 +109,10 @@ def test_a_strip_is_the_default_and_gives_way_to_a_strength_of_ones_own() -> Non
     strip = flowopt_preset("edit")
     assert len(strip.variants) == len(DEFAULTS["edit"]["strengths"]) == strip.drawn
     assert strip.iterations == 0  # nothing is drawn that is not to choose from
-    for own in ({"guidance": 3.0}, {"last": 5}, {"fresh": 0.5}, {"iterations": 2}):
+    for own in ({"guidance": 3.0}, {"last": 5}, {"fresh": 0.5}):
         assert len(flowopt_preset("edit", **own).variants) == 1
+    for updates in (0, 2):  # of every picture of it
+        assert flowopt_preset("edit", iterations=updates).drawn == strip.drawn * (1 + updates)
     asked = flowopt_preset("edit", strengths=["2:3", "4:5"], iterations=2)
     assert [str(v.strength) for v in asked.variants] == ["2:3", "4:5"] and asked.drawn == 6
     few = flowopt_preset("edit", steps=5)

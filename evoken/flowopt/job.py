@@ -22,7 +22,7 @@ from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
 from evoken.flowopt.saved_info import write_saved_info
-from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
+from evoken.flowopt.settings import SINGLE, FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model
@@ -92,7 +92,10 @@ class Request:
         Raises:
             SettingError: a value is not possible, or not for an inversion.
         """
-        found = flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+        values = dict(self.edits.settings) if self.edits else {}
+        if changes.get("strengths"):
+            values = {name: value for name, value in values.items() if name not in SINGLE}
+        found = flowopt_preset(preset, **(values | dict(changes)))
         if self.targets is None and found.frame == "mask":
             raise SettingError(
                 "`frame` must be whole or middle to invert a picture (got mask): only edits have "
