@@ -184,6 +184,32 @@ def test_an_edit_changes_only_what_is_in_a_mask(flow: StableDiffusion3, images: 
         assert not torch.equal(iterate.drawn[..., :8], images[:2, ..., :8])  # by the autoencoder
 
 
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (torch.ones(1, 1, 8, 8), "`masks` must be .*, 2 x 1 x height x width .got 1 x 1 x 8 x 8"),
+        (torch.ones(2, 8, 8), "got 2 x 8 x 8"),
+        (torch.ones(2, 3, 8, 8), "got 2 x 3 x 8 x 8"),
+        (torch.ones(2, 1, 8, 8, dtype=torch.bool), "got torch.bool.*masks.float"),
+        (torch.full((2, 1, 8, 8), 255.0), "got 255 to 255.*Divide levels by 255"),
+        (torch.full((2, 1, 8, 8), torch.nan), "got nan to nan"),
+        (np.ones((2, 1, 8, 8)), "got ndarray"),
+    ],
+)
+def test_masks_of_other_kinds_are_refused(
+    masks: Any, message: str, flow: StableDiffusion3, images: Tensor
+) -> None:
+    few, prompts = flowopt_preset("edit", steps=4), (["a cat"] * 2, ["a dog"] * 2)
+    with pytest.raises(SettingError, match=message):
+        evoken.edit(few, flow, images[:2], *prompts, masks=masks)
+
+
+def test_masks_and_everywhere_exclude_each_other(flow: StableDiffusion3, images: Tensor) -> None:
+    few = flowopt_preset("edit", steps=4, everywhere=True)
+    with pytest.raises(SettingError, match="`masks` says where .* `everywhere`"):
+        evoken.edit(few, flow, images[:1], ["a cat"], ["a dog"], masks=torch.ones(1, 1, 8, 8))
+
+
 def test_everywhere_is_the_models_own_picture(flow: StableDiffusion3, images: Tensor) -> None:
     for iterate in editor(flow, images[:1], everywhere=True).iterates():
         assert torch.equal(iterate.images, iterate.drawn)

@@ -13,7 +13,7 @@ from evoken.dialects import warn_of
 from evoken.errors import SettingError
 from evoken.flowopt.compare import last_counted, measures
 from evoken.flowopt.inversion import Inverted, inverted, noise_in, with_fresh_noise
-from evoken.flowopt.mask import Masked, found_mask, of_latents, of_pictures
+from evoken.flowopt.mask import Masked, check_masks, found_mask, of_latents, of_pictures
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
@@ -126,11 +126,11 @@ def edit(
     ``Editor``.
 
     Args:
-        masks: N x 1 x H x W, 0 where a picture may not change; by default the model finds them,
-            unless the settings say ``everywhere``.
+        masks: N x 1 x H x W of any size, floats from 0 to 1, 0 where a picture may not change; by
+            default the model finds them, unless the settings say ``everywhere``.
 
     Raises:
-        SettingError: no targets.
+        SettingError: no targets, masks that are none, or masks although ``everywhere``.
     """
     if not targets:
         raise SettingError(
@@ -150,12 +150,13 @@ class Editor:
 
     Attributes:
         clip: for the agreement with the target; a placeholder is left out of its text.
-        masks: N x 1 x S x S, where pictures may change; None until they are found, and where
-            everything may.
+        masks: N x 1 x H x W in [0, 1], where pictures may change; None until they are found, and
+            where everything may.
         way: the pictures' way up the process; None until they are inverted.
 
     Raises:
-        SettingError: settings that do not fit the model.
+        SettingError: settings that do not fit the model, or masks that do not fit the pictures or
+            the settings.
         WordError: a prompt is longer than the text encoder reads.
         SearchError: the start is not finite.
 
@@ -173,11 +174,14 @@ class Editor:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        if self.masks is not None:
+            check_masks(self.masks, len(self.task.images))
+            check_everywhere(settings, "masks")
+            shape = self.task.images.shape[-2:]
+            self.masks = F.interpolate(self.masks.float(), shape, mode="area")
         self._sampler = ModelSampler(self.model, settings.steps, settings.deepest)
         self._words = check_prompts(self.model, self.task)
         self._data = self.model.encode(self.task.images)
-        if self.masks is not None:
-            self.masks = F.interpolate(self.masks, self.task.images.shape[-2:], mode="area")
 
     @cached_property
     def rebuilt(self) -> Images:
@@ -349,6 +353,19 @@ class Editor:
         if self.clip is None or not task.targets:
             return None
         return Scorer(self.clip, task.images, self.masks, task.sources, task.targets, self._words)
+
+
+def check_everywhere(settings: FlowOptSettings, masks: str = "mask") -> None:
+    """Raise ``SettingError`` for masks where all of a picture may change.
+
+    Args:
+        masks: the name of the argument that they are.
+    """
+    if settings.everywhere:
+        raise SettingError(
+            f"`{masks}` says where pictures may change, and `everywhere` that they may everywhere.",
+            "Leave out one of them.",
+        )
 
 
 def check_prompts(model: Model, task: Task) -> dict[str, Vectors]:

@@ -16,7 +16,7 @@ from evoken.dialects import notes, warn_of
 from evoken.errors import SettingError, shown
 from evoken.flowopt.begin import begin, may_change, notes_on, restore
 from evoken.flowopt.compare import measures
-from evoken.flowopt.edit import Editor, Iterate, check_prompts
+from evoken.flowopt.edit import Editor, Iterate, check_everywhere, check_prompts
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
@@ -377,11 +377,8 @@ def begun_all(
         # Before the model, which takes long.
         settings = asked.settings(preset, changes)
         given = asked.load(CHECKED, settings.frame)
-        if settings.everywhere and any(given.masks):
-            raise SettingError(
-                "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
-                "Leave out one of them.",
-            )
+        if any(given.masks):
+            check_everywhere(settings)
         check_new(place)
         asked.folders()
     if isinstance(model, ModelSpec | str):

@@ -93,6 +93,21 @@ def soft(gap: Latents, seen: Masks | None = None) -> Tensor:
     return mask.flatten(2).mT if packed else mask
 
 
+def check_masks(masks: object, count: int) -> None:
+    """Raise ``SettingError`` unless these are masks of so many pictures."""
+    wanted = f"`masks` must be float numbers from 0 to 1, {count} x 1 x height x width"
+    if not isinstance(masks, Tensor):
+        raise SettingError(f"{wanted} (got {type(masks).__name__}).", "Give a tensor.")
+    shape = " x ".join(map(str, masks.shape))
+    if masks.ndim != 4 or masks.shape[:2] != (count, 1) or not masks.numel():
+        raise SettingError(f"{wanted} (got {shape}).", "Give a mask for each picture.")
+    if not masks.is_floating_point():
+        raise SettingError(f"{wanted} (got {masks.dtype}).", "Convert them with masks.float().")
+    if not ((masks >= 0) & (masks <= 1)).all():  # NaN is neither
+        low, high = (float(x) for x in masks.aminmax())
+        raise SettingError(f"{wanted} (got {low:g} to {high:g}).", "Divide levels by 255.")
+
+
 def of_latents(mask: Masks, latents: Latents, seen: Masks | None = None) -> Masks:
     """A mask of pictures, N x 1 x H x W, as one of their latents.
 
