@@ -207,7 +207,7 @@ def test_a_learned_word_may_stand_in_the_target(
 
 
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
-    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--guidance", 3)
+    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--eta", 1)
     assert result.exit_code == 0
     assert len(FlowOptRun.open(Path("runs/house-edit")).records()) < 31
     assert Path("runs/house-edit/report.html").exists()

@@ -85,8 +85,15 @@ def _masks(run: FlowOptRun) -> list[np.ndarray]:
 
 
 def notes_on(run: FlowOptRun) -> list[str]:
-    """What is to be known of how a run began: of its noise and of its masks."""
-    return [*notes_on_spread(run), *_notes_on_masks(run)]
+    """What is to be known of how a run began: of its noise, its masks and what is measured."""
+    return [*notes_on_spread(run), *_notes_on_masks(run), *_notes_on_parts(run)]
+
+
+def _notes_on_parts(run: FlowOptRun) -> list[str]:
+    """That numbers are of what the model sees, where that is less than the pictures."""
+    if all(frame.box == (0, 0, *frame.size) for frame in run.frames(1)):
+        return []
+    return ["Note: RMSE, PSNR, SSIM and CLIP are of the part of a picture that the model sees."]
 
 
 def _notes_on_masks(run: FlowOptRun) -> list[str]:

@@ -65,7 +65,8 @@ class Iterate:
         drawn: N x 3 x S x S, finished pictures as the model made them.
         images: the same put into the source, which stays as it is outside the mask.
         rebuilt: the sources after the autoencoder alone.
-        rmse: of the images to the source, pixel range 0 to 255.
+        rmse: of the images to the source, pixel range 0 to 255; this and the others are of the part
+            of a picture that the model sees, and without what it is drawn out with.
         psnr: to the source, dB.
         ssim: to the source (Wang et al. 2004), at most 1.
         scores: how they agree with the prompts; ``None`` without CLIP or target.
@@ -332,7 +333,7 @@ class Editor:
             images = mixed(self.task.images, drawn, rebuilt, newness(drawn, rebuilt), self._share)
         scores = self._scorer(images) if self._scorer else None
         before = self._scorer.source_agreement if self._scorer else None
-        found = measures(self.task.images, images)
+        found = measures(self.task.images, images, self.task.seen)
         return Iterate(number, variant, step, drawn, images, rebuilt, *found, scores, before)
 
     @cached_property
@@ -352,7 +353,8 @@ class Editor:
         task = self.task
         if self.clip is None or not task.targets:
             return None
-        return Scorer(self.clip, task.images, self.masks, task.sources, task.targets, self._words)
+        asked = task.sources, task.targets, self._words
+        return Scorer(self.clip, task.images, self.masks, *asked, seen=task.seen)
 
 
 def check_everywhere(settings: FlowOptSettings, masks: str = "mask") -> None:

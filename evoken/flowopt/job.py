@@ -159,7 +159,9 @@ class FlowOptJob:
                     yield iterate
                 elif iterate.number == len(earlier) - 1:
                     run.save_noise(iterate)  # nothing says whether it is as it was written
-            rmse, psnr, ssim = (x.tolist() for x in measures(task.images, editor.rebuilt))
+            rmse, psnr, ssim = (
+                x.tolist() for x in measures(task.images, editor.rebuilt, task.seen)
+            )
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
             write_saved_info(run)
 
@@ -169,7 +171,9 @@ class FlowOptJob:
         begin(run, editor)
         if shares := may_change(run):
             what = "the picture" if len(shares) == 1 else "the pictures"
-            display.say(f"{100 * fmean(shares):.0f} % of {what} may change: white in {run.path / MASKS}")
+            display.say(
+                f"{100 * fmean(shares):.0f} % of {what} may change: white in {run.path / MASKS}"
+            )
         for note in notes_on(run):
             display.note(note)
 

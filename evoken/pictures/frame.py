@@ -14,7 +14,7 @@ from evoken.decoding import Decoded
 from evoken.images import mask_levels, to_tensor
 
 MARGIN = 0.25  # of a mask's longer side, seen around it on every side
-FEATHER = 1 / 64  # of the longer side of what the model sees: over how far a change fades towards what may not change
+FEATHER = 1 / 64  # of the longer side of what is seen: how far a change fades where none may be
 UNSEEN = 2  # levels of 255 of a mask that are none
 FULL = 16 / 127.5  # a change from which on little of the old detail stays, in [-1, 1]
 
