@@ -152,6 +152,7 @@ def _start(
         return f"Continue with: {' && '.join(commands)}"
 
     with errors(advice):
+        from evoken.files import LONGEST, shortened
         from evoken.flowopt.job import Request, begun_all, reopened
         from evoken.images import name_of_pictures
 
@@ -171,7 +172,8 @@ def _start(
             request = Request(pictures, source, targets, tuple(words), mask, saved_info)
             each = request.experiments()
             # The name of what is learned from the same pictures is left to "learn".
-            name = f"{name_of_pictures(asked[0])}-{context.info_name}"
+            ending = f"-{context.info_name}"
+            name = shortened(name_of_pictures(asked[0]), LONGEST - len(ending)) + ending
             folder = output or Path("runs") / name
             jobs = begun_all(folder, each, model, preset, changes, clip, out.display)
         left += jobs
