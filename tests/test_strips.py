@@ -1,5 +1,6 @@
 """One inversion, many edits: strips over strengths, targets and seeds, and which to take."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from evoken.flowopt.begin import WIDEST, code_back, notes_on_spread
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.mask import _middle
 from evoken.flowopt.record import suggestion_of
+from evoken.flowopt.report import caption_of, charts
 from evoken.flowopt.sampler import ModelSampler
 from evoken.flowopt.settings import DEFAULTS, Strength, flowopt_preset
 from evoken.flowopt.suggestion import Scorer, Weights, suggested
@@ -89,6 +91,13 @@ def test_the_settings_of_a_strip_are_those_of_a_file(tiny_folder: Path, photo: P
     run = edited(tiny_folder, "run", photo, *TURN, "--strength", "2:3")
     again = edited(tiny_folder, "again", photo, *TURN, "--config", "run/config.json")
     assert again.settings == run.settings and iterates(again) == iterates(run)
+    config = ("--config", "run/config.json")  # over which the line wins
+    one = edited(tiny_folder, "one", photo, *TURN, *config, "--guidance", 2)
+    assert one.settings.strengths == () and one.settings.guidance == 2
+    two = edited(
+        tiny_folder, "two", photo, *TURN, "--config", "one/config.json", "--strength", "2:2"
+    )
+    assert two.settings.strengths == ("2:2",)
 
 
 @pytest.mark.parametrize("texts", [("4:3", "2:3", "4:3"), ("4:3", "4.0:3"), ("4:4", "4:0")])
@@ -175,6 +184,29 @@ def test_seeds_are_draws_of_the_fresh_noise(tiny_folder: Path, photo: Path) -> N
     assert "50 % fresh noise, seed 6" in Path("both/said").read_text()
     second = edited(tiny_folder, "second", photo, *TURN, *strength, "--seed", 6)
     assert iterates(second) == [iterates(both)[0], iterates(both)[2]]
+
+
+def test_an_iterate_is_told_by_strength_update_and_seed(tiny_folder: Path, photo: Path) -> None:
+    more = ("--strength", "2:2", "--strength", "3:2:0.5", "--seeds", 2, "--iterations", 1)
+    run = edited(tiny_folder, "run", photo, *TURN, *more)
+    fresh = "guidance 3, last 2, 50 % fresh noise"
+    begun = ["guidance 2, last 2", fresh, fresh]
+    expected = [f"{text}, seed {seed}" for text, seed in zip(begun, (0, 0, 1), strict=True)]
+    expected += [
+        f"{text}, update 1, seed {seed}" for text, seed in zip(begun, (0, 0, 1), strict=True)
+    ]
+    assert [caption_of(run, record) for record in run.records()] == expected
+    said, report = Path("run/said").read_text(), (run.path / "report.html").read_text()
+    for i, text in enumerate(expected):
+        assert f"iterate {i}  {text}  " in said and f"{i}: {text}, RMSE" in report
+    rows = list(csv.DictReader((run.path / "curves.csv").read_text().splitlines()))
+    assert [(r["strength"], r["seed"], r["update"]) for r in rows] == [
+        (strength, str(seed), str(update))
+        for update in (0, 1)
+        for strength, seed in (("2:2", 0), ("3:2:0.5", 0), ("3:2:0.5", 1))
+    ]
+    legend = {line.name for one in charts(run.records(), {}, 0) for line in one.lines}
+    assert legend == {"2:2, seed 0", "3:2:0.5, seed 0", "3:2:0.5, seed 1"}
 
 
 def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) -> None:

@@ -223,7 +223,7 @@ def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool 
     """Where an inversion or an edit is, means over pictures.
 
     Args:
-        strip: whether what was not updated is one of a strip, and told by its strength.
+        strip: whether it is one of a strip, or an update of one, and told by its strength.
         seeds: whether its seed is told, too.
     """
     step = iterate.step
@@ -232,10 +232,9 @@ def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool 
         f"{step.calls / pictures:.0f} calls a picture",
         f"RMSE {float(iterate.rmse.mean()):.2f}",
     ]
-    if strip and step.iteration == 0:
-        seed = f", seed {iterate.variant.seed}" if seeds else ""
-        parts.insert(1, f"{iterate.variant.strength.described}{seed}")
-    else:
+    if strip:
+        parts.insert(1, iterate.variant.described(step.iteration, seeds))
+    if not strip or step.iteration:
         parts.append(f"best residual {float(step.best.mean()):.5f}")
     if iterate.agreement is not None:
         parts.append(f"CLIP {float(iterate.agreement.mean()):.3f}")

@@ -89,6 +89,13 @@ class Variant:
     strength: Strength
     seed: int
 
+    def described(self, update: int = 0, with_seed: bool = False) -> str:
+        """In words, and which update of it; 0 for none."""
+        parts = [self.strength.described]
+        parts += [f"update {update}"] if update else []
+        parts += [f"seed {self.seed}"] if with_seed else []
+        return ", ".join(parts)
+
 
 @documented
 @dataclass(frozen=True)

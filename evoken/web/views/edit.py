@@ -194,7 +194,7 @@ def _iterate(run: FlowOptRun, i: int, record: dict[str, Any], best: int | None) 
     return {
         "number": number,
         "file": run.picture(i, number).relative_to(run.path).as_posix(),
-        "told": caption_of(record) if run.config["targets"] else "",
+        "told": caption_of(run, record),
         "rmse": record["rmse"][i],
         "agreement": record["agreement"][i] if record["agreement"] else None,
         "suggested": number == best,
