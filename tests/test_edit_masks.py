@@ -2,6 +2,7 @@
 
 import html
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def test_masks_of_other_kinds_are_refused(
 
 def test_masks_and_everywhere_exclude_each_other(flow: StableDiffusion3, images: Tensor) -> None:
     few = flowopt_preset("edit", steps=4, everywhere=True)
-    with pytest.raises(SettingError, match="`masks` says where .* `everywhere`"):
+    with pytest.raises(SettingError, match=r"`masks` says where .* `everywhere`"):
         evoken.edit(few, flow, images[:1], ["a cat"], ["a dog"], masks=torch.ones(1, 1, 8, 8))
 
 
@@ -357,6 +358,25 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     Path("edits.yaml").write_text(yaml.safe_dump([entry, entry | {"mask": "mask.png"}]))
     refused(edited(tiny_folder, "edits.yaml", "--mask", "mask.png"), "came as well")
     refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
+
+
+def test_a_mask_beside_a_picture_is_its_own(tiny_folder: Path, photo: Path) -> None:
+    Path("two").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(photo, Path("two", name))
+    half(name="two/a-masklabel.png")
+    result = edited(tiny_folder, "two", *TURN, few=("--strength", "4:3"))
+    assert result.exit_code == 0, result.output
+    assert "Taking the mask 'a-masklabel.png'.\n" in result.output
+    own, found = (levels(Path(f"runs/two-edit/masks/0{i}.png")) for i in (0, 1))
+    assert {*np.unique(own[:, :15])} == {0} and len(np.unique(found)) > 5
+    left = half(side="left")
+    few = ("--strength", "4:3", "--mask", left, "--output", "left")
+    result = edited(tiny_folder, "two", *TURN, few=few)
+    assert "Taking" not in result.output and levels(Path("left/masks/00.png"))[:, 0].min() == 255
+    few = ("--strength", "4:3", "--everywhere", "--output", "all")
+    result = edited(tiny_folder, "two", *TURN, few=few)
+    assert result.exit_code == 0 and not Path("all/masks").exists()
 
 
 def test_an_inversion_has_no_frame_around_a_mask(tiny_folder: Path, photo: Path) -> None:

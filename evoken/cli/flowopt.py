@@ -232,9 +232,9 @@ def step_size(
 
         chosen = FlowOptSettings(**settings)
         asked = Request(pictures, prompt)
-        asked.load(CHECKED, chosen.frame)  # before the model, which takes long
+        asked.load(CHECKED, chosen)  # before the model, which takes long
         model = started(fitting(**{"name": "stickers-flow"} | spec), out.display)
-        given = asked.load(model.size, chosen.frame)
+        given = asked.load(model.size, chosen)
         task, images = given.task, given.images
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)

@@ -120,11 +120,12 @@ class Request:
             )
         return {"exp_name": experiment.name, "model_type": experiment.family}
 
-    def load(self, size: int, frame: str) -> Given:
+    def load(self, size: int, settings: FlowOptSettings) -> Given:
         """Read the pictures; the prompts serve all of them."""
+        frame, beside = settings.frame, self.targets is not None and not settings.everywhere
         if self.edits:
-            return self.edits.load(size, frame)
-        found = load_framed(self.pictures, self.mask, size, frame)
+            return self.edits.load(size, frame, beside)
+        found = load_framed(self.pictures, self.mask, size, frame, beside)
         targets, count = self.targets or (), len(found.frames)
         found = found.rows([i for i in range(count) for _ in targets or ("",)])
         return found.asked((self.source,) * len(found.frames), targets * count)
@@ -379,7 +380,7 @@ def begun_all(
     for place, asked in zip(folders, each, strict=True):
         # Before the model, which takes long.
         settings = asked.settings(preset, changes)
-        given = asked.load(CHECKED, settings.frame)
+        given = asked.load(CHECKED, settings)
         if any(given.masks):
             check_everywhere(settings)
         check_new(place)
@@ -415,7 +416,7 @@ def _checked(
     display: Display,
 ) -> Callable[[], FlowOptJob]:
     """What begins the run, once everything about it is checked."""
-    given = asked.load(model.size, settings.frame)
+    given = asked.load(model.size, settings)
     given.check_masks()
     task, images = given.task, given.images
     if images.folder:
@@ -423,6 +424,9 @@ def _checked(
     if images.blank:
         names = listing(dict.fromkeys(images.blank), "and")
         display.say(f"Note: there is one colour and nothing else in {names}.")
+    if taken := given.masks_beside():
+        what = "the mask" if len(taken) == 1 else "the masks"
+        display.say(f"Taking {what} {listing(taken, 'and')}.")
     for note in images.notes(most_cut=0.0 if settings.frame == "middle" else 1.0):
         display.say(note)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))
