@@ -141,8 +141,8 @@ class FlowOptSettings:
     everywhere: bool = _about(False, "Let all of the picture change, not only where the edit is")
     frame: str = _about(
         "whole",
-        "What the model sees: the whole picture drawn out to a square, its middle square, or a "
-        "square around the mask that is given",
+        "What the model sees: the whole picture drawn out to a square, its middle square or, of an "
+        "edit, a square around the mask that is given",
         choices=FRAMES,
     )
     patience: int = _budget(
