@@ -17,6 +17,7 @@ from evoken.errors import ImageError, shown
 
 MASKS = (".mask.png", "-masklabel.png", "-mask.png")
 CAPTIONS = (".txt", ".caption")
+LEAST_WHITE = 128  # level of 255 that a mask reaches where something is to change
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def read_scaled_mask(file: Path, size: tuple[int, int]) -> Image.Image:
         size: width and height of the picture.
 
     Raises:
-        ImageError: the mask cannot be read, has other proportions, or nothing in it is white.
+        ImageError: the mask cannot be read, has other proportions, or nothing in it is white, by
+            ``LEAST_WHITE`` and at that size.
     """
     mask = decode_mask(read(file), file)
     # A pixel too many or too few of either is what rounding makes.
@@ -107,12 +109,16 @@ def read_scaled_mask(file: Path, size: tuple[int, int]) -> Image.Image:
             f"{size[1]} pixels (got {mask.width} x {mask.height}).",
             "Make it again from the picture.",
         )
-    if not mask.getextrema()[1]:
+    scaled = mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
+    if (brightest := scaled.getextrema()[1]) < LEAST_WHITE:
+        seen = f"no brighter than {brightest} of 255" if brightest else "black"
+        where = "" if mask.size == size else f" in the picture's {size[0]} x {size[1]} pixels"
         raise ImageError(
-            f"the mask {shown(file)} is black, but must be white where the picture may change.",
+            f"the mask {shown(file)} is {seen}{where}, but must be white where the picture may "
+            "change.",
             "Paint that white, or leave out `mask`.",
         )
-    return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
+    return scaled
 
 
 def read_caption(picture: Path) -> str:

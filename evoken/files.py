@@ -19,6 +19,11 @@ from evoken.errors import RunError, reason_of, shown
 LONGEST = 255  # bytes of a name, on every file system that is in use
 
 
+def shortened(name: str, most: int = 100) -> str:
+    """The beginning of a name, of whole letters and at most so many bytes."""
+    return os.fsencode(name)[:most].decode(errors="ignore")
+
+
 def check_can_write(path: Path, fix: str = "Choose another place.") -> None:
     """Raise ``RunError`` unless a file or folder could be written at ``path``; nothing is left.
 

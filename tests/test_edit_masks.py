@@ -1,6 +1,8 @@
 """Where an edit is: the mask that a model finds, and what stays outside it."""
 
+import html
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from evoken.errors import SettingError
 from evoken.flowopt.edit import Editor, Task
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.inversion import Inverted, inverted, starting_point
-from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_pictures, soft
+from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_latents, of_pictures, soft
 from evoken.flowopt.sampler import ModelSampler
 from evoken.flowopt.settings import STARTS, flowopt_preset
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.families.stable_diffusion_3 import StableDiffusion3
+from evoken.pictures.frame import frame_of
 from evoken.spec import ModelSpec
 from tests import tiny
 from tests.commands import evoken as command
@@ -90,6 +93,24 @@ def test_what_the_picture_was_drawn_out_with_is_in_no_mask() -> None:
     gap[..., 8:] = 100  # whatever is there
     mask = soft(gap, seen)
     assert mask[..., 8:].max() == 0 and mask[..., :8, :8].min() > 0.9
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1600, 900), (1000, 40), (40, 1000), (64, 48)])
+@pytest.mark.parametrize("cells", [8, 64])  # 64 are smoothed
+def test_a_mask_goes_on_to_the_edges_of_a_picture_of_any_shape(
+    size: tuple[int, int], cells: int
+) -> None:
+    """Whatever share of a latent its edge is in, on the way to the file and back."""
+    frame = frame_of("whole", size, 8 * cells)
+    latents = torch.zeros(1, 4, cells, cells)
+    seen = of_latents(frame.seen, latents)
+    gap = torch.where(seen > 0, torch.ones_like(latents), 100)  # uniform in the picture
+    mask = of_pictures(soft(gap, seen), frame.side, frame.seen)
+    assert torch.equal(mask > 0, frame.seen > 0)
+    kept = frame.mask_back(mask)
+    assert np.asarray(kept).min() > 250
+    again = of_latents(frame.mask(kept), latents, frame.seen)
+    assert again[seen > 0].min() > 0.98 and again[seen == 0].max() == 0
 
 
 def test_packed_latents_have_a_mask_of_their_tokens() -> None:
@@ -164,6 +185,32 @@ def test_an_edit_changes_only_what_is_in_a_mask(flow: StableDiffusion3, images: 
         assert not torch.equal(iterate.drawn[..., :8], images[:2, ..., :8])  # by the autoencoder
 
 
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (torch.ones(1, 1, 8, 8), "`masks` must be .*, 2 x 1 x height x width .got 1 x 1 x 8 x 8"),
+        (torch.ones(2, 8, 8), "got 2 x 8 x 8"),
+        (torch.ones(2, 3, 8, 8), "got 2 x 3 x 8 x 8"),
+        (torch.ones(2, 1, 8, 8, dtype=torch.bool), "got torch.bool.*masks.float"),
+        (torch.full((2, 1, 8, 8), 255.0), "got 255 to 255.*Divide levels by 255"),
+        (torch.full((2, 1, 8, 8), torch.nan), "got nan to nan"),
+        (np.ones((2, 1, 8, 8)), "got ndarray"),
+    ],
+)
+def test_masks_of_other_kinds_are_refused(
+    masks: Any, message: str, flow: StableDiffusion3, images: Tensor
+) -> None:
+    few, prompts = flowopt_preset("edit", steps=4), (["a cat"] * 2, ["a dog"] * 2)
+    with pytest.raises(SettingError, match=message):
+        evoken.edit(few, flow, images[:2], *prompts, masks=masks)
+
+
+def test_masks_and_everywhere_exclude_each_other(flow: StableDiffusion3, images: Tensor) -> None:
+    few = flowopt_preset("edit", steps=4, everywhere=True)
+    with pytest.raises(SettingError, match=r"`masks` says where .* `everywhere`"):
+        evoken.edit(few, flow, images[:1], ["a cat"], ["a dog"], masks=torch.ones(1, 1, 8, 8))
+
+
 def test_everywhere_is_the_models_own_picture(flow: StableDiffusion3, images: Tensor) -> None:
     for iterate in editor(flow, images[:1], everywhere=True).iterates():
         assert torch.equal(iterate.images, iterate.drawn)
@@ -233,6 +280,30 @@ def test_the_mask_is_found_shown_and_kept(tiny_folder: Path, photo: Path) -> Non
         assert (made[outside] == levels(photo)[outside]).all()
 
 
+def test_how_much_may_change_is_said_of_the_picture_and_not_of_its_square(
+    tiny_folder: Path,
+) -> None:
+    Image.effect_mandelbrot((120, 30), (-2, -1, 1, 1), 30).convert("RGB").save("wide.png")
+    result = edited(tiny_folder, "wide.png", *TURN, "--mask", half((120, 30)))
+    assert "\n50 % of the picture may change" in result.output
+    frame = ("--frame", "middle", "--output", "part")  # which is a quarter of it
+    result = edited(tiny_folder, "wide.png", *TURN, few=frame)
+    kept = levels(Path("part/masks/00.png"))
+    assert kept[:, :45].max() == kept[:, 75:].max() == 0
+    assert f"\n{100 * kept.mean() / 255:.0f} % of the picture may change" in result.output
+
+
+def test_where_prompts_ask_for_the_same_it_is_said_that_nothing_changes(
+    tiny_folder: Path, photo: Path
+) -> None:
+    said = "hardly anything of 'house.png' may change"
+    result = edited(tiny_folder, photo, "--from", "a cat", "--to", "a cat")
+    assert result.exit_code == 0 and f"Note: {said}" in result.output
+    assert said in html.unescape(Path("runs/house-edit/report.html").read_text())
+    result = edited(tiny_folder, photo, *TURN, few=("--output", "other"))
+    assert said not in result.output + Path("other/report.html").read_text()
+
+
 @pytest.mark.parametrize("size", [(40, 30), (80, 60), (20, 16), (400, 301)])
 def test_a_mask_may_be_given(tiny_folder: Path, photo: Path, size: tuple[int, int]) -> None:
     result = edited(tiny_folder, photo, *TURN, "--mask", half(size))
@@ -258,12 +329,22 @@ def test_a_yaml_may_name_a_mask_for_a_picture(tiny_folder: Path, photo: Path) ->
 def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     Path("text.png").write_text("text")
     Image.new("L", (40, 30)).save("black.png")
+    Image.new("L", (40, 30), 1).save("faint.png")
     half((30, 30), name="square.png")
     half()
+    for name, size in (("dot.png", (4000, 3000)), ("pixel.png", (400, 300))):
+        dot = Image.new("L", size)
+        dot.putpixel((size[0] // 2, size[1] // 2), 255)
+        dot.save(name)
+    Image.effect_mandelbrot((400, 300), (-2, -1, 1, 1), 30).convert("RGB").save("large.png")
+    seen = "nothing white of the mask pixel.png is left in the 16 x 16 pixels"
+    refused(edited(tiny_folder, "large.png", *TURN, "--mask", "pixel.png"), seen, "set --frame to")
     for arguments, word in (
         (("--mask", "text.png"), "text.png is not an image"),
         (("--mask", "none.png"), "none.png"),
         (("--mask", "black.png"), "black.png is black, but must be white where"),
+        (("--mask", "faint.png"), "faint.png is no brighter than 1 of 255, but must be white"),
+        (("--mask", "dot.png"), "dot.png is black in the picture's 40 x 30 pixels, but"),
         (("--mask", "square.png"), "proportions of the picture, 40 x 30 pixels (got 30 x 30)"),
         (("--mask", "mask.png", "--everywhere"), "Leave out one of them"),
         (("--frame", "mask"), "Give one with --mask"),
@@ -277,6 +358,49 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
     Path("edits.yaml").write_text(yaml.safe_dump([entry, entry | {"mask": "mask.png"}]))
     refused(edited(tiny_folder, "edits.yaml", "--mask", "mask.png"), "came as well")
     refused(edited(tiny_folder, "edits.yaml", "--everywhere"), "Leave out one of them")
+
+
+def test_a_mask_beside_a_picture_is_its_own(tiny_folder: Path, photo: Path) -> None:
+    Path("two").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(photo, Path("two", name))
+    half(name="two/a-masklabel.png")
+    result = edited(tiny_folder, "two", *TURN, few=("--strength", "4:3"))
+    assert result.exit_code == 0, result.output
+    assert "Taking the mask 'a-masklabel.png'.\n" in result.output
+    own, found = (levels(Path(f"runs/two-edit/masks/0{i}.png")) for i in (0, 1))
+    assert {*np.unique(own[:, :15])} == {0} and len(np.unique(found)) > 5
+    left = half(side="left")
+    few = ("--strength", "4:3", "--mask", left, "--output", "left")
+    result = edited(tiny_folder, "two", *TURN, few=few)
+    assert "Taking" not in result.output and levels(Path("left/masks/00.png"))[:, 0].min() == 255
+    few = ("--strength", "4:3", "--everywhere", "--output", "all")
+    result = edited(tiny_folder, "two", *TURN, few=few)
+    assert result.exit_code == 0 and not Path("all/masks").exists()
+
+
+def test_an_inversion_has_no_frame_around_a_mask(tiny_folder: Path, photo: Path) -> None:
+    half()
+    entry = {"init_img": "house.png", "source_prompt": "a cat", "mask": "mask.png"}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry]))
+    for asked in (("edits.yaml",), (photo, "--prompt", "a cat")):
+        few = ("--model", "none", "--frame", "mask")  # before any model is looked for
+        refused(command("invert", *asked, *few), "--frame must be whole or middle")
+    assert not Path("runs").exists()
+
+
+def test_a_mask_of_a_pixel_changes_that_pixel_where_the_model_looks_at_it(
+    tiny_folder: Path,
+) -> None:
+    picture, mask = Image.new("RGB", (400, 300), "teal"), Image.new("L", (400, 300))
+    picture.save("large.png")
+    mask.putpixel((200, 150), 255)
+    mask.save("mask.png")
+    result = edited(tiny_folder, "large.png", *TURN, "--mask", "mask.png", "--frame", "mask")
+    assert result.exit_code == 0, result.output
+    made = levels(FlowOptRun.open("runs/large-edit").picture(0, 2))
+    changed = (made != np.asarray(picture)).any(2)
+    assert changed.sum() == 1 and changed[150, 200]
 
 
 def test_a_mask_that_was_changed_is_not_gone_on_with(tiny_folder: Path, photo: Path) -> None:

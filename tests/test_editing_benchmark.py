@@ -234,7 +234,7 @@ def test_ours_suggests_one_of_what_it_draws(some: list[Edit]) -> None:
     from evoken.spec import ModelSpec
 
     problem = Problem(load_model(ModelSpec("stickers-flow")), some[:1])
-    run = offered(flowopt_preset("edit", steps=4, iterations=1))
+    run = offered(flowopt_preset("edit", steps=4, iterations=1, guidance=4.0))
     found = ends(run, problem, (SUGGESTED, 1, 2))
     assert any(torch.equal(found[SUGGESTED].images, found[k].images) for k in (1, 2))
     assert found[SUGGESTED].calls == found[2].calls > found[1].calls > 0

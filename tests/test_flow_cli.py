@@ -29,6 +29,7 @@ from tests import tiny
 
 Evoken = Callable[..., Result]
 SMALL = ("--steps", "4", "--iterations", "3")
+ONE = (*SMALL, "--guidance", "4")  # of an edit, in place of a strip
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def evoken(tiny_folder: Path) -> Evoken:
 
 
 def edited(evoken: Evoken, photo: Path, *arguments: object) -> Result:
-    return evoken("edit", photo, "--from", "a cat", "--to", "a dog", *SMALL, *arguments)
+    return evoken("edit", photo, "--from", "a cat", "--to", "a dog", *ONE, *arguments)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -194,7 +195,7 @@ def test_a_learned_word_may_stand_in_the_target(
         "a cat",
         "--to",
         "a <disc>",
-        *SMALL,
+        *ONE,
         "--word",
         "runs/disc",
         "--output",
@@ -206,7 +207,7 @@ def test_a_learned_word_may_stand_in_the_target(
 
 
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
-    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--guidance", 3)
+    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--eta", 1)
     assert result.exit_code == 0
     assert len(FlowOptRun.open(Path("runs/house-edit")).records()) < 31
     assert Path("runs/house-edit/report.html").exists()
@@ -366,7 +367,7 @@ def test_a_word_serves_every_picture_of_a_yaml(evoken: Evoken, official: Path) -
     asked = [EDITS[0] | {"target_prompts": ["a <disc>"]}]
     (official / "word.yaml").write_text(yaml.safe_dump(asked))
     for name, more in (("with", ("--word", "word.safetensors")), ("without", ())):
-        result = evoken("edit", official / "word.yaml", "--output", name, *SMALL, *more)
+        result = evoken("edit", official / "word.yaml", "--output", name, *ONE, *more)
         assert result.exit_code == 0, result.output
     assert [p.name for p in Path("with").glob("*.safetensors")].count("word.safetensors") == 1
     found = [Path(name, "iterates/00-002.png").read_bytes() for name in ("with", "without")]
@@ -449,7 +450,7 @@ def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(
         "target_prompts": ["a dog", "an otter"],
     }
     Path("edits.yaml").write_text(yaml.safe_dump([entry]))
-    result = evoken("edit", "edits.yaml", *SMALL, "--frame", "middle")
+    result = evoken("edit", "edits.yaml", *ONE, "--frame", "middle")
     assert result.exit_code == 0, result.output
     assert "same picture" not in result.output
     assert result.output.count("loses 25 %") == 1

@@ -68,6 +68,19 @@ def test_a_picture_that_was_changed_is_not_picked(edited: Path, shade: int) -> N
     assert len(run.pick(0)) == 1
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "写"])
+def test_a_picture_may_have_the_longest_name_there_is(letter: str, tiny_folder: Path) -> None:
+    size = len(letter.encode())
+    name = letter * (251 // size) + ".png"
+    Image.linear_gradient("L").save(name)
+    few = ("--model", tiny_folder / "flow", "--steps", 2, "--last", 2)
+    made = evoken("edit", name, "--from", "a cat", "--to", "a dog", *few)
+    assert made.exit_code == 0, made.output
+    [folder] = Path("runs").iterdir()
+    [file] = FlowOptRun.open(folder).pick(0)
+    assert file.name == f"00-{letter * (100 // size)}-0.png" and file.is_file()
+
+
 def test_an_iterate_that_could_not_be_compared_is_not_suggested(
     edited: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,6 +255,27 @@ def test_the_scripts_folders_of_an_edit(evoken: Any, folder: Path) -> None:
     assert not Path("without/saved_info").exists()
 
 
+def test_the_scripts_names_are_of_the_strength_of_each(evoken: Any, folder: Path) -> None:
+    strengths = ("--strength", "2:3", "--strength", "4:2:0.5", "--iterations", 1, "--seeds", 2)
+    (folder / "edits.yaml").write_text(yaml.safe_dump(yaml.safe_load(EDITS)[-1:]))
+    file = written(folder, EDITING)
+    result = evoken("edit", file, "--output", "out", "--saved-info", *strengths)
+    assert result.exit_code == 0, result.output
+    run = FlowOptRun.open("out")
+    seed = run.settings.seed
+    begins = ["n_max=3_cfg=2.0"]
+    begins += [f"n_max=2_cfg=4.0_fresh=0.5_seed={seed + i}" for i in (0, 1)]
+    names = [f"iterations={update}_T_steps=4_{begin}" for update in (0, 1) for begin in begins]
+    assert len(names) == len(run.records())
+    made = {file.name: file.read_bytes() for file in Path("out/saved_info").rglob("*.png")}
+    for record in run.records():
+        update, strength = record["update"], record["strength"]
+        begin = begins[0] if strength == "2:3" else begins[1 + record["seed"] - seed]
+        name = f"output_flowopt_iterations={update}_T_steps=4_{begin}.png"
+        assert made.pop(name) == run.picture(0, record["iteration"]).read_bytes()
+    assert not made
+
+
 def test_the_scripts_folders_of_an_inversion(evoken: Any, folder: Path) -> None:
     result = evoken("invert", written(folder, INVERSION), "--output", "out", "--saved-info")
     assert result.exit_code == 0, result.output

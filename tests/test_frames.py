@@ -9,10 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from skimage.metrics import structural_similarity
 
 from evoken.decoding import Decoded, decode_whole
+from evoken.flowopt.compare import measures
 from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.suggestion import Scorer
 from evoken.images import png, square, to_pictures, to_tensor
+from evoken.models.clip import Clip
 from evoken.pictures.frame import feathered, frame_of, mixed, newness, put_back
 from tests.commands import evoken
 
@@ -124,6 +128,61 @@ def test_an_edge_is_feathered_over_several_pixels() -> None:
     np.testing.assert_allclose(row, [0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 
 
+def test_an_edge_is_feathered_by_what_the_model_sees() -> None:
+    """Else a small thing in a large picture, looked at closely, would nearly stay as it is."""
+    mask = np.zeros((1024, 1024), dtype=np.float32)
+    mask[500:510, 500:510] = 1
+    frame = frame_of("mask", mask.shape[::-1], 64, Image.fromarray((mask * 255).astype(np.uint8)))
+    assert frame.longer == 15 and feathered(mask).max() < 0.5
+    assert feathered(mask, frame.longer).max() == 1
+
+
+def test_what_is_next_to_black_is_not_framed() -> None:
+    mask = Image.new("L", (100, 100), 1)
+    mask.paste(255, (40, 40, 60, 60))
+    assert frame_of("mask", mask.size, 32, mask).box == (35, 35, 65, 65)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1000, 40), (64, 64)])
+def test_what_a_picture_is_drawn_out_with_is_in_no_measure(size: tuple[int, int]) -> None:
+    seen = frame_of("whole", size, 64).seen
+    random = torch.Generator().manual_seed(0)
+    source, change = (torch.rand(1, 3, 64, 64, generator=random) - 0.5 for _ in range(2))
+    part = (seen > 0).expand_as(source)
+    inside = torch.where(part, source + change / 2, source)
+    rmse, psnr, ssim = measures(source, inside, seen)
+    assert float(rmse) == pytest.approx(127.5 * float((change[part] / 2).square().mean().sqrt()))
+    assert float(psnr) == pytest.approx(20 * float((255 / rmse).log10()))
+    if part.all():
+        assert [float(x) for x in measures(source, inside)] == [
+            float(rmse),
+            float(psnr),
+            float(ssim),
+        ]
+        both = (x[0].numpy() for x in (source, inside))
+        about = {"channel_axis": 0, "data_range": 2.0, "gaussian_weights": True, "sigma": 1.5}
+        expected = structural_similarity(*both, use_sample_covariance=False, **about)
+        assert float(ssim) == pytest.approx(expected, abs=1e-6)
+    else:
+        assert float(rmse) > 1.2 * float(measures(source, inside)[0])
+        assert float(ssim) < float(measures(source, inside)[2])
+    beyond = torch.where(part, source, source + change)
+    assert float(measures(source, beyond, seen)[0]) == 0
+
+
+def test_clip_does_not_see_what_a_picture_is_drawn_out_with(
+    clip: Clip, images: torch.Tensor
+) -> None:
+    seen = frame_of("whole", (16, 12), 16).seen.expand(4, -1, -1, -1)
+    beyond = torch.where(seen > 0, images, -images)
+    texts = ["a cat"] * 4, ["a dog"] * 4
+    for masks in (None, torch.ones_like(seen)):
+        scores = Scorer(clip, images, masks, *texts, seen=seen)(beyond)
+        assert scores.gain.abs().max() == 0 and scores.change.max() == 0
+    everything = Scorer(clip, images, None, *texts)(beyond)
+    assert everything.gain.abs().max() > 0 and everything.change.max() > 0
+
+
 # From the command line.
 
 
@@ -194,3 +253,8 @@ def test_a_wide_picture_is_edited_whole_or_in_part(tiny_folder: Path) -> None:
     assert changed[10:20, 2:12].any() and not changed[:, 13:].any()
     with Image.open(run.path / "inputs/00.png") as seen:
         assert seen.size == (16, 16)
+    assert (
+        "are of the part of a picture that the model sees" in (run.path / "report.html").read_text()
+    )
+    told = (Path("whole/report.html"), Path("middle/report.html"))
+    assert ["of the part of a picture" in file.read_text() for file in told] == [False, True]

@@ -1,5 +1,6 @@
 """One inversion, many edits: strips over strengths, targets and seeds, and which to take."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from evoken.flowopt.begin import WIDEST, code_back, notes_on_spread
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.mask import _middle
 from evoken.flowopt.record import suggestion_of
+from evoken.flowopt.report import caption_of, charts
 from evoken.flowopt.sampler import ModelSampler
 from evoken.flowopt.settings import DEFAULTS, Strength, flowopt_preset
 from evoken.flowopt.suggestion import Scorer, Weights, suggested
@@ -56,8 +58,54 @@ def iterates(run: FlowOptRun, row: int = 0) -> list[bytes]:
 
 @given(st.floats(1, 999), st.integers(0, 999), st.floats(0, 1))
 def test_a_strength_survives_its_text(guidance: float, last: int, fresh: float) -> None:
-    strength = Strength(float(f"{guidance:g}"), last, float(f"{fresh:g}"))
+    strength = Strength(guidance, last, fresh)
     assert Strength.read(str(strength)) == strength
+
+
+def test_a_strength_is_written_as_people_do() -> None:
+    assert [str(Strength(4, 12)), str(Strength(3.5, 0, 0.25))] == ["4:12", "3.5:0:0.25"]
+
+
+@pytest.mark.parametrize("single", [{"guidance": 6.0}, {"last": 3}, {"fresh": 0.0}])
+def test_strengths_are_in_place_of_a_single_one(
+    single: dict[str, float], tiny_folder: Path, photo: Path
+) -> None:
+    [(name, value)] = single.items()
+    with pytest.raises(SettingError, match=f"but `{name}` came as well"):
+        flowopt_preset("edit", strengths=("2:5",), **single)
+    given = ("--strength", "2:3", f"--{name}", value)
+    model = ("--model", tiny_folder / "flow")
+    refused(evoken("edit", photo, *TURN, *model, *given), f"but --{name} came as well")
+    if value:
+        with pytest.raises(SettingError, match=f"but `{name}` came as well"):
+            library.FlowOptSettings(strengths=("2:5",), **single)  # type: ignore[arg-type]
+
+
+def test_the_settings_of_a_strip_are_those_of_a_file(tiny_folder: Path, photo: Path) -> None:
+    strip = flowopt_preset("edit")
+    written = strip.to_dict()
+    assert not {"guidance", "last", "fresh"} & written.keys()
+    assert library.FlowOptSettings.from_dict(written) == strip
+    earlier = written | {"guidance": 4.0, "last": 12, "fresh": 0.0}
+    assert library.FlowOptSettings.from_dict(earlier) == strip
+    run = edited(tiny_folder, "run", photo, *TURN, "--strength", "2:3")
+    again = edited(tiny_folder, "again", photo, *TURN, "--config", "run/config.json")
+    assert again.settings == run.settings and iterates(again) == iterates(run)
+    config = ("--config", "run/config.json")  # over which the line wins
+    one = edited(tiny_folder, "one", photo, *TURN, *config, "--guidance", 2)
+    assert one.settings.strengths == () and one.settings.guidance == 2
+    two = edited(
+        tiny_folder, "two", photo, *TURN, "--config", "one/config.json", "--strength", "2:2"
+    )
+    assert two.settings.strengths == ("2:2",)
+
+
+@pytest.mark.parametrize("texts", [("4:3", "2:3", "4:3"), ("4:3", "4.0:3"), ("4:4", "4:0")])
+def test_strengths_must_differ(texts: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match="`strengths` must differ"):
+        flowopt_preset("edit", steps=4, strengths=texts)
+    near = flowopt_preset("edit", steps=4, strengths=("4:3:0.1234561", "4:3:0.1234562"))
+    assert len({str(variant.strength) for variant in near.variants}) == 2
 
 
 @pytest.mark.parametrize("text", ["", "4", "4:", ":4", "a:4", "4:1.5", "4:12:0.5:1", "4:12:2"])
@@ -70,8 +118,10 @@ def test_a_strip_is_the_default_and_gives_way_to_a_strength_of_ones_own() -> Non
     strip = flowopt_preset("edit")
     assert len(strip.variants) == len(DEFAULTS["edit"]["strengths"]) == strip.drawn
     assert strip.iterations == 0  # nothing is drawn that is not to choose from
-    for own in ({"guidance": 3.0}, {"last": 5}, {"fresh": 0.5}, {"iterations": 2}):
+    for own in ({"guidance": 3.0}, {"last": 5}, {"fresh": 0.5}):
         assert len(flowopt_preset("edit", **own).variants) == 1
+    for updates in (0, 2):  # of every picture of it
+        assert flowopt_preset("edit", iterations=updates).drawn == strip.drawn * (1 + updates)
     asked = flowopt_preset("edit", strengths=["2:3", "4:5"], iterations=2)
     assert [str(v.strength) for v in asked.variants] == ["2:3", "4:5"] and asked.drawn == 6
     few = flowopt_preset("edit", steps=5)
@@ -134,6 +184,29 @@ def test_seeds_are_draws_of_the_fresh_noise(tiny_folder: Path, photo: Path) -> N
     assert "50 % fresh noise, seed 6" in Path("both/said").read_text()
     second = edited(tiny_folder, "second", photo, *TURN, *strength, "--seed", 6)
     assert iterates(second) == [iterates(both)[0], iterates(both)[2]]
+
+
+def test_an_iterate_is_told_by_strength_update_and_seed(tiny_folder: Path, photo: Path) -> None:
+    more = ("--strength", "2:2", "--strength", "3:2:0.5", "--seeds", 2, "--iterations", 1)
+    run = edited(tiny_folder, "run", photo, *TURN, *more)
+    fresh = "guidance 3, last 2, 50 % fresh noise"
+    begun = ["guidance 2, last 2", fresh, fresh]
+    expected = [f"{text}, seed {seed}" for text, seed in zip(begun, (0, 0, 1), strict=True)]
+    expected += [
+        f"{text}, update 1, seed {seed}" for text, seed in zip(begun, (0, 0, 1), strict=True)
+    ]
+    assert [caption_of(run, record) for record in run.records()] == expected
+    said, report = Path("run/said").read_text(), (run.path / "report.html").read_text()
+    for i, text in enumerate(expected):
+        assert f"iterate {i}  {text}  " in said and f"{i}: {text}, RMSE" in report
+    rows = list(csv.DictReader((run.path / "curves.csv").read_text().splitlines()))
+    assert [(r["strength"], r["seed"], r["update"]) for r in rows] == [
+        (strength, str(seed), str(update))
+        for update in (0, 1)
+        for strength, seed in (("2:2", 0), ("3:2:0.5", 0), ("3:2:0.5", 1))
+    ]
+    legend = {line.name for one in charts(run.records(), {}, 0) for line in one.lines}
+    assert legend == {"2:2, seed 0", "3:2:0.5, seed 0", "3:2:0.5, seed 1"}
 
 
 def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) -> None:

@@ -240,6 +240,22 @@ def test_nothing_of_what_a_camera_wrote_is_kept_or_given_out(
         assert not shown.getexif()
 
 
+def test_the_field_says_what_is_a_mask_and_not_the_name(browser: Browser) -> None:
+    site = browser.site
+    site.queue._ended.set()  # nothing of it is to run
+    files = [("picture", ("ski-mask.png", photo())), ("mask", ("white.png", photo()))]
+    assert browser.post("/edit", files, target="a dog").status_code == 200
+    [job] = site.queue.jobs()
+    modes = {}
+    for name in ("ski-mask.png", "mask/white.png"):
+        with Image.open(site.queue.folder(job) / name) as kept:
+            modes[name] = kept.mode
+    assert modes == {"ski-mask.png": "RGB", "mask/white.png": "L"}
+    sent = browser.post("/edit", [*files, ("mask", ("b.png", photo()))], target="a dog")
+    assert sent.status_code == 400 and "one mask at most (got 2)" in sent.text
+    assert len(site.queue.jobs()) == 1
+
+
 def test_uploads_go_with_their_job(browser: Browser) -> None:
     site = browser.site
     sent = browser.post("/teach", [("photos", ("a.jpg", photo()))], word="a", model="stickers")

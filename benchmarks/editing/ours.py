@@ -82,7 +82,7 @@ def updated(eta: float) -> Run:
     """With updates. The strength is their number; fewer change more."""
 
     def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
-        settings = flowopt_preset("edit", iterations=int(max(strengths)), eta=eta)
+        settings = flowopt_preset("edit", iterations=int(max(strengths)), eta=eta, guidance=4.0)
         editor = editor_of(settings, p)
         for iterate in editor.iterates():
             if iterate.step.iteration in strengths:

@@ -23,7 +23,7 @@ from evoken.cli.common import (
 )
 from evoken.cli.options import From, takes
 from evoken.errors import SettingError
-from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
+from evoken.flowopt.settings import DEFAULTS, SINGLE, FlowOptSettings
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import FITTING, ModelSpec, fitting
 
@@ -152,6 +152,7 @@ def _start(
         return f"Continue with: {' && '.join(commands)}"
 
     with errors(advice):
+        from evoken.files import LONGEST, shortened
         from evoken.flowopt.job import Request, begun_all, reopened
         from evoken.images import name_of_pictures
 
@@ -171,9 +172,11 @@ def _start(
             request = Request(pictures, source, targets, tuple(words), mask, saved_info)
             each = request.experiments()
             # The name of what is learned from the same pictures is left to "learn".
-            name = f"{name_of_pictures(asked[0])}-{context.info_name}"
+            ending = f"-{context.info_name}"
+            name = shortened(name_of_pictures(asked[0]), LONGEST - len(ending)) + ending
             folder = output or Path("runs") / name
-            jobs = begun_all(folder, each, model, preset, changes, clip, out.display)
+            wanted = _line_wins(context, changes)
+            jobs = begun_all(folder, each, model, preset, wanted, clip, out.display)
         left += jobs
         results = []
         for job in jobs:
@@ -183,6 +186,16 @@ def _start(
             results.append(_told(job, out))
             left.remove(job)
         out.result(**(results[0] if len(results) == 1 else {"runs": results}))
+
+
+def _line_wins(context: typer.Context, changes: dict[str, Any]) -> dict[str, Any]:
+    """Without the strengths of a file where the line has a single one, and the other way round."""
+    sources = {name: context.get_parameter_source(name) for name in changes}
+    line = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    for one, other in ((SINGLE, ("strengths",)), (("strengths",), SINGLE)):
+        if line.intersection(one) and not line.intersection(other):
+            changes = {name: value for name, value in changes.items() if name not in other}
+    return changes
 
 
 def _told(job: FlowOptJob, out: Out) -> dict[str, Any]:
@@ -230,9 +243,9 @@ def step_size(
 
         chosen = FlowOptSettings(**settings)
         asked = Request(pictures, prompt)
-        asked.load(CHECKED, chosen.frame)  # before the model, which takes long
+        asked.load(CHECKED, chosen)  # before the model, which takes long
         model = started(fitting(**{"name": "stickers-flow"} | spec), out.display)
-        given = asked.load(model.size, chosen.frame)
+        given = asked.load(model.size, chosen)
         task, images = given.task, given.images
         sampler = ModelSampler(model, chosen.steps, chosen.last)
         prompts = sampler.condition(task.sources)

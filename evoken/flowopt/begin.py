@@ -1,8 +1,10 @@
 """The beginning of a run, which its folder keeps: the inversion and the masks of its pictures."""
 
+import numpy as np
 from PIL import Image
 from safetensors.torch import load_file
 
+from evoken.annotations import LEAST_WHITE
 from evoken.errors import shown
 from evoken.files import write_bytes
 from evoken.flowopt.edit import Editor
@@ -67,6 +69,42 @@ def spreads(run: FlowOptRun) -> list[float | None]:
     records = run.records()
     found = run.beginning or (records[0] if records else {})
     return list(found.get("spread") or [])
+
+
+def may_change(run: FlowOptRun) -> list[float]:
+    """How much of each picture is in its mask, from 0 to 1; empty where there are none."""
+    return [float(levels.mean()) / 255 for levels in _masks(run)]
+
+
+def _masks(run: FlowOptRun) -> list[np.ndarray]:
+    """In levels of 255, height x width; empty where there are none, and before they are found."""
+    count = len(run.config["pictures"])
+    if not all(mask_path(run.path, i).is_file() for i in range(count)):
+        return []
+    return [np.asarray(run.mask(i)) for i in range(count)]
+
+
+def notes_on(run: FlowOptRun) -> list[str]:
+    """What is to be known of how a run began: of its noise, its masks and what is measured."""
+    return [*notes_on_spread(run), *_notes_on_masks(run), *_notes_on_parts(run)]
+
+
+def _notes_on_parts(run: FlowOptRun) -> list[str]:
+    """That numbers are of what the model sees, where that is less than the pictures."""
+    if all(frame.box == (0, 0, *frame.size) for frame in run.frames(1)):
+        return []
+    return ["Note: RMSE, PSNR, SSIM and CLIP are of the part of a picture that the model sees."]
+
+
+def _notes_on_masks(run: FlowOptRun) -> list[str]:
+    """Of pictures that hardly change, one each: so does what no mask reaches white in."""
+    names = [picture["name"] for picture in run.config["pictures"]]
+    dark = [n for n, m in zip(names, _masks(run), strict=False) if m.max() < LEAST_WHITE]
+    return [
+        f"Note: hardly anything of {shown(name)} may change, since the two prompts ask for nearly "
+        "the same. Say more of what is to be different, or give a mask."
+        for name in dict.fromkeys(dark)
+    ]
 
 
 def notes_on_spread(run: FlowOptRun) -> list[str]:

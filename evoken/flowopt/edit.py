@@ -13,7 +13,7 @@ from evoken.dialects import warn_of
 from evoken.errors import SettingError
 from evoken.flowopt.compare import last_counted, measures
 from evoken.flowopt.inversion import Inverted, inverted, noise_in, with_fresh_noise
-from evoken.flowopt.mask import Masked, found_mask, of_latents, of_pictures
+from evoken.flowopt.mask import Masked, check_masks, found_mask, of_latents, of_pictures
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
@@ -65,7 +65,8 @@ class Iterate:
         drawn: N x 3 x S x S, finished pictures as the model made them.
         images: the same put into the source, which stays as it is outside the mask.
         rebuilt: the sources after the autoencoder alone.
-        rmse: of the images to the source, pixel range 0 to 255.
+        rmse: of the images to the source, pixel range 0 to 255; this and the others are of the part
+            of a picture that the model sees, and without what it is drawn out with.
         psnr: to the source, dB.
         ssim: to the source (Wang et al. 2004), at most 1.
         scores: how they agree with the prompts; ``None`` without CLIP or target.
@@ -126,11 +127,11 @@ def edit(
     ``Editor``.
 
     Args:
-        masks: N x 1 x H x W, 0 where a picture may not change; by default the model finds them,
-            unless the settings say ``everywhere``.
+        masks: N x 1 x H x W of any size, floats from 0 to 1, 0 where a picture may not change; by
+            default the model finds them, unless the settings say ``everywhere``.
 
     Raises:
-        SettingError: no targets.
+        SettingError: no targets, masks that are none, or masks although ``everywhere``.
     """
     if not targets:
         raise SettingError(
@@ -150,12 +151,13 @@ class Editor:
 
     Attributes:
         clip: for the agreement with the target; a placeholder is left out of its text.
-        masks: N x 1 x S x S, where pictures may change; None until they are found, and where
-            everything may.
+        masks: N x 1 x H x W in [0, 1], where pictures may change; None until they are found, and
+            where everything may.
         way: the pictures' way up the process; None until they are inverted.
 
     Raises:
-        SettingError: settings that do not fit the model.
+        SettingError: settings that do not fit the model, or masks that do not fit the pictures or
+            the settings.
         WordError: a prompt is longer than the text encoder reads.
         SearchError: the start is not finite.
 
@@ -173,11 +175,14 @@ class Editor:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        if self.masks is not None:
+            check_masks(self.masks, len(self.task.images))
+            check_everywhere(settings, "masks")
+            shape = self.task.images.shape[-2:]
+            self.masks = F.interpolate(self.masks.float(), shape, mode="area")
         self._sampler = ModelSampler(self.model, settings.steps, settings.deepest)
         self._words = check_prompts(self.model, self.task)
         self._data = self.model.encode(self.task.images)
-        if self.masks is not None:
-            self.masks = F.interpolate(self.masks, self.task.images.shape[-2:], mode="area")
 
     @cached_property
     def rebuilt(self) -> Images:
@@ -230,7 +235,7 @@ class Editor:
         seen = None if task.seen is None else of_latents(task.seen, self._data)
         found = found_mask(self._sampler, way, *self._prompts, skipped, seen)
         self.calls = max(self.calls, self._sampler.calls)
-        self.masks = of_pictures(found, task.images.shape[-1])
+        self.masks = of_pictures(found, task.images.shape[-1], task.seen)
         return self.masks
 
     def spread(self) -> Tensor:
@@ -286,7 +291,7 @@ class Editor:
             way = self.inverted().last(len(sampler.levels) - 1, sampler.start_scale)
             start = None if known else self._begun(variant, way)
             if self.masks is not None:
-                f = Masked(sampler, way, of_latents(self.masks, self._data))
+                f = Masked(sampler, way, of_latents(self.masks, self._data, self.task.seen))
         f.calls = self.calls
         target = replace(self._prompts[1], guidance=variant.strength.guidance)
         rule = RULES[settings.rule](settings.eta)
@@ -328,7 +333,7 @@ class Editor:
             images = mixed(self.task.images, drawn, rebuilt, newness(drawn, rebuilt), self._share)
         scores = self._scorer(images) if self._scorer else None
         before = self._scorer.source_agreement if self._scorer else None
-        found = measures(self.task.images, images)
+        found = measures(self.task.images, images, self.task.seen)
         return Iterate(number, variant, step, drawn, images, rebuilt, *found, scores, before)
 
     @cached_property
@@ -336,15 +341,33 @@ class Editor:
         """How much of a change is put into the pictures; None where they are replaced."""
         if self.masks is None:
             return None
-        rows = [torch.from_numpy(feathered(mask[0].numpy())) for mask in self.masks]
-        return torch.stack(rows)[:, None].float()
+        seen = self.task.seen
+        # What the pictures are drawn out with is no edge to fade towards.
+        masks = self.masks if seen is None else torch.where(seen > 0, self.masks, 1.0)
+        rows = [torch.from_numpy(feathered(mask[0].numpy())) for mask in masks]
+        share = torch.stack(rows)[:, None].float()
+        return share if seen is None else share * seen
 
     @cached_property
     def _scorer(self) -> Scorer | None:
         task = self.task
         if self.clip is None or not task.targets:
             return None
-        return Scorer(self.clip, task.images, self.masks, task.sources, task.targets, self._words)
+        asked = task.sources, task.targets, self._words
+        return Scorer(self.clip, task.images, self.masks, *asked, seen=task.seen)
+
+
+def check_everywhere(settings: FlowOptSettings, masks: str = "mask") -> None:
+    """Raise ``SettingError`` for masks where all of a picture may change.
+
+    Args:
+        masks: the name of the argument that they are.
+    """
+    if settings.everywhere:
+        raise SettingError(
+            f"`{masks}` says where pictures may change, and `everywhere` that they may everywhere.",
+            "Leave out one of them.",
+        )
 
 
 def check_prompts(model: Model, task: Task) -> dict[str, Vectors]:

@@ -29,7 +29,7 @@ from torch import Tensor
 from evoken.arrays import Latents, PathLike
 from evoken.decoding import decode_mask
 from evoken.errors import SettingError, reason_of
-from evoken.files import new_folder, write_bytes
+from evoken.files import new_folder, shortened, write_bytes
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.given import Given
 from evoken.flowopt.optimize import Evaluated
@@ -314,7 +314,7 @@ class FlowOptRun:
         return [self._pick(i, n) for i, n in enumerate(numbers)]
 
     def _pick(self, picture: int, iteration: int) -> Path:
-        name = Path(self.config["pictures"][picture]["name"]).stem[:100]
+        name = shortened(Path(self.config["pictures"][picture]["name"]).stem)
         source = self.picture(picture, iteration)
         target = self.path / "picked" / f"{picture:02}-{name}-{iteration}.png"
         try:

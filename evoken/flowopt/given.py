@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from evoken.annotations import read_scaled_mask
+from evoken.annotations import LEAST_WHITE, mask_beside, read_scaled_mask
 from evoken.arrays import PathLike
-from evoken.errors import SettingError
+from evoken.errors import ImageError, SettingError, shown
 from evoken.flowopt.edit import Task
-from evoken.images import ImageSet, load_images
+from evoken.images import ImageSet, find, load_images, to_mask
 from evoken.pictures.frame import Frame, frame_of
 
 
@@ -43,6 +43,24 @@ class Given:
         """The same with prompts, one each; no targets for an inversion."""
         return _given(self.images, self.masks, self.frames, sources, targets)
 
+    def masks_beside(self) -> list[str]:
+        """The names of masks that were taken because they are beside their pictures."""
+        rows = zip(self.masks, self.images.files, strict=True)
+        return list(dict.fromkeys(m.name for m, file in rows if m and m == mask_beside(file)))
+
+    def check_masks(self) -> None:
+        """Raise ``ImageError`` for a mask of which nothing white is left in what the model sees."""
+        for file, frame in dict.fromkeys(zip(self.masks, self.frames, strict=True)):
+            if file is None:
+                continue
+            left = to_mask(frame.mask(read_scaled_mask(file, frame.size))[0])
+            if left.getextrema()[1] < LEAST_WHITE:
+                raise ImageError(
+                    f"nothing white of the mask {shown(file)} is left in the {frame.side} x "
+                    f"{frame.side} pixels that the model sees.",
+                    "Paint more of it white, or set `frame` to mask, which looks closer.",
+                )
+
 
 def _given(
     images: ImageSet,
@@ -60,11 +78,14 @@ def _given(
     )
 
 
-def load_framed(path: PathLike, mask: PathLike | None, size: int, what: str) -> Given:
+def load_framed(
+    path: PathLike, mask: PathLike | None, size: int, what: str, beside: bool = False
+) -> Given:
     """Read a picture, or all of a folder.
 
     Args:
         mask: a file, for each of them; None for none.
+        beside: take the mask beside a picture (see ``annotations``) where no other is given.
         size: side of the squares that the model takes, in pixels.
         what: one of ``FRAMES``.
 
@@ -72,20 +93,22 @@ def load_framed(path: PathLike, mask: PathLike | None, size: int, what: str) -> 
         ImageError: a picture or the mask cannot be used.
         SettingError: a square around a mask is wanted, and there is none.
     """
-    file = None if mask is None else Path(mask)
-    if what == "mask" and file is None:
+    pictures = find(Path(path)).images
+    files = [Path(mask) if mask else mask_beside(p) if beside else None for p in pictures]
+    if what == "mask" and not all(files):
         raise SettingError(
             "`frame` mask is a square around a mask, but there is none.", "Give one with `mask`."
         )
     frames = list[Frame]()
 
     def view(picture: Image.Image, side: int) -> Image.Image:
+        file = files[len(frames)]
         white = read_scaled_mask(file, picture.size) if file else None
         frames.append(frame_of(what, picture.size, side, white))
         return frames[-1].view(picture)
 
     images = load_images(path, size, masks=False, captions=False, fit=view)
-    return _given(images, (file,) * len(frames), tuple(frames))
+    return _given(images, tuple(files), tuple(frames))
 
 
 def together(parts: Sequence[Given]) -> Given:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -13,15 +14,15 @@ from rich.console import Console
 from evoken.arrays import PathLike
 from evoken.dialects import notes, warn_of
 from evoken.errors import SettingError, shown
-from evoken.flowopt.begin import begin, notes_on_spread, restore
+from evoken.flowopt.begin import begin, may_change, notes_on, restore
 from evoken.flowopt.compare import measures
-from evoken.flowopt.edit import Editor, Iterate, check_prompts
+from evoken.flowopt.edit import Editor, Iterate, check_everywhere, check_prompts
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
 from evoken.flowopt.saved_info import write_saved_info
-from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
+from evoken.flowopt.settings import SINGLE, FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model
@@ -86,8 +87,21 @@ class Request:
         return [self]
 
     def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
-        """Those of a preset, of the YAML, and of the changes; what comes later wins."""
-        return flowopt_preset(preset, **{**(self.edits.settings if self.edits else {}), **changes})
+        """Those of a preset, of the YAML, and of the changes; what comes later wins.
+
+        Raises:
+            SettingError: a value is not possible, or not for an inversion.
+        """
+        values = dict(self.edits.settings) if self.edits else {}
+        if changes.get("strengths"):
+            values = {name: value for name, value in values.items() if name not in SINGLE}
+        found = flowopt_preset(preset, **(values | dict(changes)))
+        if self.targets is None and found.frame == "mask":
+            raise SettingError(
+                "`frame` must be whole or middle to invert a picture (got mask): only edits have "
+                "masks."
+            )
+        return found
 
     def folders(self) -> dict[str, str] | None:
         """What the official script calls its folders after, where they are wanted.
@@ -106,11 +120,12 @@ class Request:
             )
         return {"exp_name": experiment.name, "model_type": experiment.family}
 
-    def load(self, size: int, frame: str) -> Given:
+    def load(self, size: int, settings: FlowOptSettings) -> Given:
         """Read the pictures; the prompts serve all of them."""
+        frame, beside = settings.frame, self.targets is not None and not settings.everywhere
         if self.edits:
-            return self.edits.load(size, frame)
-        found = load_framed(self.pictures, self.mask, size, frame)
+            return self.edits.load(size, frame, beside)
+        found = load_framed(self.pictures, self.mask, size, frame, beside)
         targets, count = self.targets or (), len(found.frames)
         found = found.rows([i for i in range(count) for _ in targets or ("",)])
         return found.asked((self.source,) * len(found.frames), targets * count)
@@ -145,7 +160,9 @@ class FlowOptJob:
                     yield iterate
                 elif iterate.number == len(earlier) - 1:
                     run.save_noise(iterate)  # nothing says whether it is as it was written
-            rmse, psnr, ssim = (x.tolist() for x in measures(task.images, editor.rebuilt))
+            rmse, psnr, ssim = (
+                x.tolist() for x in measures(task.images, editor.rebuilt, task.seen)
+            )
             write_report(run, {"rmse": rmse, "psnr": psnr, "ssim": ssim})
             write_saved_info(run)
 
@@ -153,11 +170,12 @@ class FlowOptJob:
         """Invert the pictures, find where the edits are, and say what is to be known of that."""
         run = self.run
         begin(run, editor)
-        if editor.masks is not None:
-            share = 100 * float(editor.masks.mean())
-            what = "the picture" if len(editor.masks) == 1 else "the pictures"
-            display.say(f"{share:.0f} % of {what} may change: white in {run.path / MASKS}")
-        for note in notes_on_spread(run):
+        if shares := may_change(run):
+            what = "the picture" if len(shares) == 1 else "the pictures"
+            display.say(
+                f"{100 * fmean(shares):.0f} % of {what} may change: white in {run.path / MASKS}"
+            )
+        for note in notes_on(run):
             display.note(note)
 
     def finish(self, display: Display = SILENT) -> None:
@@ -206,7 +224,7 @@ def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool 
     """Where an inversion or an edit is, means over pictures.
 
     Args:
-        strip: whether what was not updated is one of a strip, and told by its strength.
+        strip: whether it is one of a strip, or an update of one, and told by its strength.
         seeds: whether its seed is told, too.
     """
     step = iterate.step
@@ -215,10 +233,9 @@ def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool 
         f"{step.calls / pictures:.0f} calls a picture",
         f"RMSE {float(iterate.rmse.mean()):.2f}",
     ]
-    if strip and step.iteration == 0:
-        seed = f", seed {iterate.variant.seed}" if seeds else ""
-        parts.insert(1, f"{iterate.variant.strength.described}{seed}")
-    else:
+    if strip:
+        parts.insert(1, iterate.variant.described(step.iteration, seeds))
+    if not strip or step.iteration:
         parts.append(f"best residual {float(step.best.mean()):.5f}")
     if iterate.agreement is not None:
         parts.append(f"CLIP {float(iterate.agreement.mean()):.3f}")
@@ -363,12 +380,9 @@ def begun_all(
     for place, asked in zip(folders, each, strict=True):
         # Before the model, which takes long.
         settings = asked.settings(preset, changes)
-        given = asked.load(CHECKED, settings.frame)
-        if settings.everywhere and any(given.masks):
-            raise SettingError(
-                "`mask` says where pictures may change, and `everywhere` that they may everywhere.",
-                "Leave out one of them.",
-            )
+        given = asked.load(CHECKED, settings)
+        if any(given.masks):
+            check_everywhere(settings)
         check_new(place)
         asked.folders()
     if isinstance(model, ModelSpec | str):
@@ -402,13 +416,17 @@ def _checked(
     display: Display,
 ) -> Callable[[], FlowOptJob]:
     """What begins the run, once everything about it is checked."""
-    given = asked.load(model.size, settings.frame)
+    given = asked.load(model.size, settings)
+    given.check_masks()
     task, images = given.task, given.images
     if images.folder:
         display.say(f"Taking the pictures from {shown(images.folder)}.")
     if images.blank:
         names = listing(dict.fromkeys(images.blank), "and")
         display.say(f"Note: there is one colour and nothing else in {names}.")
+    if taken := given.masks_beside():
+        what = "the mask" if len(taken) == 1 else "the masks"
+        display.say(f"Taking {what} {listing(taken, 'and')}.")
     for note in images.notes(most_cut=0.0 if settings.frame == "middle" else 1.0):
         display.say(note)
     task = replace(task, words=tuple(fitted(word, model) for word in asked.words))

@@ -36,8 +36,8 @@ def found_mask(
         way: the pictures' own, up the process.
         source, target: conditionings of the sampler, both without guidance.
         skipped: steps of the schedule that are above the way.
-        seen: N x 1 x h x w, 1 where the latents are of the picture, and not of what it was drawn
-            out with.
+        seen: N x 1 x h x w, how much of each latent is of the picture, and not of what it was drawn
+            out with. The mask is 0 where nothing is.
 
     Returns:
         N x 1 x h x w for latents N x C x h x w; N x token x 1 for packed ones, N x token x C, of
@@ -79,29 +79,66 @@ def soft(gap: Latents, seen: Masks | None = None) -> Tensor:
             )
         energy = energy.view(-1, side, side)
     plane = energy[:, None]
+    seen = torch.ones_like(plane) if seen is None else seen.to(plane)
+    known = (seen > 0).to(plane)
     if (width := 2 * round((BLUR * plane.shape[-1] - 1) / 2) + 1) > 1:
         edges = [width // 2] * 4
-        plane = F.avg_pool2d(F.pad(plane, edges, mode="replicate"), width, stride=1)
-    seen = torch.ones_like(plane) if seen is None else seen
-    rows = zip(plane, seen, strict=True)
-    all_of_it = torch.stack(
-        [p[s > 0.5].quantile(HIGH) if (s > 0.5).any() else p.max() for p, s in rows]
-    )
-    mask = seen * torch.sigmoid(
-        (plane / all_of_it.clamp(min=1e-12).view(-1, 1, 1, 1) - HALF) / SOFT
-    )
+        wide = (F.pad(x, edges, mode="replicate") for x in (plane * known, known))
+        plane = _weighed(*(F.avg_pool2d(x, width, stride=1) for x in wide))
+    # Of a very long picture no latent is more than half of it.
+    full = [s >= s.max() / 2 for s in seen]
+    all_of_it = torch.stack([p[f].quantile(HIGH) for p, f in zip(plane, full, strict=True)])
+    relative = plane / all_of_it.clamp(min=1e-12).view(-1, 1, 1, 1)
+    mask = known * torch.sigmoid((relative - HALF) / SOFT)
     return mask.flatten(2).mT if packed else mask
 
 
-def of_latents(mask: Masks, latents: Latents) -> Masks:
-    """A mask of pictures, N x 1 x H x W, as one of their latents."""
-    return F.interpolate(mask, latents.shape[-2:], mode="area")
+def check_masks(masks: object, count: int) -> None:
+    """Raise ``SettingError`` unless these are masks of so many pictures."""
+    wanted = f"`masks` must be float numbers from 0 to 1, {count} x 1 x height x width"
+    if not isinstance(masks, Tensor):
+        raise SettingError(f"{wanted} (got {type(masks).__name__}).", "Give a tensor.")
+    shape = " x ".join(map(str, masks.shape))
+    if masks.ndim != 4 or masks.shape[:2] != (count, 1) or not masks.numel():
+        raise SettingError(f"{wanted} (got {shape}).", "Give a mask for each picture.")
+    if not masks.is_floating_point():
+        raise SettingError(f"{wanted} (got {masks.dtype}).", "Convert them with masks.float().")
+    if not ((masks >= 0) & (masks <= 1)).all():  # NaN is neither
+        low, high = (float(x) for x in masks.aminmax())
+        raise SettingError(f"{wanted} (got {low:g} to {high:g}).", "Divide levels by 255.")
 
 
-def of_pictures(mask: Masks, side: int) -> Masks:
-    """A mask of latents as one of pictures of that side, in 256 levels as a file holds them."""
-    wide = F.interpolate(mask, (side, side), mode="bilinear")
+def of_latents(mask: Masks, latents: Latents, seen: Masks | None = None) -> Masks:
+    """A mask of pictures, N x 1 x H x W, as one of their latents.
+
+    Args:
+        seen: of the same shape, 1 where a picture is; a latent of which a part is the picture gets
+            what the mask is in that part.
+    """
+    shape = latents.shape[-2:]
+    if seen is None:
+        return F.interpolate(mask, shape, mode="area")
+    return _weighed(*(F.interpolate(x, shape, mode="area") for x in (mask * seen, seen)))
+
+
+def of_pictures(mask: Masks, side: int, seen: Masks | None = None) -> Masks:
+    """A mask of latents as one of pictures of that side, in 256 levels as a file holds them.
+
+    Args:
+        seen: N x 1 x side x side, 1 where a picture is: the mask goes on to its edge, and is 0
+            beyond.
+    """
+    shape = (side, side)
+    wide = F.interpolate(mask, shape, mode="bilinear")
+    if seen is not None:
+        known = (of_latents(seen, mask) > 0).to(mask)
+        wide = seen * _weighed(wide, F.interpolate(known, shape, mode="bilinear"))
     return (wide * 255).round() / 255
+
+
+def _weighed(total: Tensor, weight: Tensor) -> Tensor:
+    """The mean of what has weight; 0 where nothing has any."""
+    return total / weight.clamp(min=1e-9)
 
 
 class Masked:

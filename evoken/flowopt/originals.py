@@ -95,9 +95,10 @@ class Originals:
     def _shared(self, number: int) -> np.ndarray:
         """How much of a change is put into a picture, of its height and width."""
         if self._share is None or self._share[0] != number:
-            share = self._frames[number].share
+            frame = self._frames[number]
+            share = frame.share
             if self._masked:
                 levels = np.asarray(self._mask(number), dtype=np.float32) / 255
                 share = np.where(share > 0, levels, np.float32(0))
-            self._share = number, feathered(share)
+            self._share = number, feathered(share, frame.longer)
         return self._share[1]

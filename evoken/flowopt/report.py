@@ -8,11 +8,11 @@ from typing import Any
 from PIL import Image
 
 from evoken.files import write_csv, write_text
-from evoken.flowopt.begin import code_back, notes_on_spread
+from evoken.flowopt.begin import code_back, notes_on
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.originals import mask_path
 from evoken.flowopt.record import chains
-from evoken.flowopt.settings import Strength
+from evoken.flowopt.settings import Strength, Variant
 from evoken.images import counted
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Curve, Picture, chart, page, picture
@@ -50,7 +50,7 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         pick=f"evoken pick {quote(folder)}" if editing else "",
         folder=folder,
         note_parts=str(run.config.get("note", "")).split("`name`"),
-        outside=notes_on_spread(run),
+        outside=notes_on(run),
         code=code_back(run),
         edits=[_edit(run, records, floor, i, best) for i, best in enumerate(suggestions)],
         settings=without_paths(run.settings.to_dict()),
@@ -88,7 +88,7 @@ def _strip(
         strip.append(("white may change", picture(mask, alt, run.path, side), False))
     for record in records:
         number = record["iteration"]
-        begun = caption_of(record) if run.config["targets"] else ""
+        begun = caption_of(run, record)
         parts = [*filter(None, [begun]), f"RMSE {_number(record['rmse'][i], 1)}"]
         caption = f"{number}: {', '.join(parts)}"
         if record["agreement"]:
@@ -103,13 +103,14 @@ def _strip(
     return strip
 
 
-def caption_of(record: dict[str, Any]) -> str:
-    """How far an iterate of an edit went, in words; "" of an update, and where earlier versions
+def caption_of(run: FlowOptRun, record: dict[str, Any]) -> str:
+    """How far an iterate of an edit went, in words; "" of an inversion, and where earlier versions
     did not say.
     """
-    if record.get("update", 1):
+    if not run.config["targets"] or "strength" not in record:
         return ""
-    return Strength.read(record["strength"]).described
+    variant = Variant(Strength.read(record["strength"]), record["seed"])
+    return variant.described(record["update"], run.settings.seeds > 1)
 
 
 def _told(run: FlowOptRun, record: dict[str, Any], i: int) -> str:
@@ -134,7 +135,9 @@ def charts(records: Records, floor: dict[str, list[float]], i: int) -> list[Char
             rows = [r for r in chain if r[key] and r[key][i] is not None]
             if rows:
                 calls = [r["calls"] / len(r["residual"]) for r in rows]
-                named = "iterates" if len(updated) == 1 else chain[0]["strength"]
+                seeds = len({other[0].get("seed") for other in updated}) > 1
+                seed = f", seed {chain[0]['seed']}" if seeds else ""
+                named = "iterates" if len(updated) == 1 else f"{chain[0]['strength']}{seed}"
                 curves.append(Curve(named, calls, [r[key][i] for r in rows]))
         if curves:
             level = floor[key][i] if key in floor else None
@@ -149,7 +152,7 @@ def curves(run: FlowOptRun) -> list[dict[str, Any]]:
         {
             "picture": picture["name"],
             "iterate": record["iteration"],
-            "strength": record.get("strength", ""),
+            **{key: record.get(key, "") for key in ("strength", "seed", "update")},
             "calls": round(record["calls"] / len(pictures), 3),
             **{key: record[key][i] if record[key] else None for key in UNITS},
         }

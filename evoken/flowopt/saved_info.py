@@ -6,7 +6,8 @@
 
 Of an inversion there is the last picture alone, in the folder of the source. Differs: what the
 script writes into ``results`` is in ``curves.csv``; a second entry with a picture of the same name
-counts on, where the script writes over the first's.
+counts on, where the script writes over the first's; fresh noise, which the script has none of, adds
+its share and its seed to a name.
 """
 
 from collections import Counter
@@ -17,6 +18,8 @@ from evoken.errors import reason_of
 from evoken.files import write_bytes, write_text
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.official import MODELS, is_folder_name
+from evoken.flowopt.record import Record
+from evoken.flowopt.settings import Strength
 from evoken.records import damaged
 
 FOLDER = "saved_info"
@@ -30,23 +33,34 @@ def write_saved_info(run: FlowOptRun) -> None:
     """
     if FOLDER not in run.config:
         return
-    settings, records = run.settings, run.records()
-    ending = f"_T_steps={settings.steps}_n_max={settings.last}_cfg={settings.guidance}.png"
+    records = run.records()
     for i, folder in enumerate(_folders(run)):
         for record in records if run.config["targets"] else records[-1:]:
-            number = record["iteration"]
-            source = run.picture(i, number)
+            source = run.picture(i, record["iteration"])
             try:
                 content = source.read_bytes()
             except OSError as error:
                 raise damaged(source, reason_of(error)) from error
-            write_bytes(folder / f"output_flowopt_iterations={number}{ending}", content)
+            write_bytes(folder / _name(run, record), content)
         if run.config["targets"]:
             prompts = (
                 f"Source prompt: {run.config['sources'][i]}\n"
                 f"Target prompt: {run.config['targets'][i]}\n"
             )
             write_text(folder / "prompts.txt", prompts)
+
+
+def _name(run: FlowOptRun, record: Record) -> str:
+    """The name of a picture; earlier versions had one strength, that of the settings."""
+    settings = run.settings
+    own = Strength(settings.guidance, settings.last, settings.fresh)
+    strength = Strength.read(record["strength"]) if "strength" in record else own
+    update = record.get("update", record["iteration"])
+    noise = f"_fresh={strength.fresh}_seed={record['seed']}" if strength.fresh else ""
+    return (
+        f"output_flowopt_iterations={update}_T_steps={settings.steps}"
+        f"_n_max={strength.last or settings.steps}_cfg={strength.guidance}{noise}.png"
+    )
 
 
 def _folders(run: FlowOptRun) -> Iterator[Path]:
@@ -66,7 +80,7 @@ def _folders(run: FlowOptRun) -> Iterator[Path]:
     seen = Counter[str]()
     for i, picture in enumerate(run.config["pictures"]):
         source = f"src_{picture['name'].split('.')[0]}"
-        if not is_folder_name(source):
+        if not is_folder_name(f"{source}_{len(run.config['pictures'])}"):
             source = f"src_{i}"
         again = seen[source]
         seen[source] += 1

@@ -1,5 +1,6 @@
 """Every choice of an inversion or an edit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,8 +23,15 @@ RULES = ("anderson", "barzilai-borwein", "estimated", "fixed", "adam")
 FRAMES = ("whole", "middle", "mask")
 MOST_DRAWN = 1000  # iterates of a run
 
+SINGLE = ("guidance", "last", "fresh")  # what asks for one strength, where there are no others
+
 _about = partial(setting, panel=ABOUT)
 _budget = partial(setting, panel=BUDGET)
+
+
+def exact(value: float) -> str:
+    """A number in as few digits as tell it from all others, whole ones without a point."""
+    return repr(float(value)).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,9 @@ class Strength:
         return found
 
     def __str__(self) -> str:
-        fresh = f":{self.fresh:g}" if self.fresh else ""
-        return f"{self.guidance:g}:{self.last}{fresh}"
+        """As ``read`` takes it; no two have the same."""
+        fresh = f":{exact(self.fresh)}" if self.fresh else ""
+        return f"{exact(self.guidance)}:{self.last}{fresh}"
 
     @property
     def described(self) -> str:
@@ -79,6 +88,13 @@ class Variant:
 
     strength: Strength
     seed: int
+
+    def described(self, update: int = 0, with_seed: bool = False) -> str:
+        """In words, and which update of it; 0 for none."""
+        parts = [self.strength.described]
+        parts += [f"update {update}"] if update else []
+        parts += [f"seed {self.seed}"] if with_seed else []
+        return ", ".join(parts)
 
 
 @documented
@@ -125,8 +141,8 @@ class FlowOptSettings:
     everywhere: bool = _about(False, "Let all of the picture change, not only where the edit is")
     frame: str = _about(
         "whole",
-        "What the model sees: the whole picture drawn out to a square, its middle square, or a "
-        "square around the mask that is given",
+        "What the model sees: the whole picture drawn out to a square, its middle square or, of an "
+        "edit, a square around the mask that is given",
         choices=FRAMES,
     )
     patience: int = _budget(
@@ -146,11 +162,19 @@ class FlowOptSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        for last in (self.last, *(strength.last for strength in self._strengths())):
-            if last > self.steps:
+        if self.strengths:
+            fields = type(self).__dataclass_fields__
+            _check_single([n for n in SINGLE if getattr(self, n) != fields[n].default])
+        seen = set[Strength]()
+        for strength in self._strengths():
+            if strength.last > self.steps:
                 raise SettingError(
-                    f"`last` must be at most `steps` (got {last} of {self.steps} steps)."
+                    f"`last` must be at most `steps` (got {strength.last} of {self.steps} steps)."
                 )
+            found = replace(strength, last=strength.last or self.steps)
+            if found in seen:
+                raise SettingError(f"`strengths` must differ (got {strength} twice).")
+            seen.add(found)
         if self.seeds > 1 and not any(v.strength.fresh for v in self.variants):
             raise SettingError(
                 f"`seeds` must be 1 where no noise is drawn anew (got {self.seeds}): all pictures "
@@ -190,13 +214,26 @@ class FlowOptSettings:
         return len(self.variants) * (1 + self.iterations)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return to_dict(self)
+        """As JSON holds it: without what other strengths are in place of."""
+        unused = SINGLE if self.strengths else ()
+        return {name: value for name, value in to_dict(self).items() if name not in unused}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FlowOptSettings":
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        return make(cls, values)
+        # Earlier versions wrote what was of no use, too.
+        unused = SINGLE if values.get("strengths") else ()
+        return make(cls, {name: value for name, value in values.items() if name not in unused})
+
+
+def _check_single(given: Sequence[str]) -> None:
+    """Raise ``SettingError`` for what was given beside strengths."""
+    if given:
+        raise SettingError(
+            f"`strengths` are in place of `guidance`, `last` and `fresh`, but `{given[0]}` came as "
+            "well.",
+            "Leave out one of them; a strength has all three, like 4:12:0.5.",
+        )
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
@@ -231,23 +268,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
-SINGLE = ("guidance", "last", "fresh", "iterations")  # what asks for one strength and no strip
 
 
 def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
     """The settings of a preset, with changes. If ``steps`` changes and ``last`` is not given,
     ``last`` changes in proportion. A preset's strip of strengths gives way to a ``guidance``,
-    ``last``, ``fresh`` or ``iterations`` that is given.
+    ``last`` or ``fresh`` that is given; ``iterations`` are of every picture of it.
 
     Raises:
         SettingError: the preset or a setting is unknown, or a value is not possible.
     """
     chosen = preset_values(FLOWOPT_PRESETS, name)
-    if any(single in changes for single in SINGLE):
+    if given := [single for single in SINGLE if single in changes]:
+        if changes.get("strengths"):
+            _check_single(given)
         chosen = chosen | {"strengths": ()}
     if isinstance(steps := changes.get("steps"), int) and chosen.get("last"):
         chosen = chosen | _of_steps(chosen, steps)
-    return make(FlowOptSettings, chosen | changes)
+    return FlowOptSettings.from_dict(chosen | changes)
 
 
 def _of_steps(chosen: dict[str, Any], steps: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Scorer:
         targets: Sequence[str],
         placeholders: Iterable[str] = (),
         weights: Weights = WEIGHTS,
+        seen: Masks | None = None,
     ) -> None:
         """
         Args:
@@ -70,9 +71,12 @@ class Scorer:
             sources: N prompts; "" is left out of the gain.
             targets: N prompts.
             placeholders: of words that CLIP does not know; they are left out of the texts.
+            seen: N x 1 x H x W, 0 where an original is drawn out beyond its picture: CLIP sees grey
+                there, and nothing else counts; None for nowhere.
         """
         self._clip, self._originals, self._weights = clip, originals, weights
-        self._masks = torch.ones_like(originals[:, :1]) if masks is None else masks
+        self._seen = torch.ones_like(originals[:, :1]) if seen is None else seen
+        self._masks = self._seen if masks is None else masks * self._seen
         self._boxes = [_crop(mask[0]) for mask in self._masks]
         unknown = list(placeholders)
         texts = [_plain(text, unknown) for text in (*targets, *sources)]
@@ -99,6 +103,7 @@ class Scorer:
     def _agreements(self, images: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """N each: of the whole with the target and with the source, and of the part inside."""
         found = []
+        images = images * self._seen
         for pictures in (images, self._inside(images)):
             features = self._clip.image_features(pictures)
             found += [(features * texts).sum(1).double() for texts in (self._target, self._source)]
@@ -123,7 +128,7 @@ class Scorer:
         """RMSE outside and inside the masks, levels of 255."""
         square = (images - self._originals).double().square().mean(1, keepdim=True) * 127.5**2
         found = []
-        for share in (1 - self._masks.double(), self._masks.double()):
+        for share in ((self._seen - self._masks).double(), self._masks.double()):
             total = share.sum((1, 2, 3))
             found.append(((square * share).sum((1, 2, 3)) / total.clamp(min=1e-9)).sqrt())
         return found[0], found[1]

@@ -42,11 +42,11 @@ class Edits:
     others: int = 0
     masks: tuple[Path | None, ...] = ()
 
-    def load(self, size: int, frame: str) -> Given:
-        """Read the pictures."""
+    def load(self, size: int, frame: str, beside: bool = False) -> Given:
+        """Read the pictures; see ``load_framed``."""
         masks = self.masks or (None,) * len(self.images)
         wanted = list(zip(self.images, masks, strict=True))
-        read = {key: load_framed(*key, size, frame) for key in dict.fromkeys(wanted)}
+        read = {key: load_framed(*key, size, frame, beside) for key in dict.fromkeys(wanted)}
         found = together([read[key] for key in wanted])
         return found.asked(self.sources, self.targets)
 

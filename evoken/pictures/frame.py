@@ -14,7 +14,7 @@ from evoken.decoding import Decoded
 from evoken.images import mask_levels, to_tensor
 
 MARGIN = 0.25  # of a mask's longer side, seen around it on every side
-FEATHER = 1 / 64  # of the longer side: over how far a change fades towards what may not change
+FEATHER = 1 / 64  # of the longer side of what is seen: how far a change fades where none may be
 UNSEEN = 2  # levels of 255 of a mask that are none
 FULL = 16 / 127.5  # a change from which on little of the old detail stays, in [-1, 1]
 
@@ -61,6 +61,11 @@ class Frame:
         found = np.zeros(self.size[::-1], dtype=np.float32)
         found[top:bottom, left:right] = 1
         return found
+
+    @property
+    def longer(self) -> int:
+        """The longer side of the part."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
     def view(self, picture: Image.Image) -> Image.Image:
         """The square."""
@@ -121,7 +126,8 @@ def frame_of(what: str, size: tuple[int, int], side: int, mask: Image.Image | No
 
 def _around(mask: Image.Image) -> Box:
     """A square around what is not black, and a margin; cut where the picture ends."""
-    left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
+    white = mask.point(lambda level: 255 * (level > UNSEEN))
+    left, top, right, bottom = white.getbbox() or (0, 0, *mask.size)
     side = round(max(right - left, bottom - top) * (1 + 2 * MARGIN))
     spans = []
     for low, high, most in ((left, right, mask.width), (top, bottom, mask.height)):
@@ -131,14 +137,17 @@ def _around(mask: Image.Image) -> Box:
     return x0, y0, x1, y1
 
 
-def feathered(mask: np.ndarray) -> np.ndarray:
+def feathered(mask: np.ndarray, part: int = 0) -> np.ndarray:
     """H x W in [0, 1]: the mask, fading out towards where it is 0; there and nowhere else the
     result is 0.
+
+    Args:
+        part: longer side of the part of it that the model sees, in pixels; 0 for all of it.
     """
     inside = mask > 0
     if inside.all():
         return mask
-    width = max(1.0, FEATHER * max(mask.shape))
+    width = max(1.0, FEATHER * (part or max(mask.shape)))
     return mask * np.clip(distance_transform_edt(inside) / width, 0, 1).astype(mask.dtype)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -70,12 +70,20 @@ def safe_name(name: str) -> str:
     return f"{stem}{mask}{dot if suffix else ''}{suffix[:12]}"
 
 
-def keep_pictures(files: Files, folder: Path, hint: str) -> list[str]:
+def is_mask_name(name: str) -> bool:
+    """Whether a file is called as masks are that lie beside pictures."""
+    return bool(MASK.search(Path(name).stem))
+
+
+def keep_pictures(
+    files: Files, folder: Path, hint: str, is_mask: Callable[[str], bool] = is_mask_name
+) -> list[str]:
     """Write pictures, their masks and their captions into a new folder; returns the names of those
     that are none of these. Pictures become PNGs, upright, no wider than ``MOST_WIDE``.
 
     Args:
         hint: what to do where there is no picture.
+        is_mask: whether a file of that name is a mask, of which levels of grey are kept.
 
     Raises:
         ImageError: there are no pictures, too many files, or one that cannot be used.
@@ -91,7 +99,9 @@ def keep_pictures(files: Files, folder: Path, hint: str) -> list[str]:
         if path.suffix.lower() in CAPTIONS and len(content) <= MOST_CAPTION:
             _write(folder / name, content, given)
         elif path.suffix.lower() in SUFFIXES:
-            _write(folder / f"{path.stem}.png", _cleaned(content, Path(given)), given)
+            _write(
+                folder / f"{path.stem}.png", _cleaned(content, Path(given), is_mask(given)), given
+            )
         else:
             ignored.append(given)
     if not any(folder.glob("*.png")):
@@ -99,9 +109,9 @@ def keep_pictures(files: Files, folder: Path, hint: str) -> list[str]:
     return ignored
 
 
-def _cleaned(content: bytes, name: Path) -> bytes:
+def _cleaned(content: bytes, name: Path, mask: bool = False) -> bytes:
     """A picture or a mask as PNG that holds its pixels and nothing else."""
-    if MASK.search(name.stem):
+    if mask:
         picture = decode_mask(content, name)
     else:
         picture, alpha = decode_with_alpha(content, name)

@@ -109,6 +109,8 @@ def _begin(
         files = files or [(f"{Path(run).name}.png", read(file))]
     if len(files) != 1:
         raise ImageError(f"an edit is of one picture (got {len(files)}).", "Choose one.")
+    if len(masks) > 1:
+        raise ImageError(f"an edit has one mask at most (got {len(masks)}).", "Choose one.")
     options = [f"--from={text_of(answers, 'source')}", f"--to={target}"]
     options += [f"--word={site.word(word)}" for word in words]
     if model := text_of(answers, "hub") or text_of(answers, "model"):
@@ -117,9 +119,10 @@ def _begin(
     options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
-        keep_pictures(files, folder, "Choose one.")
+        # Whatever they are called: the form has a field for each.
+        keep_pictures(files, folder, "Choose one.", lambda _: False)
         if masks:
-            keep_pictures(masks[:1], folder / MASK, "Choose one.")
+            keep_pictures(masks, folder / MASK, "Choose one.", lambda _: True)
     [picture] = folder.glob("*.png")
     for mask in folder.glob(f"{MASK}/*.png"):
         options.append(f"--mask={mask.relative_to(site.runs).as_posix()}")
@@ -191,7 +194,7 @@ def _iterate(run: FlowOptRun, i: int, record: dict[str, Any], best: int | None) 
     return {
         "number": number,
         "file": run.picture(i, number).relative_to(run.path).as_posix(),
-        "told": caption_of(record) if run.config["targets"] else "",
+        "told": caption_of(run, record),
         "rmse": record["rmse"][i],
         "agreement": record["agreement"][i] if record["agreement"] else None,
         "suggested": number == best,
