@@ -106,7 +106,7 @@ class LearnRun:
             "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
-            "parts": part_hashes(spec.name, clip),
+            "parts": part_hashes(spec.name, clip, settings.also),
             "settings": settings.to_dict(),
             "model": asdict(spec),
             "clip": clip,
@@ -317,6 +317,7 @@ class LearnRun:
         about = {
             "evoken": __version__,
             "model": self.spec.name,
+            "also": settings.also,
             "weights": self.config.get("weights", ""),
             "architecture": model.architecture,
             "kind": settings.kind,
