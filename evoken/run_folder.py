@@ -20,7 +20,7 @@ from evoken.documents import read_json
 from evoken.errors import RunError, shown
 from evoken.files import check_can_write, remove_partial, write_bytes, write_json
 from evoken.images import load_images, mask_levels, png, to_mask, to_pictures
-from evoken.models.provenance import CLIP, file_hash, part_hashes, versions, weights_hash
+from evoken.models.provenance import ALSO, CLIP, file_hash, part_hashes, versions, weights_hash
 from evoken.options import make
 from evoken.records import damaged
 from evoken.spec import ModelSpec
@@ -137,11 +137,12 @@ def check_unchanged(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> N
             f"({found[:12] or 'none'}, not {shown(began[:12])}).",
             "Restore them, or run the command again in another folder.",
         )
-    now_there = part_hashes(spec.name, config.get("clip", ""))
+    also = config.get("settings", {}).get("also", "")
+    now_there = part_hashes(spec.name, config.get("clip", ""), also)
     for name, expected in config.get("parts", {}).items():
         if now_there.get(name) != expected:
             with as_written(path / "config.json"):
-                where = config["clip"] if name == CLIP else spec.name
+                where = {CLIP: config["clip"], ALSO: also}.get(name, spec.name)
             raise RunError(
                 f"the {name} of {shown(where)} is not the one that the run started with.",
                 "Restore it, or run the command again in another folder.",

@@ -22,6 +22,7 @@ class Chunk:
         generation, purpose: whose random numbers it is about; "draws" or "validation".
         start, stop: its draws, or where every candidate has its own, its candidates.
         gram: whether the Gram matrix is wanted.
+        model: the number of the model that it asks, where there are several.
     """
 
     generation: int
@@ -29,6 +30,7 @@ class Chunk:
     start: int
     stop: int
     gram: bool = False
+    model: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,13 @@ def ranges(count: int, size: int) -> list[tuple[int, int]]:
 
 
 class Objective(ABC):
-    """A loss for each candidate of a population, as a sum over chunks."""
+    """A loss for each candidate of a population, as a sum over chunks.
+
+    Attributes:
+        setup_calls: forward passes that building it took.
+    """
+
+    setup_calls = 0
 
     @abstractmethod
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:

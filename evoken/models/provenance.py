@@ -15,6 +15,7 @@ from evoken.version import __version__
 PACKAGES = ("torch", "diffusers", "transformers")
 DENOISERS = ("unet", "transformer")  # folders of a pipeline
 CLIP = "CLIP model"
+ALSO = "second model"
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.json",
@@ -40,13 +41,14 @@ def weights_hash(model: str) -> str:
     return _hash(_files(model))
 
 
-def part_hashes(model: str, clip: str) -> dict[str, str]:
+def part_hashes(model: str, clip: str, also: str = "") -> dict[str, str]:
     """SHA-256 of what else decides about a run: weights and vocabularies of the other parts of a
-    pipeline's folder or hub id, and of the CLIP model, by their names.
+    pipeline's folder or hub id, of the CLIP model and of a second model, by their names.
 
     Args:
         model: the name in a ``ModelSpec``.
         clip: the name of a CLIP model, or "".
+        also: the name of the second model, or "".
     """
     folder, found = _folder(model), {}
     if folder and model not in EMBEDDED:
@@ -54,6 +56,8 @@ def part_hashes(model: str, clip: str) -> dict[str, str]:
         found = {part.name: _hash(_read_from(part)) for part in parts}
     if clip and clip not in EMBEDDED and (where := _folder(clip, "config.json")):
         found[CLIP] = _hash(_read_from(where))
+    if also:
+        found[ALSO] = weights_hash(also)
     return {name: digest for name, digest in found.items() if digest}
 
 

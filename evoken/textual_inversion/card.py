@@ -20,6 +20,8 @@ def write_card(run: LearnRun) -> None:
     how = f"preset {settings.preset}, seed {settings.seed}"
     if run.start_name:
         how += f", started from the word {_plain(run.start_name)}"
+    if settings.also:
+        how += f", learned for {_plain(public_name(settings.also))} as well"
     card = ModelCard.from_template(
         ModelCardData(
             base_model=repository(model)[0] if is_hub_id(model) else None,

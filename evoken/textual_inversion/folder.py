@@ -110,7 +110,7 @@ class LearnRun:
             "began": now(),
             "versions": versions(),
             "weights": weights_hash(spec.name),
-            "parts": part_hashes(spec.name, clip),
+            "parts": part_hashes(spec.name, clip, settings.also),
             "settings": settings.to_dict(),
             "search_revision": search_of(settings.search).load().revision,
             "model": asdict(spec),
@@ -336,6 +336,7 @@ class LearnRun:
         about = {
             "evoken": __version__,
             "model": self.spec.name,
+            "also": settings.also,
             "weights": self.config.get("weights", ""),
             "architecture": model.architecture,
             "precision": model.precision,

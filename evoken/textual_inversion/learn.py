@@ -143,10 +143,10 @@ class Learner:
         check_learnable(getattr(model, "learned_on", ""), model.spec.name)
         check_placeholder(settings.placeholder, model)
         self.settings, self.model, self.images, self.clip = settings, model, images, clip
-        before, started = model.calls, time.monotonic()
+        started = time.monotonic()
         self.objective = build_objective(settings, model, images, clip, annotations)
         self.evaluator = evaluator or Serial(self.objective)
-        self.calls = self._setup_calls = model.calls - before
+        self.calls = self._setup_calls = self.objective.setup_calls
         with one_thread_each():
             self.subspace = _subspace(settings, model, images, clip, learned)
             planned = planned_calls or settings.calls

@@ -67,6 +67,7 @@ class DenoisingLoss(Objective):
             captions: a template for each image that it is explained by instead, or "".
         """
         self.model, self.placeholder, self.templates = model, placeholder, templates
+        before = model.calls
         self.latents = model.encode(images)
         self._masks = None if masks is None else _mean_one(masks, self.latents)
         self._captions = tuple(captions)
@@ -75,6 +76,7 @@ class DenoisingLoss(Objective):
         self._validation = self._draw(0, "validation", validation_draws)
         self._drawn = (-1, self._validation)  # generation and draws of the last chunk
         self._log_error = self._fit_log_error() if weighting == "relative" else np.zeros(1)
+        self.setup_calls = model.calls - before
 
     def _fit_log_error(self) -> NDArray[np.float64]:
         """A cubic polynomial in t: the logarithm of the error without a prompt, on the validation

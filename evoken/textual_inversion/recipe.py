@@ -15,6 +15,7 @@ from evoken.models.clip import Clip
 from evoken.models.load import load_clip, load_model
 from evoken.prompts import KINDS
 from evoken.spec import ModelSpec
+from evoken.textual_inversion.joint import JointLoss, beside, resized
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -26,7 +27,25 @@ def build_objective(
     clip: Clip | None,
     annotations: Annotations = NONE,
 ) -> Objective:
-    """The objective of these settings; raises ``SettingError`` if it needs a CLIP and has none."""
+    """The objective of these settings, on one model or two.
+
+    Raises:
+        SettingError: it needs a CLIP and has none, or the other model reads words in another way.
+        ModelError: the other model cannot be loaded, or is distilled.
+    """
+    own = _on_one(s, model, images, clip, annotations)
+    if not s.also:
+        return own
+    other = beside(model, s.also)
+    masks = annotations.masks
+    masks = None if masks is None else resized(masks, other.size)
+    its = replace(annotations, masks=masks)
+    return JointLoss([own, _on_one(s, other, resized(images, other.size), clip, its)])
+
+
+def _on_one(
+    s: LearnSettings, model: Model, images: Images, clip: Clip | None, annotations: Annotations
+) -> Objective:
     kind = KINDS[s.kind]
     if s.objective == "similarity":
         if clip is None:

@@ -74,6 +74,7 @@ _OF_DRAWS = (
     "validation_draws",
     "masks",
     "captions",
+    "also",
 )
 
 _about = partial(open_setting, panel=ABOUT)
@@ -122,6 +123,11 @@ class LearnSettings:
         least=0.1,
         most=1000,
         zero="no limit",
+    )
+    also: str = _about(
+        "",
+        "Another model with the same text encoder: one word is learned for both, with twice the "
+        "calls in every generation",
     )
     temperature: float = _expert(
         0.0, "Temperature of Eq. 4", least=1e-4, most=1e6, zero="CLIP's own"

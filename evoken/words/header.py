@@ -17,7 +17,7 @@ def stem_of(placeholder: str) -> str:
 
 def published(about: Mapping[str, str]) -> dict[str, str]:
     """What a word's file may say of its making where others read it: no path."""
-    named = {"model": public_name(about["model"])} if about.get("model") else {}
+    named = {name: public_name(about[name]) for name in ("model", "also") if about.get(name)}
     return without_paths(about) | named
 
 
