@@ -16,6 +16,8 @@ from transformers import AutoTokenizer
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
+from evoken.models.batches import WAYS
+from evoken.models.card import OWN_MEMORY
 from evoken.models.contents import (
     NOT_NEEDED,
     check_is_pipeline,
@@ -96,7 +98,7 @@ def load_pipeline(
             raise ModelError(
                 f"there is not enough memory for {shown(spec.name, 200)} in {spec.precision} on "
                 f"{spec.device} ({reason}).",
-                "Set `precision` to bfloat16 or float16, or `runtime` to torch-int8.",
+                f"Set {_smaller(spec)}.",
             ) from error
     fix = "Check that its files are whole, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
@@ -109,6 +111,13 @@ def load_pipeline(
         f"{reason}.",
         fix,
     ) from cause
+
+
+def _smaller(spec: ModelSpec) -> str:
+    """What to set for a model to need less memory."""
+    if spec.offload or torch.device(spec.device).type in OWN_MEMORY:
+        return "`precision` to bfloat16 or float16, or `runtime` to torch-int8"
+    return WAYS
 
 
 @dataclass(frozen=True)

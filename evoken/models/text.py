@@ -14,6 +14,7 @@ from evoken.arrays import Hidden, Vectors, Words
 from evoken.errors import WordError, shown
 from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
+from evoken.models.card import home, on_card
 from evoken.models.runtimes.precision import arithmetic, keep_weights
 from evoken.prompts import pieces
 from evoken.runtimes import RUNTIMES
@@ -28,9 +29,25 @@ def candidates_of(words: Words) -> int:
 
 
 class TextEncoder:
-    """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer."""
+    """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer.
 
-    def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
+    Attributes:
+        part: what comes onto a card for it: the encoder, or all that a model has.
+    """
+
+    part: nn.Module
+
+    _summary = False  # of others, all states are read
+
+    def __init__(
+        self, encoder: Any, tokenizer: Any, spec: ModelSpec, summary: bool = False
+    ) -> None:
+        """
+        Args:
+            summary: whether nothing is read of it but the summary of a prompt, which is made where
+                the prompt ends: what is behind that, no one needs to compute.
+        """
+        self._summary = summary
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
         self._take(encoder.get_input_embeddings())
         self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
@@ -43,11 +60,11 @@ class TextEncoder:
 
     def _take(self, table: nn.Embedding) -> None:
         """Make the encoder ready, whose token embeddings are ``table``."""
-        self.table = table
+        self.table, self.part = table, self.encoder
         keep_weights(self.encoder, self.spec)
         if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
-        self.encoder.to(self.spec.device).eval().requires_grad_(False)
+        self.encoder.to(home(self.spec)).eval().requires_grad_(False)
 
     @property
     def width(self) -> int:
@@ -145,7 +162,21 @@ class TextEncoder:
         """
         lengths = {name: vectors.shape[1] for name, vectors in words.items()}
         rows = [self.place(p, lengths) for p in prompts]
+        with on_card(self.part, self.spec.device, self.spec.offload):
+            return self._read(rows, words, lengths, read)
+
+    def _read(
+        self,
+        rows: list[tuple[list[int], Places]],
+        words: Words,
+        lengths: Mapping[str, int],
+        read: Callable[[Any], Tensor],
+    ) -> Tensor:
+        """What ``encode`` gives, of tokens and places; the encoder is where it computes."""
         ids = torch.tensor([r for r, _ in rows], device=self.table.weight.device)
+        if self._summary:
+            end = self.tokenizer.eos_token_id
+            ids = ids[:, : max(row.index(end) for row, _ in rows) + 1]
         embedded = self.table(ids).float()
         if words:
             candidates = candidates_of(words)
