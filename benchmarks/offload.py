@@ -20,6 +20,7 @@ from benchmarks import figures
 from benchmarks.documents import ROOT
 from evoken.models import card
 from evoken.models.card import weights_of
+from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_clip
 from evoken.pictures.drawing import draw
@@ -51,7 +52,7 @@ def watched(parts: dict[str, nn.Module]) -> Iterator[list[tuple[str, int]]]:
         yield found
 
 
-def parts_of(model: LatentModel, clip: evoken.Clip) -> dict[str, nn.Module]:
+def parts_of(model: LatentModel, clip: Clip) -> dict[str, nn.Module]:
     """All that comes onto the card."""
     return model.parts | {"CLIP": clip.model}
 

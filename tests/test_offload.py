@@ -185,5 +185,5 @@ def test_the_command_says_what_the_card_will_hold(
             words.append(LearnRun.open(folder).word().vectors)
             assert LearnRun.open(folder).spec.offload is bool(more)
     assert torch.equal(*words)
-    assert "the card holds 0.0 GB of weights, with --offload 0.0 GB (denoiser) at a time" in said[0]
+    assert "the card holds 0.0 GB of weights, offloaded 0.0 GB (denoiser) at a time" in said[0]
     assert "the card holds 0.0 GB (denoiser) of 0.0 GB of weights at a time" in said[1]

@@ -40,7 +40,7 @@ def said_of_weights(parts: Mapping[str, nn.Module], spec: ModelSpec) -> str:
     most = f"{sizes[name]:.1f} GB ({name})"
     if spec.offload:
         return f"the card holds {most} of {whole:.1f} GB of weights at a time"
-    return f"the card holds {whole:.1f} GB of weights, with `offload` {most} at a time"
+    return f"the card holds {whole:.1f} GB of weights, offloaded {most} at a time"
 
 
 @contextmanager
