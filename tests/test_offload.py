@@ -151,15 +151,23 @@ def test_parts_come_back_as_they_were_but_for_what_changed_there() -> None:
         first = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))
         first[1].weight = first[0].weight  # which counts, and travels, once
         kept, bias = first[0].weight, first[1].bias
-        assert weights_of(first) == 4 * (4 + 2 + 2) + 4 * 4 + 8
+        assert weights_of(first) == 4 * (4 + 2 + 2) + 4 * 8 + 8
         with on_card(first, device, offload=True):
             assert first[1].weight is first[0].weight is not kept
             first[0] = nn.Linear(2, 3).to(device)  # as weights become int8 at their first use
-            first[1].bias.data = first[1].bias.data.half()
         with on_card(nn.Linear(1, 1), device, offload=True):
             assert {x.device.type for x in first.state_dict().values()} == {"cpu"}
         assert first[1].weight is kept and first[0].weight.shape == (3, 2)
-        assert first[1].bias.dtype == torch.float16 and bias.dtype == torch.float32
+        assert first[1].bias is bias
+
+
+def test_a_precision_that_changed_there_is_kept() -> None:
+    layer, bias = nn.Linear(2, 2), torch.ones(2)
+    layer.bias.data = bias
+    with on_card(layer, "cpu", offload=True):  # where a copy is another tensor of the same numbers
+        layer.bias.data = layer.bias.data.half()
+    with on_card(nn.Linear(1, 1), "cpu", offload=True):
+        assert layer.bias.dtype == torch.float16 and layer.weight.dtype == torch.float32
 
 
 def test_a_machine_with_one_memory_takes_no_notice() -> None:

@@ -75,7 +75,8 @@ class _Card:
         if self._part() is part:
             return
         self._clear()
-        self._copies = copies = {}
+        copies: dict[int, tuple[Tensor, Tensor]] = {}
+        self._copies = copies
         self._part = ref(part, lambda _: copies.clear())
         made: dict[int, Tensor] = {}  # by the number of the original, which layers may share
         for layer, name, value in _held(part):
