@@ -73,60 +73,38 @@ def _t5() -> nn.Module:
     )
 
 
-def _qwen3(width: int, inner: int, layers: int) -> nn.Module:
+def _language(
+    kind: str, words: int, width: int, inner: int, layers: int, heads: tuple[int, int], **more: int
+) -> nn.Module:
+    """The layers of a language model; heads are those of queries, and of keys and values."""
     return _text(
-        "Qwen3Model",
-        "Qwen3Config",
-        vocab_size=151936,
+        f"{kind}Model",
+        f"{kind}Config",
+        vocab_size=words,
         hidden_size=width,
         intermediate_size=inner,
         num_hidden_layers=layers,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
+        **more,
     )
+
+
+def _qwen3(width: int, inner: int, layers: int) -> nn.Module:
+    return _language("Qwen3", 151936, width, inner, layers, (32, 8), head_dim=128)
 
 
 def _mistral3(layers: int) -> nn.Module:
-    return _text(
-        "MistralModel",
-        "MistralConfig",
-        vocab_size=131072,
-        hidden_size=5120,
-        intermediate_size=32768,
-        num_hidden_layers=layers,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-    )
+    return _language("Mistral", 131072, 5120, 32768, layers, (32, 8), head_dim=128)
 
 
 def _qwen25() -> nn.Module:
     # The language model of Qwen2.5-VL has the layers of Qwen2.
-    return _text(
-        "Qwen2Model",
-        "Qwen2Config",
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-    )
+    return _language("Qwen2", 152064, 3584, 18944, 28, (28, 4))
 
 
 def _gemma2(layers: int) -> nn.Module:
-    return _text(
-        "Gemma2Model",
-        "Gemma2Config",
-        vocab_size=256000,
-        hidden_size=2304,
-        intermediate_size=9216,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=256,
-    )
+    return _language("Gemma2", 256000, 2304, 9216, layers, (8, 4), head_dim=256)
 
 
 def _kl(channels: int, quantised: bool) -> nn.Module:
