@@ -7,8 +7,9 @@ shares are written in percent with ``%`` after the name, whole numbers with ``0`
 an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
 ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table evidence``, ``table
 evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a
-contest beside their aims. What stands between ``<!-- picture FILE: TEXT -->`` and ``<!-- end -->``
-is the picture, once there is one. Of what was not measured yet, a table says so.
+contest beside their aims, ``table sizes`` models in full size. What stands between ``<!-- picture
+FILE: TEXT -->`` and ``<!-- end -->`` is the picture, once there is one. Of what was not measured
+yet, a table says so.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, sizes
 from benchmarks.evidence import aims
 from evoken.files import write_text
 
@@ -106,6 +107,8 @@ def table(name: str, known: dict[str, Any]) -> str:
     """One row per method of a benchmark: those with the most clean edits, the most gain or the
     lowest loss first.
     """
+    if name == "sizes":
+        return sizes.table(known) or MISSING
     if name.endswith(".aims"):
         return aims.table(known, name.removesuffix(".aims")) or MISSING
     own = "|".join(column for column in COLUMNS if column != "megabytes")  # which is measured apart

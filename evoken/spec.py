@@ -25,6 +25,7 @@ class ModelSpec:
             file lacks; "" means to guess it from the file, which then must be complete.
         runtime: where the denoiser runs. Everything else runs in torch; with "torch-int8" its
             weights are int8 too.
+        offload: changes no result. The spec of a loaded model says false where it changes nothing.
 
     Raises:
         SettingError: a value is not possible.
@@ -59,6 +60,11 @@ class ModelSpec:
         flag="model-config",
     )
     runtime: str = _model("torch", "Where the denoiser runs", choices=tuple(RUNTIMES))
+    offload: bool = _model(
+        False,
+        "Keep one part of the model on the card at a time, and the others in the machine's memory; "
+        "on a CPU or a Mac, where both are one, this changes nothing.",
+    )
 
     def __post_init__(self) -> None:
         check(self)

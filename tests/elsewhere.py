@@ -1,10 +1,14 @@
 """A device that computes on the processor but, as accelerators do, refuses tensors that are not on
 it, and float64. What runs on it does not do what a machine without an accelerator never notices.
+It counts the bytes of what is on it, as their allocators do.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -39,6 +43,47 @@ class Backend(_DummyBackendModule):
 BACKEND = Backend()
 
 
+class Memory:
+    """The bytes of the tensors that are elsewhere; views of one storage count once."""
+
+    FREE = 2**40  # there is always room
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self._alive: dict[int, ref[Tensor]] = {}
+        self._holders: Counter[int] = Counter()  # of a storage
+
+    def take(self, tensor: Tensor, storage: torch.UntypedStorage) -> None:
+        """Count a tensor until it is no more."""
+        place, size, number = storage.data_ptr(), storage.nbytes(), id(tensor)
+
+        def gone(_: object) -> None:
+            del self._alive[number]
+            self._holders[place] -= 1
+            self.now -= 0 if self._holders[place] else size
+
+        self._alive[number] = ref(tensor, gone)
+        self._holders[place] += 1
+        self.now += size if self._holders[place] == 1 else 0
+        self.most = max(self.most, self.now)
+
+    def functions(self) -> dict[str, Any]:
+        """What torch.accelerator has for it."""
+        return {
+            "memory_allocated": lambda *_: self.now,
+            "max_memory_allocated": lambda *_: self.most,
+            "reset_peak_memory_stats": self._forget,
+            "get_memory_info": lambda *_: (self.FREE, self.FREE),
+            "empty_cache": lambda: None,
+        }
+
+    def _forget(self, *_: object) -> None:
+        self.most = self.now
+
+
+MEMORY = Memory()
+
+
 class Away(Tensor):
     """A tensor that says it is elsewhere; ``value`` is on the processor."""
 
@@ -56,6 +101,7 @@ class Away(Tensor):
             requires_grad=value.requires_grad,
         )
         made.value = value
+        MEMORY.take(made, value.untyped_storage())
         return made
 
     @classmethod
@@ -124,7 +170,10 @@ def elsewhere(float64: bool = False) -> Iterator[str]:
         LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")
     BACKEND.here = True
     try:
-        with Dispatch():
+        with ExitStack() as stack:
+            for name, function in MEMORY.functions().items():
+                stack.enter_context(patch.object(torch.accelerator, name, function))
+            stack.enter_context(Dispatch())
             yield NAME
     finally:
         BACKEND.here = False

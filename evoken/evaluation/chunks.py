@@ -5,7 +5,7 @@ that was lost is computed again.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,12 +101,15 @@ class Objective(ABC):
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """A chunk's share of the losses of candidate x vector x width, and of the Gram matrix."""
 
+    def parts(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Iterator[Evaluation]:
+        """The shares of several chunks, one after the other."""
+        return (self.part(vectors, chunk) for chunk in chunks)
+
     def evaluate(self, vectors: Vectors, generation: int, gram: bool = False) -> Evaluation:
         """Losses of candidate x vector x width on the draws of a generation."""
         chunks = self.split(len(vectors), generation, gram)
-        return total(self.part(vectors, chunk) for chunk in chunks)
+        return total(self.parts(vectors, chunks))
 
     def validate(self, vectors: Vectors) -> float:
         """Loss of one word, vector x width, on the validation draws."""
-        parts = [self.part(vectors[None], chunk) for chunk in self.split_validation()]
-        return float(total(parts).losses[0])
+        return float(total(self.parts(vectors[None], self.split_validation())).losses[0])

@@ -44,7 +44,7 @@ class Serial:
         self._objective = objective
 
     def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
-        return total(self._objective.part(vectors, chunk) for chunk in chunks)
+        return total(self._objective.parts(vectors, chunks))
 
     workers = 1
 

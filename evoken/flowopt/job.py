@@ -436,7 +436,7 @@ def _checked(
     note = sticker_note(model.spec.name, task.images, [min(size) for size in images.sizes])
     display.note(note)
     name = clip or default_clip(model.spec.name)
-    its_clip = clip_if_any(name, False, model.spec.device, display) if task.targets else None
+    its_clip = clip_if_any(name, False, model.spec, display) if task.targets else None
 
     def start() -> FlowOptJob:
         about, whole = asked.folders(), replace(given, task=task)
@@ -455,8 +455,8 @@ def _named(model: ModelSpec | str, edits: Edits | None) -> ModelSpec:
 def reopened(folder: PathLike, display: Display = SILENT) -> FlowOptJob:
     """A run folder, and the models that continue it."""
     run = FlowOptRun.open(folder)
-    has_targets, device = bool(run.config["targets"]), run.spec.device
-    clip = clip_if_any(run.config["clip"], False, device, display) if has_targets else None
+    has_targets = bool(run.config["targets"])
+    clip = clip_if_any(run.config["clip"], False, run.spec, display) if has_targets else None
     model = started(run.spec, display)
     run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
     display.note(said_of_versions(run.config))

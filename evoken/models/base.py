@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Vectors, Words
 from evoken.models.sampling import GUIDANCE, STEPS
@@ -36,6 +36,10 @@ class Model(Protocol):
 
     spec: ModelSpec
     calls: int  # forward passes of the denoiser so far, batch items counted
+
+    @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What has weights, by its name: with `offload`, one at a time is on the card."""
 
     @property
     def process(self) -> Process:

@@ -12,12 +12,14 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from evoken.errors import ModelError, reason_of
+from evoken.models.card import OWN_MEMORY
 from evoken.models.memory import available, give_back, measured, out_of_memory
 
 # Kernels may round differently for other batch shapes; in multiples of this they were found not to.
 # Rows that fill no unit are a batch of their own, whose shape the task decides and no setting.
 UNIT = 16
 MOST = 64  # rows of a batch that is sized by memory: more made nothing faster
+WAYS = "`offload`, or `runtime` to torch-int8"  # to need less of a card's memory
 SHARE = 0.5  # of the free memory that such a batch may take
 
 # Rows that memory was found to hold, by what was asked for and by the shapes of a row: what did not
@@ -68,7 +70,7 @@ def in_batches(
             found = _attempt(work, rows, key if to_measure else None)
             if isinstance(found, str):
                 give_back(inputs[0].device)
-                _fitting[key] = _halved(len(rows[0]), unit, found)
+                _fitting[key] = _halved(len(rows[0]), unit, found, inputs[0].device)
                 continue
             parts.append(found)
             done = end
@@ -155,10 +157,11 @@ def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
     return min(max(1, int(SHARE * free / max(grown, 1))), most)
 
 
-def _halved(rows: int, unit: int, reason: str) -> int:
+def _halved(rows: int, unit: int, reason: str, device: torch.device) -> int:
     if rows <= unit:
+        ways = "`runtime` to torch-int8" if device.type in OWN_MEMORY else WAYS
         raise ModelError(
             f"there is not enough memory for this model, even in batches of {rows} ({reason}).",
-            "Set `runtime` to torch-int8, or use a smaller model.",
+            f"Set {ways}, or use a smaller model.",
         )
     return rows // 2 // unit * unit

@@ -1,6 +1,6 @@
 """CLIP (Radford et al. 2021): features of images and texts, for initialisation and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 from evoken.arrays import Images
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.batches import in_batches
+from evoken.models.card import on_card
 from evoken.models.embedded import EMBEDDED
 from evoken.models.folder import check_clip_folder, check_holds_all, check_index
 from evoken.models.hub import reached
@@ -53,12 +54,24 @@ def _checked(name: str) -> tuple[str, str | None]:
 class Clip:
     """A frozen CLIP; all features have unit length and are on the processor, wherever it is."""
 
-    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        device: str = "cpu",
+        offload: bool = False,
+    ) -> None:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self.device, self._offload = torch.device(device), offload
+        self.model.to("cpu" if offload else self.device)
 
     @classmethod
-    def load(cls, name: str, device: str = "cpu") -> "Clip":
-        """From a folder or hub id; raises ``ModelError`` if it cannot be loaded."""
+    def load(cls, name: str, device: str = "cpu", offload: bool = False) -> "Clip":
+        """From a folder or hub id; raises ``ModelError`` if it cannot be loaded.
+
+        Args:
+            offload: whether it is on the device only while it computes there.
+        """
         try:
             where, revision = _checked(name)
             model = CLIPModel.from_pretrained(where, revision=revision, use_safetensors=True)
@@ -67,7 +80,7 @@ class Clip:
             tokenizer = CLIPTokenizer.from_pretrained(where, revision=revision)
             check_text(model.text_model, tokenizer, f"tokenizer of {shown(name, 200)}")
             check_finite(model, f"CLIP model {shown(name, 200)}")
-            return cls(model.float().to(device), tokenizer)
+            return cls(model.float(), tokenizer, device, offload)
         except EvokenError:
             raise
         except Exception as error:  # of what kind depends on where the libraries stumble
@@ -86,10 +99,14 @@ class Clip:
         """Of the pictures that it looks at, in pixels."""
         return int(self.model.config.vision_config.image_size)
 
+    def _in_batches(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        with on_card(self.model, self.device, self._offload):
+            return in_batches(function, BATCH, *rows)
+
     @torch.no_grad()
     def image_features(self, images: Images) -> Tensor:
         """N x width, of images of any size in [-1, 1]."""
-        return in_batches(self._image_part, BATCH, images)
+        return self._in_batches(self._image_part, images)
 
     def _image_part(self, images: Images) -> Tensor:
         pooled = self.model.vision_model(pixel_values=self._pixels(images)).pooler_output
@@ -97,7 +114,7 @@ class Clip:
 
     def _pixels(self, images: Images) -> Tensor:
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-        return pixels_of(images, self.side, mean, std).to(self.model.device)
+        return pixels_of(images, self.side, mean, std).to(self.device)
 
     @property
     def across(self) -> int:
@@ -107,7 +124,7 @@ class Clip:
     @torch.no_grad()
     def patch_features(self, images: Images) -> Tensor:
         """N x row x column x width of the last layer, of unit length: of the image's patches."""
-        return in_batches(self._patch_part, BATCH, images)
+        return self._in_batches(self._patch_part, images)
 
     def _patch_part(self, images: Images) -> Tensor:
         hidden = self.model.vision_model(pixel_values=self._pixels(images)).last_hidden_state
@@ -121,7 +138,7 @@ class Clip:
         Args:
             seen: N x row x column, whether the other patches and the features know of a patch.
         """
-        return in_batches(self._partial_part, BATCH, images, seen)
+        return self._in_batches(self._partial_part, images, seen)
 
     def _partial_part(self, images: Images, seen: Tensor) -> Tensor:
         vision = self.model.vision_model
@@ -153,8 +170,8 @@ class Clip:
     @torch.no_grad()
     def features_of_ids(self, ids: Tensor) -> Tensor:
         """N x width, of texts as ``text_ids`` gives them."""
-        return in_batches(self._text_part, BATCH, ids)
+        return self._in_batches(self._text_part, ids)
 
     def _text_part(self, ids: Tensor) -> Tensor:
-        pooled = self.model.text_model(input_ids=ids.to(self.model.device)).pooler_output
+        pooled = self.model.text_model(input_ids=ids.to(self.device)).pooler_output
         return F.normalize(self.model.text_projection(pooled), dim=-1).cpu()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Vectors, Words
 from evoken.errors import SettingError, WordError, shown
@@ -21,6 +21,8 @@ class TextEncoders:
 
     Attributes:
         carriers: names of the encoders that a word lives in, in the model's order.
+        part: all of them, which read a generation's sentences one after the other; with `offload`
+            they are on the card together.
     """
 
     def __init__(
@@ -34,6 +36,9 @@ class TextEncoders:
             SettingError: the model has no encoder of such a name.
         """
         self.encoders = encoders
+        self.part = nn.ModuleList([text.encoder for text in encoders.values()])
+        for text in encoders.values():
+            text.part = self.part
         names = [n.strip() for n in asked.split(",")] if asked else list(default)
         if unknown := [n for n in names if n not in encoders]:
             raise SettingError(

@@ -15,10 +15,13 @@ import torch
 import torch.nn.functional as F
 from jinja2 import TemplateError
 from torch import Tensor, nn
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from evoken.arrays import NO_WORDS, Hidden, Vectors, Words
 from evoken.errors import ModelError, WordError, reason_of, shown
 from evoken.models.batches import in_batches
+from evoken.models.card import on_card
 from evoken.models.runtimes.precision import arithmetic
 from evoken.models.text import Places, TextEncoder, candidates_of
 from evoken.prompts import pieces
@@ -79,6 +82,8 @@ class LanguageModel(TextEncoder):
             spec = replace(spec, precision="bfloat16")
         self.encoder, self.tokenizer, self.spec = _reading_part(encoder), tokenizer, spec
         self.form, self.layers = form, self._keep_layers(layers)
+        first = next(iter(getattr(self.encoder, "layers", ())), None)  # T5 has blocks
+        self._causal = bool(first is not None and first.self_attn.is_causal)
         self._take(self.encoder.get_input_embeddings())
         # Those of tokens are the table's times this number, in transformers' Gemma.
         self._scale = float(getattr(self.table, "embed_scale", 1.0))
@@ -188,21 +193,59 @@ class LanguageModel(TextEncoder):
         form = form or self.form
         lengths = {name: vectors.shape[1] for name, vectors in words.items()}
         rows, candidates = [self.row(p, lengths, form) for p in prompts], candidates_of(words)
+        # A row that begins alike for all candidates is read for itself, others with those of their
+        # length.
+        begins = [self._alike(row) if candidates > 1 and read is None else 0 for row in rows]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for j, (row, alike) in enumerate(zip(rows, begins, strict=True)):
+            groups.setdefault((len(row.ids), j if alike else -1), []).append(j)
         found: dict[int, Tensor] = {}
-        for length in sorted({len(row.ids) for row in rows}):
-            same = [j for j, row in enumerate(rows) if len(row.ids) == length]
-            inputs = self._inputs([rows[j] for j in same], words, lengths)
-            with arithmetic(self.spec), torch.no_grad():
-                states = in_batches(self._reader(read), self.spec.batch, *inputs).float()
-            kept = [*range(form.first), *range(max(form.first, form.skipped), length)]
-            states = states[:, kept].unflatten(0, (candidates, len(same)))
-            found |= {j: states[:, i] for i, j in enumerate(same)}
+        with on_card(self.part, self.spec.device, self.spec.offload), arithmetic(self.spec):
+            for (length, _), same in sorted(groups.items()):
+                inputs = self._inputs([rows[j] for j in same], words, lengths)
+                kept = [*range(form.first), *range(max(form.first, form.skipped), length)]
+                states = self._states(inputs, begins[same[0]], kept, read)
+                states = states.unflatten(0, (candidates, len(same)))
+                found |= {j: states[:, i] for i, j in enumerate(same)}
         most = max(states.shape[1] for states in found.values())
         filled = [
             F.pad(F.pad(found[j], (0, 1), value=1.0), (0, 0, 0, most - found[j].shape[1]))
             for j in range(len(rows))
         ]
         return torch.stack(filled, 1).flatten(0, 1)
+
+    def _alike(self, row: _Row) -> int:
+        """How many tokens at the start of a row are the same for all candidates, and are read
+        without what follows them.
+        """
+        first = row.places[0][0] if self._causal and row.places else 0
+        return first if all(row.said[:first]) else 0  # padding reads everything
+
+    @torch.no_grad()
+    def _states(
+        self,
+        inputs: list[Tensor],
+        alike: int,
+        kept: Sequence[int],
+        read: Callable[[Any], Tensor] | None,
+    ) -> Tensor:
+        """Row x kept token x width.
+
+        Args:
+            alike: tokens that all rows begin with; they are read once, and the others see their
+                keys and values.
+        """
+        if not alike:
+            found = in_batches(self._reader(read), self.spec.batch, *inputs)
+            return found[:, kept].float()
+        embedded, *said = inputs
+        cache = DynamicCache()
+        start = self._reader(read, cache)(embedded[:1, :alike])
+        begun = Cache(layers=[_Begun(layer) for layer in cache.layers])
+        rest = in_batches(self._reader(read, begun), self.spec.batch, embedded[:, alike:], *said)
+        before = start[:, [k for k in kept if k < alike]].expand(len(rest), -1, -1)
+        after = rest[:, [k - alike for k in kept if k >= alike]]
+        return torch.cat([before, after], 1).float()
 
     def _inputs(self, rows: list[_Row], words: Words, lengths: Mapping[str, int]) -> list[Tensor]:
         """Embeddings of candidate * row, and where one is padded, which tokens say something."""
@@ -218,13 +261,22 @@ class LanguageModel(TextEncoder):
             inputs.append(said.long().repeat(candidates, 1))
         return inputs
 
-    def _reader(self, read: Callable[[Any], Tensor] | None) -> Callable[..., Tensor]:
+    def _reader(
+        self, read: Callable[[Any], Tensor] | None, cache: Cache | None = None
+    ) -> Callable[..., Tensor]:
+        """The encoder as a function of embeddings, and of which of them say something.
+
+        Args:
+            cache: keys and values of what comes before them.
+        """
+
         def states(embedded: Tensor, said: Tensor | None = None) -> Tensor:
             out = self.encoder(
                 inputs_embeds=embedded,
                 attention_mask=said,
                 output_hidden_states=read is None and bool(self.layers),
-                use_cache=False,
+                past_key_values=cache,
+                use_cache=cache is not None,
             )
             if read is None and self.layers:
                 return torch.cat([out.hidden_states[i] for i in self.layers], 2)
@@ -232,6 +284,29 @@ class LanguageModel(TextEncoder):
             return last if read is None else read(out)
 
         return states
+
+
+class _Begun(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values of the tokens that all rows begin with. What follows is not kept,
+    so that rows and threads can share it.
+    """
+
+    def __init__(self, read: Any) -> None:
+        """
+        Args:
+            read: the layer of a cache of one row.
+        """
+        super().__init__()
+        self.lazy_initialization(read.keys, read.values)
+        self.keys, self.values = read.keys, read.values
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The keys and the values of whole rows."""
+        rows = len(key_states)
+        keys, values = (x.expand(rows, -1, -1, -1) for x in (self.keys, self.values))
+        return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
 
 
 def _reading_part(encoder: Any) -> Any:

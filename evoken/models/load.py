@@ -100,9 +100,13 @@ def default_clip(model: str) -> str:
 
 @cache
 @quiet_loading()
-def load_clip(name: str = "stickers", device: str = "cpu") -> Clip:
-    """Load a CLIP model: the sticker CLIP, a folder, or a hub id."""
-    return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device)
+def load_clip(name: str = "stickers", device: str = "cpu", offload: bool = False) -> Clip:
+    """Load a CLIP model: the sticker CLIP, a folder, or a hub id.
+
+    Args:
+        offload: see ``ModelSpec``.
+    """
+    return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device, offload)
 
 
 @quiet_loading()
@@ -115,14 +119,17 @@ def load_scorer(folder: PathLike, device: str = "cpu") -> ImageEncoder:
     return Scorer.load(folder, device)
 
 
-def clip_if_any(name: str, needed: bool, device: str, display: Display = SILENT) -> Clip | None:
+def clip_if_any(name: str, needed: bool, spec: ModelSpec, display: Display = SILENT) -> Clip | None:
     """A CLIP model, or a note that there is none where one can do without.
+
+    Args:
+        spec: of the loaded model that it is used with.
 
     Raises:
         ModelError: it is needed, and there is none.
     """
     try:
-        return load_clip(name, device)
+        return load_clip(name, spec.device, spec.offload)
     except ModelError as error:
         if needed:
             raise

@@ -10,6 +10,8 @@ from diffusers import DiffusionPipeline
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
+from evoken.models.batches import WAYS
+from evoken.models.card import OWN_MEMORY
 from evoken.models.contents import (
     check_is_pipeline,
     check_is_text_to_image,
@@ -87,7 +89,7 @@ def load_pipeline(
             raise ModelError(
                 f"there is not enough memory for {shown(spec.name, 200)} in {spec.precision} on "
                 f"{spec.device} ({reason}).",
-                "Set `precision` to bfloat16 or float16, or `runtime` to torch-int8.",
+                f"Set {_smaller(spec)}.",
             ) from error
     fix = "Check that its files are whole, and that its weights are safetensors."
     if Path(path).is_file() and not spec.config:
@@ -100,6 +102,13 @@ def load_pipeline(
         f"{reason}.",
         fix,
     ) from cause
+
+
+def _smaller(spec: ModelSpec) -> str:
+    """What to set for a model to need less memory."""
+    if spec.offload or torch.device(spec.device).type in OWN_MEMORY:
+        return "`precision` to bfloat16 or float16, or `runtime` to torch-int8"
+    return WAYS
 
 
 def _source(path: str) -> Source:

@@ -14,6 +14,7 @@ from evoken.arrays import Hidden, Vectors, Words
 from evoken.errors import ModelError, WordError, shown
 from evoken.models.base import Vocabulary
 from evoken.models.batches import in_batches
+from evoken.models.card import home, on_card
 from evoken.models.quantized import is_quantized
 from evoken.models.runtimes.precision import arithmetic, check_layers, keep_weights
 from evoken.prompts import pieces
@@ -29,9 +30,25 @@ def candidates_of(words: Words) -> int:
 
 
 class TextEncoder:
-    """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer."""
+    """A CLIP of transformers (``CLIPTextModel``, with projection or without), and its tokenizer.
 
-    def __init__(self, encoder: Any, tokenizer: Any, spec: ModelSpec) -> None:
+    Attributes:
+        part: what comes onto a card for it: the encoder, or all that a model has.
+    """
+
+    part: nn.Module
+
+    _summary = False  # of others, all states are read
+
+    def __init__(
+        self, encoder: Any, tokenizer: Any, spec: ModelSpec, summary: bool = False
+    ) -> None:
+        """
+        Args:
+            summary: whether nothing is read of it but the summary of a prompt, which is made where
+                the prompt ends: what is behind that, no one needs to compute.
+        """
+        self._summary = summary
         self.encoder, self.tokenizer, self.spec = encoder, tokenizer, spec
         self._take(encoder.get_input_embeddings())
         self.room = int(tokenizer.model_max_length)  # tokens of a prompt, start and end included
@@ -54,11 +71,11 @@ class TextEncoder:
                 "them.",
                 "Use a copy of the model with plain token embeddings.",
             )
-        self.table = table
+        self.table, self.part = table, self.encoder
         keep_weights(self.encoder, self.spec)
         if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
-        self.encoder.to(self.spec.device).eval().requires_grad_(False)
+        self.encoder.to(home(self.spec)).eval().requires_grad_(False)
         check_layers(self.encoder, self.spec)
 
     @property
@@ -157,7 +174,21 @@ class TextEncoder:
         """
         lengths = {name: vectors.shape[1] for name, vectors in words.items()}
         rows = [self.place(p, lengths) for p in prompts]
+        with on_card(self.part, self.spec.device, self.spec.offload):
+            return self._read(rows, words, lengths, read)
+
+    def _read(
+        self,
+        rows: list[tuple[list[int], Places]],
+        words: Words,
+        lengths: Mapping[str, int],
+        read: Callable[[Any], Tensor],
+    ) -> Tensor:
+        """What ``encode`` gives, of tokens and places; the encoder is where it computes."""
         ids = torch.tensor([r for r, _ in rows], device=self.table.weight.device)
+        if self._summary:
+            end = self.tokenizer.eos_token_id
+            ids = ids[:, : max(row.index(end) for row, _ in rows) + 1]
         embedded = self.table(ids).float()
         if words:
             candidates = candidates_of(words)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from evoken.models.batches import UNIT, fitting
+from evoken.models.card import said_of_weights
 from evoken.models.memory import available, measured, peak
 from evoken.models.runtimes.requirements import imitates
 from evoken.runtimes import RUNTIMES
@@ -27,18 +28,21 @@ class Forecast:
         accelerator.
     workers: that share the search, each with that much memory.
     advice: what would make it faster.
+    weights: what of the model a card holds; "" where there is none.
     """
 
     minutes: float
     gigabytes: float
     workers: int = 1
     advice: str = ""
+    weights: str = ""
 
     def __str__(self) -> str:
         memory = f"{self.gigabytes:.1f} GB of memory"
         if self.workers > 1:
             memory += f" in each of {self.workers} workers"
-        return f"about {self.minutes:.1f} min, {memory}{self.advice}"
+        weights = f"; {self.weights}" if self.weights else ""
+        return f"about {self.minutes:.1f} min, {memory}{weights}{self.advice}"
 
 
 def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
@@ -74,7 +78,8 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes += drawn * seconds / UNIT / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
-    return Forecast(minutes, max(held, peak(device)) / 1e9, workers, advice)
+    weights = said_of_weights(model.parts, spec)
+    return Forecast(minutes, max(held, peak(device)) / 1e9, workers, advice, weights)
 
 
 def _chunk(learner: Learner, candidates: int) -> tuple[float, float]:

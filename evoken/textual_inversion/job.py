@@ -451,7 +451,7 @@ def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Displ
     """The run's CLIP model, which has read the vocabulary where the start needs that."""
     compares = INITIALIZATIONS[settings.initialization]
     needed = compares or settings.objective == "similarity"
-    clip = clip_if_any(name, needed, model.spec.device, display)
+    clip = clip_if_any(name, needed, model.spec, display)
     if clip and compares:
         _read_vocabulary(clip, model, settings.kind, display)
     return clip

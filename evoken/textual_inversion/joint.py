@@ -1,7 +1,8 @@
 """One word for several models that read it with the same text encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -48,10 +49,15 @@ class JointLoss(Objective):
         return np.concatenate([loss.validation_losses(vectors) for loss in self._losses])
 
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
-        found = self._losses[chunk.model].part(vectors, chunk)
+        (found,) = self.parts(vectors, [chunk])
+        return found
+
+    def parts(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Iterator[Evaluation]:
         share = 1 / len(self._losses)
-        gram = None if found.gram is None else found.gram * share
-        return replace(found, losses=found.losses * share, gram=gram)
+        for model, its in groupby(chunks, lambda chunk: chunk.model):
+            for found in self._losses[model].parts(vectors, list(its)):
+                gram = None if found.gram is None else found.gram * share
+                yield replace(found, losses=found.losses * share, gram=gram)
 
 
 def beside(model: Model, name: str) -> LatentModel:

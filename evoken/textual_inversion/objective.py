@@ -4,7 +4,8 @@ All candidates of a generation see the same draws (common random numbers): the s
 sentences, noise levels and noise. Without that, differences of losses are mostly luck.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,9 @@ from torch import Tensor
 from evoken.arrays import Hidden, Images, Latents, Losses, Masks, NoiseLevels, Vectors
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective, ranges
 from evoken.models.base import Model
-from evoken.models.batches import UNIT, one_thread_each
+from evoken.models.batches import SHARE, UNIT, one_thread_each
 from evoken.models.clip import Clip
+from evoken.models.memory import available
 from evoken.models.sampling import GUIDANCE
 from evoken.seeds import derive, numpy_generator
 from evoken.textual_inversion.draws import Draws, captioned, draw
@@ -135,22 +137,56 @@ class DenoisingLoss(Objective):
         losses: Losses = torch.cat(found).numpy()
         return losses
 
-    @one_thread_each()
+    def parts(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Iterator[Evaluation]:
+        """The shares of several chunks. Of a model whose parts take turns on a card, the text
+        encoders read the sentences of as many chunks as memory holds, and then the denoiser
+        computes these; every chunk's batches are what they are elsewhere.
+        """
+        waiting = deque(chunks)
+        while waiting:
+            if not self.model.spec.offload or not self._shares_draws(waiting[0]):
+                yield self.part(vectors, waiting.popleft())
+                continue
+            room, read = SHARE * available(torch.device("cpu")), list[tuple[Chunk, Hidden]]()
+            while waiting and (room > 0 or not read):
+                chunk = waiting.popleft()
+                with one_thread_each():
+                    hidden = self._read(vectors, self._draws_of(chunk)).cpu()
+                read.append((chunk, hidden))
+                room -= hidden.nbytes
+            for chunk, hidden in read:
+                yield self._part(vectors, chunk, hidden)
+
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
+        return self._part(vectors, chunk)
+
+    @one_thread_each()
+    def _part(self, vectors: Vectors, chunk: Chunk, hidden: Hidden | None = None) -> Evaluation:
+        """A chunk's share.
+
+        Args:
+            hidden: what the text encoders read of its sentences, if they have.
+        """
         before = self.model.calls
-        if chunk.purpose == "validation":
-            found = self._compare(vectors, self._validation.some(chunk.start, chunk.stop))
-            found = _share(found, chunk.stop - chunk.start, len(self._validation.t))
-        elif self.shared_draws:
-            if self._drawn[0] != chunk.generation:
-                drawn = self._draw(chunk.generation, "draws", self.draws)
-                self._drawn = (chunk.generation, drawn)
-            draws = self._drawn[1].some(chunk.start, chunk.stop)
-            found = self._compare(vectors, draws, chunk.gram)
-            found = _share(found, chunk.stop - chunk.start, self.draws)
+        if self._shares_draws(chunk):
+            found = self._compare(vectors, self._draws_of(chunk), chunk.gram, hidden)
+            validates = chunk.purpose == "validation"
+            count = len(self._validation.t) if validates else self.draws
+            found = _share(found, chunk.stop - chunk.start, count)
         else:
             found = self._alone(vectors, chunk)
         return replace(found, calls=self.model.calls - before)
+
+    def _shares_draws(self, chunk: Chunk) -> bool:
+        return self.shared_draws or chunk.purpose == "validation"
+
+    def _draws_of(self, chunk: Chunk) -> Draws:
+        if chunk.purpose == "validation":
+            return self._validation.some(chunk.start, chunk.stop)
+        if self._drawn[0] != chunk.generation:
+            drawn = self._draw(chunk.generation, "draws", self.draws)
+            self._drawn = (chunk.generation, drawn)
+        return self._drawn[1].some(chunk.start, chunk.stop)
 
     def _alone(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         """Candidates on draws of their own, at noise levels that they share: what the paper's code
@@ -163,9 +199,11 @@ class DenoisingLoss(Objective):
             losses[i] = self._compare(vectors[i : i + 1], own).losses[0]
         return Evaluation(losses)
 
-    def _compare(self, vectors: Vectors, draws: Draws, gram: bool = False) -> Evaluation:
+    def _compare(
+        self, vectors: Vectors, draws: Draws, gram: bool = False, hidden: Hidden | None = None
+    ) -> Evaluation:
         """Mean losses and inner products over these draws."""
-        flat = self._weighted(vectors, draws)
+        flat = self._weighted(vectors, draws, hidden)
         losses = flat.square().mean(1)  # (Eq. 1)
         if not gram:
             return Evaluation(losses.numpy())
@@ -179,8 +217,9 @@ class DenoisingLoss(Objective):
         ).numpy()
         return found
 
-    def _weighted(self, vectors: Vectors, draws: Draws) -> Tensor:
-        return (self.residuals(vectors, draws).double() * self._scales(draws)).flatten(1)
+    def _weighted(self, vectors: Vectors, draws: Draws, hidden: Hidden | None = None) -> Tensor:
+        found = self.residuals(vectors, draws, hidden).double()
+        return (found * self._scales(draws)).flatten(1)
 
     def _scales(self, draws: Draws) -> Tensor:
         """Draw x 1 x h x w, or x 1 x 1 without masks: the roots of the residuals' weights."""
@@ -193,12 +232,16 @@ class DenoisingLoss(Objective):
             return torch.ones(1, 1, 1, 1, dtype=torch.float64)
         return self._masks[draws.image].sqrt()
 
-    def residuals(self, vectors: Vectors, draws: Draws) -> Tensor:
+    def residuals(self, vectors: Vectors, draws: Draws, hidden: Hidden | None = None) -> Tensor:
         """Candidate x draw x C x h x w: prediction - target, the vector behind the loss."""
-        sentences = [s.format(self.placeholder) for s in draws.sentences]
-        hidden = self.model.condition(sentences, {self.placeholder: vectors})
-        rows = torch.arange(len(vectors))[:, None] * len(sentences) + draws.sentence
+        hidden = self._read(vectors, draws) if hidden is None else hidden
+        rows = torch.arange(len(vectors))[:, None] * len(draws.sentences) + draws.sentence
         return self._predict(hidden[rows.flatten()], draws, len(vectors))
+
+    def _read(self, vectors: Vectors, draws: Draws) -> Hidden:
+        """Candidate * sentence x token x width: what the text encoders make of the sentences."""
+        sentences = [s.format(self.placeholder) for s in draws.sentences]
+        return self.model.condition(sentences, {self.placeholder: vectors})
 
     def _predict(self, hidden: Hidden, draws: Draws, candidates: int) -> Tensor:
         """Residuals of candidate * draw conditions, or of one condition for everything."""

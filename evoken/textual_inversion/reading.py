@@ -74,6 +74,6 @@ def _kept(file: Path) -> Tensor:
 def _file(clip: Clip, ids: Tensor) -> Path:
     """Named by all that the features depend on."""
     texts = hashlib.sha256(ids.numpy().data).hexdigest()
-    about = (torch.__version__, clip.model.device.type, texts)
+    about = (torch.__version__, clip.device.type, texts)
     reader = torch.nn.ModuleList([clip.model.text_model, clip.model.text_projection])
     return cache_root() / f"clip-{fingerprint(reader, [], about)}.safetensors"

@@ -106,7 +106,7 @@ class Recipe:
         """The objective, its model on ``device``."""
         model = load_model(replace(self.spec, device=device))
         similarity = self.settings.objective == "similarity"
-        clip = load_clip(self.clip, device) if similarity else None
+        clip = load_clip(self.clip, device, self.spec.offload) if similarity else None
         masks = None if self.masks is None else torch.from_numpy(self.masks.copy())
         images, annotations = (
             torch.from_numpy(self.images.copy()),

@@ -60,7 +60,7 @@ class Flux(ReadsGuidance):
         """
         room = min(t5_tokens, pipeline.tokenizer_2.model_max_length)
         encoders = {
-            "clip_l": TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec),
+            "clip_l": TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec, summary=True),
             "t5xxl": T5Encoder(pipeline.text_encoder_2, pipeline.tokenizer_2, spec, room),
         }
         texts = TextEncoders(encoders, spec.encoders, ("clip_l",))

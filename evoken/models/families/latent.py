@@ -17,6 +17,7 @@ from evoken.errors import SettingError
 from evoken.models.autoencoders import autoencoder_of
 from evoken.models.base import Vocabulary
 from evoken.models.batches import UNIT, in_batches
+from evoken.models.card import home, on_card
 from evoken.models.encoders import TextEncoders
 from evoken.models.quantized import said
 from evoken.models.runtimes.choose import Denoiser, on_runtime
@@ -74,7 +75,7 @@ class LatentModel(ABC):
             keep_weights(denoiser, spec)
         keep_weights(vae, replace(spec, precision="float32"))
         for part in (vae, denoiser):
-            part.to(self.device).eval().requires_grad_(False)
+            part.to(home(spec)).eval().requires_grad_(False)
             check_layers(part, spec)
         factor = self.autoencoder.factor
         own = side * factor
@@ -101,6 +102,12 @@ class LatentModel(ABC):
     def precision(self) -> str:
         """That of its arithmetic, and how its weights are kept where they are in fewer bits."""
         return said(self.spec.precision, self.spec.runtime, self.quantized)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What comes onto a card for itself, with `offload`: by its name, for people."""
+        named = {"text encoders": self.texts.part, "denoiser": self.denoiser}
+        return named | {"autoencoder": self.vae}
 
     @property
     def encoders(self) -> dict[str, int]:
@@ -215,11 +222,10 @@ class LatentModel(ABC):
         """The autoencoder's part in batches. Of large pictures one fills the machine, and sixteen
         would be the most memory that a run ever needs.
         """
-        rows = rows.to(self.device)
-        threads = self.autoencoder.threads
-        if self.size >= LARGE:
-            return in_batches(function, 1, rows, unit=1, threads=threads).cpu()
-        return in_batches(function, self.spec.batch, rows, threads=threads).cpu()
+        batch, unit = (1, 1) if self.size >= LARGE else (self.spec.batch, UNIT)
+        with on_card(self.vae, self.device, self.spec.offload):
+            rows, threads = rows.to(self.device), self.autoencoder.threads
+            return in_batches(function, batch, rows, unit=unit, threads=threads).cpu()
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """One starting noise per seed, the same whatever stands beside it."""
@@ -234,7 +240,11 @@ class LatentModel(ABC):
         Only here and in ``_pictures`` latents are on the device. What is done to them elsewhere
         costs nothing, gives the same bits for every device, and may be in float64.
         """
-        inputs = tuple(x.to(self.device) for x in inputs)
+        with on_card(self.denoiser, self.device, self.spec.offload):
+            return self._run(*(x.to(self.device) for x in inputs)).float().cpu()
+
+    def _run(self, *inputs: Tensor) -> Tensor:
+        """The denoiser, which is there, of inputs that are."""
         if self._running is None:
             some = torch.arange(UNIT, device=self.device) % len(inputs[0])
             self._running, self.check = on_runtime(
@@ -243,8 +253,7 @@ class LatentModel(ABC):
         self.calls += len(inputs[0])
         threads = not RUNTIMES[self.spec.runtime].own_threads
         with arithmetic(self.spec):
-            found = in_batches(self._running, self.spec.batch, *inputs, threads=threads)
-        return found.float().cpu()
+            return in_batches(self._running, self.spec.batch, *inputs, threads=threads)
 
 
 def _filled(hidden: Hidden, tokens: int) -> Hidden:

@@ -6,12 +6,14 @@ from importlib.util import find_spec
 import torch
 
 from evoken.errors import SettingError, shown
+from evoken.models.card import OWN_MEMORY
 from evoken.runtimes import AUTO, RUNTIMES
 from evoken.spec import ModelSpec
 
 
 def chosen(spec: ModelSpec, trained_in: str = "float32") -> ModelSpec:
-    """The spec with a device and a precision in place of "auto".
+    """The spec with a device and a precision in place of "auto", and without `offload` where that
+    changes nothing.
 
     Args:
         trained_in: the precision that this kind of model was trained in.
@@ -24,7 +26,9 @@ def chosen(spec: ModelSpec, trained_in: str = "float32") -> ModelSpec:
     if precision == AUTO:
         wanted = ("float32",) if device == "cpu" else (trained_in, "bfloat16", "float32")
         precision = next(p for p in wanted if p in runtime.precisions)
-    return replace(spec, device=device, precision=precision)
+    # A device that is none is refused by ``check_spec``.
+    offload = spec.offload and device.split(":")[0] not in OWN_MEMORY
+    return replace(spec, device=device, precision=precision, offload=offload)
 
 
 def check_spec(spec: ModelSpec) -> None:
