@@ -178,9 +178,9 @@ def test_clip_does_not_see_what_a_picture_is_drawn_out_with(
     texts = ["a cat"] * 4, ["a dog"] * 4
     for masks in (None, torch.ones_like(seen)):
         scores = Scorer(clip, images, masks, *texts, seen=seen)(beyond)
-        assert scores.gain.abs().max() == 0 and scores.change.max() == 0
+        assert scores.gain.abs().max() == 0
     everything = Scorer(clip, images, None, *texts)(beyond)
-    assert everything.gain.abs().max() > 0 and everything.change.max() > 0
+    assert everything.gain.abs().max() > 0
 
 
 # From the command line.

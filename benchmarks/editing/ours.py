@@ -53,11 +53,7 @@ def offered(settings: FlowOptSettings) -> Run:
 def _suggested(found: Sequence[Iterate]) -> list[int]:
     """Which of the pictures of each edit evoken suggests."""
     scores = [iterate.scores for iterate in found if iterate.scores]  # there is a CLIP
-    gains, changes = (
-        torch.stack([getattr(score, name) for score in scores]).mT.tolist()
-        for name in ("gain", "change")
-    )
-    return [suggested(*both) for both in zip(gains, changes, strict=True)]
+    return [suggested(gains) for gains in torch.stack([s.gain for s in scores]).mT.tolist()]
 
 
 @cache

@@ -19,8 +19,8 @@ def pick(
     number: Annotated[
         int | None,
         typer.Argument(
-            help="Which iterate of an edit, by default the suggested one: the nearest to the "
-            "source that still agrees. Which generation of a word."
+            help="Which iterate of an edit, by default the suggested one: what has gained "
+            "most. Which generation of a word."
         ),
     ] = None,
     as_json: AsJson = False,

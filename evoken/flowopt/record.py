@@ -31,7 +31,6 @@ def record_of(iterate: Iterate) -> Record:
         "agreement": listed(iterate.agreement),
         "source_agreement": listed(iterate.source_agreement),
         "gain": listed(scores.gain if scores else None),
-        "change": listed(scores.change if scores else None),
     }
 
 
@@ -63,9 +62,7 @@ def suggestion_of(records: Sequence[Record], i: int, patience: int) -> int:
         agreements = [_or_least(record["agreement"][i]) for record in chain]
         last = last_counted(agreements, patience)
         counted += chain if last is None else chain[: last + 1]
-    gains = [_gain(record, i) for record in counted]
-    changes = [(record.get("change") or record["rmse"])[i] or 0.0 for record in counted]
-    number: int = counted[suggested(gains, changes)]["iteration"]
+    number: int = counted[suggested([_gain(record, i) for record in counted])]["iteration"]
     return number
 
 

@@ -22,13 +22,11 @@ class Weights:
         source: of the agreement with the source prompt, which counts against a picture.
         whole: of the whole picture's agreements beside those of the part inside the mask.
         outside: of the distance outside the mask, for each level of 255 (RMSE).
-        kept: share of the best picture's gain that a suggested one has.
     """
 
-    source: float = 1.0
-    whole: float = 0.5
-    outside: float = 0.005
-    kept: float = 0.9
+    source: float = 1.5
+    whole: float = 2.0
+    outside: float = 0.01
 
 
 WEIGHTS = Weights()
@@ -42,12 +40,10 @@ class Scores:
         agreement: CLIP similarity with the target prompt.
         gain: how much more than the source the picture agrees with the target and less with the
             source prompt, inside the mask, less what is changed outside (see ``Weights``).
-        change: RMSE inside the mask, levels of 255.
     """
 
     agreement: Tensor
     gain: Tensor
-    change: Tensor
 
 
 class Scorer:
@@ -95,10 +91,9 @@ class Scorer:
         whole, against, inside, inside_against = (
             a - b for a, b in zip(now, self.before, strict=True)
         )
-        outside, change = self._distances(images)
         gain = inside - w.source * self._known * inside_against
         gain = gain + w.whole * (whole - w.source * self._known * against)
-        return Scores(now[0], gain - w.outside * outside, change)
+        return Scores(now[0], gain - w.outside * self._outside(images))
 
     def _agreements(self, images: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """N each: of the whole with the target and with the source, and of the part inside."""
@@ -124,26 +119,19 @@ class Scorer:
         ]
         return torch.cat(parts)
 
-    def _distances(self, images: Images) -> tuple[Tensor, Tensor]:
-        """RMSE outside and inside the masks, levels of 255."""
+    def _outside(self, images: Images) -> Tensor:
+        """RMSE outside the masks, levels of 255."""
         square = (images - self._originals).double().square().mean(1, keepdim=True) * 127.5**2
-        found = []
-        for share in ((self._seen - self._masks).double(), self._masks.double()):
-            total = share.sum((1, 2, 3))
-            found.append(((square * share).sum((1, 2, 3)) / total.clamp(min=1e-9)).sqrt())
-        return found[0], found[1]
+        share = (self._seen - self._masks).double()
+        total = share.sum((1, 2, 3)).clamp(min=1e-9)
+        return ((square * share).sum((1, 2, 3)) / total).sqrt()
 
 
-def suggested(gains: Sequence[float], changes: Sequence[float], kept: float = WEIGHTS.kept) -> int:
-    """Which of a picture's results to take: the one that changes least inside the mask among those
-    that keep a share of the best one's gain. Without any gain, the best.
-
-    Args:
-        gains, changes: of each (see ``Scores``).
+def suggested(gains: Sequence[float]) -> int:
+    """Which of a picture's results to take, by their gains (see ``Scores``): the first of the
+    best.
     """
-    best = max(gains)
-    least = min(best, kept * best)
-    return min((i for i, gain in enumerate(gains) if gain >= least), key=lambda i: changes[i])
+    return max(range(len(gains)), key=lambda i: gains[i])
 
 
 def _crop(mask: Tensor) -> tuple[int, int, int]:
