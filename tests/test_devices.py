@@ -30,6 +30,7 @@ from tests.elsewhere import elsewhere
 # of its own, which tensors that are elsewhere cannot.)
 PRECISE = ("flux", "schnell", "klein-base")
 FAMILIES = ("model", "second", "xl", "flow", "z-image", "sana", *PRECISE)
+LEARNED_ON = [family for family in FAMILIES if family != "schnell"]  # which is distilled
 SEARCHES = {"denoising": "gauss-newton", "similarity": "cma"}  # by objective
 WORD = "<disc>"
 SPEC = ModelSpec("tiny", batch=16, size=16)
@@ -74,6 +75,7 @@ def learned(model: LatentModel, images: Tensor, clip: Clip, objective: str) -> T
     return learner.vectors
 
 
+@pytest.mark.parametrize("both", LEARNED_ON, indirect=True)
 @pytest.mark.parametrize("objective", SEARCHES)
 def test_words_are_learned_there(
     both: list[LatentModel], images: Tensor, tiny_folder: Path, objective: str

@@ -1,6 +1,6 @@
 """Every editor on the same edits of fresh sticker pictures.
 
-    python -m benchmarks.editing [--edits 208] [--tuning 112] [--methods NAME ...] [--sheet]
+    python -m benchmarks.editing [--edits 208] [--tuning 64] [--methods NAME ...] [--sheet]
 
 Settings are chosen on some edits and reported on others. Results are kept in
 benchmarks/editing.jsonl as they come; the same command goes on where it was, and those of other
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=208, help="to report on")
     parser.add_argument(
-        "--tuning", type=int, default=112, help="other edits, to choose settings on"
+        "--tuning", type=int, default=64, help="other edits, to choose settings on"
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")

@@ -75,8 +75,8 @@ class TextEncoder:
         keep_weights(self.encoder, self.spec)
         if RUNTIMES[self.spec.runtime].int8:
             table.half()  # as it was loaded; rows are made float32 where they are used
-        self.encoder.to(home(self.spec)).eval().requires_grad_(False)
         check_layers(self.encoder, self.spec)
+        self.encoder.to(home(self.spec)).eval().requires_grad_(False)
 
     @property
     def width(self) -> int:

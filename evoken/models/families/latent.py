@@ -75,8 +75,8 @@ class LatentModel(ABC):
             keep_weights(denoiser, spec)
         keep_weights(vae, replace(spec, precision="float32"))
         for part in (vae, denoiser):
-            part.to(home(spec)).eval().requires_grad_(False)
             check_layers(part, spec)
+            part.to(home(spec)).eval().requires_grad_(False)
         factor = self.autoencoder.factor
         own = side * factor
         self.size = spec.size or own  # side of the images in pixels
