@@ -83,6 +83,7 @@ READ, WRITTEN = (
         "words": ("empty", "file", "disc"),
         "word": ("empty", "file", "disc"),
         "name": ("empty", "file", "disc"),
+        "also": ("empty", "file", "disc"),
         "scorer": ("empty", "file", "disc"),
         "models": ("file",),
     },
@@ -103,7 +104,16 @@ OTHERS = {
     *("weighting", "preview_prompts", "masks", "captions", "mistakes", "preset", "precision"),
     *("device", "encoders", "config", "runtime", "clip", "ray", "as_json", "prompt", "negative"),
     *("source", "target", "rule", "concept", "tool", "force", "dry_run", "host", "token"),
-    *("no_browser", "effort", "strengths", "everywhere", "frame", "thorough", "saved_info"),
+    *(
+        "no_browser",
+        "effort",
+        "strengths",
+        "everywhere",
+        "frame",
+        "thorough",
+        "saved_info",
+        "offload",
+    ),
 }
 
 pytestmark = pytest.mark.usefixtures("own_folder", "things", "hub", "no_server")

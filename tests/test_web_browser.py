@@ -150,7 +150,6 @@ def test_an_edit_is_made_looked_at_and_gone_on_from(visit: Visits, tmp_path: Pat
     page.get_by_label("What it should show").fill("a photo of a cat on the beach")
     page.get_by_text("More settings").click()
     page.get_by_label("Steps", exact=True).fill("5")
-    page.get_by_label("Iterations", exact=True).fill("2")
     press(page, "Edit")
     iterates = page.get_by_role("radio")
     expect(iterates).to_have_count(3, timeout=SOON)

@@ -37,9 +37,7 @@ CURVES = figures.FILE.parent / "sheets" / "editing.svg"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=208, help="to report on")
-    parser.add_argument(
-        "--tuning", type=int, default=64, help="other edits, to choose settings on"
-    )
+    parser.add_argument("--tuning", type=int, default=64, help="other edits, to choose settings on")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread in each")
     parser.add_argument("--fresh", action="store_true", help="measure the methods anew")
