@@ -18,8 +18,9 @@ from evoken.models.load import load_model
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.checks import pictures_of
 from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.forecast import _chunk, _parts
 from evoken.textual_inversion.job import resume
-from evoken.textual_inversion.joint import resized
+from evoken.textual_inversion.joint import beside, resized
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.recipe import Recipe, build_objective
 from evoken.textual_inversion.settings import LearnSettings, preset
@@ -97,6 +98,24 @@ def test_workers_give_the_same_bits(
         assert torch.equal(learned(Learner(settings, klein, images, None, workers)), alone)
 
 
+def test_a_model_may_carry_words_in_one_of_its_encoders() -> None:
+    flow = load_model(ModelSpec("stickers-flow", encoders="clip_l"))
+    plain = load_model(ModelSpec("stickers"))
+    for one, name in ((flow, "stickers"), (flow, "stickers-flow"), (plain, "stickers-flow")):
+        assert beside(one, name).encoders == {"clip_l": 256}
+    with pytest.raises(SettingError, match="text encoder of 'stickers-flow' .clip_l, clip_g."):
+        beside(load_model(ModelSpec("stickers-flow")), "stickers")
+
+
+def test_a_forecast_is_of_both(klein: LatentModel, z_image: Path, images: torch.Tensor) -> None:
+    learner = Learner(settings_for(z_image, calls=300), klein, images, None)
+    before = [model.calls for model in learner.objective.models]
+    seconds, each = _chunk(learner, 2)
+    spent = [m.calls - b for m, b in zip(learner.objective.models, before, strict=True)]
+    assert spent == [4, 4] and each == pytest.approx(seconds / 4)
+    assert len(_parts(learner)) == 2 * len(klein.parts)
+
+
 def test_pictures_come_at_the_other_models_size() -> None:
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     found = resized(images, 16)
@@ -138,8 +157,9 @@ def test_what_reads_words_in_another_way_is_refused(tiny_folder: Path, photos: P
     model = ("--model", tiny_folder / "klein-base", "--clip", tiny_folder / "clip", "--size", 16)
     for other, says in (
         ("flow", "--also must be a model with the text encoder of"),
-        ("z-image", "with the same weights"),  # another Qwen3
+        ("z-image", "with the same token embeddings"),  # another Qwen3
         ("z-image-turbo", "is distilled"),
+        ("z-image/model_index.json", "must be a whole pipeline"),
         ("nowhere", "Check the spelling"),
     ):
         name = tiny_folder / other if other != "nowhere" else other

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoken.arrays import Losses, Vectors
+from evoken.models.base import Model
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class Objective(ABC):
 
     Attributes:
         setup_calls: forward passes that building it took.
+        models: that its chunks ask, by their numbers.
     """
 
     setup_calls = 0
+    models: Sequence[Model] = ()
 
     @abstractmethod
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:

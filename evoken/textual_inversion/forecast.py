@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from evoken.models.batches import UNIT, fitting
 from evoken.models.card import said_of_weights
@@ -78,19 +79,31 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     minutes += drawn * seconds / UNIT / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
-    weights = said_of_weights(model.parts, spec)
+    weights = said_of_weights(_parts(learner), spec)
     return Forecast(minutes, max(held, peak(device)) / 1e9, workers, advice, weights)
 
 
 def _chunk(learner: Learner, candidates: int) -> tuple[float, float]:
-    """Seconds of one chunk of a generation with so many candidates, and seconds of a call in it."""
-    words, objective, model = learner.subspace.origin[None], learner.objective, learner.model
+    """Seconds of one chunk of a generation with so many candidates, and seconds of a call in it;
+    of several models, the means of a chunk of each.
+    """
+    words, objective = learner.subspace.origin[None], learner.objective
     count = min(max(1, candidates), learner.settings.popsize)
-    population, before = words.expand(count, *words.shape[1:]), model.calls
+    population = words.expand(count, *words.shape[1:])
+    chunks = {chunk.model: chunk for chunk in reversed(objective.split(count, 0))}
     started = time.perf_counter()
-    objective.part(population, objective.split(count, 0)[0])
+    calls = sum(objective.part(population, chunk).calls for chunk in chunks.values())
     seconds = time.perf_counter() - started
-    return seconds, seconds / (model.calls - before)
+    return seconds / len(chunks), seconds / calls
+
+
+def _parts(learner: Learner) -> dict[str, nn.Module]:
+    """What comes onto a card, by its name for people."""
+    first, *others = learner.objective.models
+    found = dict(first.parts)
+    for other in others:
+        found |= {f"{name} of the second model": part for name, part in other.parts.items()}
+    return found
 
 
 def _units(learner: Learner, fitting: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from evoken.arrays import Images, Losses, Vectors
 from evoken.errors import SettingError, shown
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective
-from evoken.models.base import Model
+from evoken.models.base import Model, Vocabulary
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 
@@ -29,6 +30,7 @@ class JointLoss(Objective):
         """
         self._losses = losses
         self.setup_calls = sum(loss.setup_calls for loss in losses)
+        self.models = [model for loss in losses for model in loss.models]
 
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
         found = (loss.split(candidates, generation, gram) for loss in self._losses)
@@ -63,29 +65,39 @@ class JointLoss(Objective):
 def beside(model: Model, name: str) -> LatentModel:
     """Another model that reads words as this one does, where and how this one runs.
 
+    Args:
+        name: a name of an included model, a folder or a hub id.
+
     Raises:
-        SettingError: its text encoders are others.
+        SettingError: it is a file, or its text encoders are others.
         ModelError: it cannot be loaded, or is distilled.
     """
-    encoders = "" if len(model.encoders) == 1 else model.spec.encoders
-    other = load_model(replace(model.spec, name=name, encoders=encoders, config=""), learning=True)
-    if not _read_alike(model, other):
+    if Path(name).expanduser().is_file():
+        raise SettingError(
+            f"`also` must be a whole pipeline (got the file {shown(name)}).",
+            "Give its folder or hub id.",
+        )
+    spec, wanted = replace(model.spec, name=name, encoders="", config=""), dict(model.encoders)
+    other = load_model(spec, learning=True)
+    if other.encoders != wanted and {*wanted} < {*other.texts.encoders}:
+        other = load_model(replace(spec, encoders=",".join(wanted)), learning=True)
+    if other.encoders != wanted or not _read_alike(model.vocabulary(), other.vocabulary()):
         raise SettingError(
             f"`also` must be a model with the text encoder of {shown(model.spec.name)} "
-            f"({', '.join(model.encoders)}), with the same weights (got {shown(name)}).",
+            f"({', '.join(wanted)}), with the same token embeddings (got {shown(name)}).",
             "Choose such a model, or leave it out.",
         )
     return other
 
 
-def _read_alike(model: Model, other: Model) -> bool:
-    """Whether a vector means the same to both, by their vocabularies."""
-    if dict(model.encoders) != dict(other.encoders):
+def _read_alike(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether a vector means the same to two text encoders, by their token embeddings: these may
+    have been published in other precisions.
+    """
+    if one.words != other.words or one.parts != other.parts:
         return False
-    its, others = model.vocabulary(), other.vocabulary()
-    if its.words != others.words or its.parts != others.parts:
-        return False
-    return torch.equal(its.vectors[:COMPARED], others.vectors[:COMPARED])
+    its, others = one.vectors[:COMPARED], other.vectors[:COMPARED]
+    return torch.allclose(its, others, rtol=2**-7, atol=1e-6)
 
 
 def resized(images: Images, size: int) -> Images:

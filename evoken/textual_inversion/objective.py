@@ -69,6 +69,7 @@ class DenoisingLoss(Objective):
             captions: a template for each image that it is explained by instead, or "".
         """
         self.model, self.placeholder, self.templates = model, placeholder, templates
+        self.models = (model,)
         before = model.calls
         self.latents = model.encode(images)
         self._masks = None if masks is None else _mean_one(masks, self.latents)
@@ -294,6 +295,7 @@ class ImageSimilarity(Objective):
         validation_pictures: int = 8,
     ) -> None:
         self.model, self.placeholder, self.templates = model, placeholder, templates
+        self.models = (model,)
         self.seed, self.clip, self.pictures = seed, clip, pictures
         self.steps, self.guidance = steps, guidance
         self.validation_pictures = validation_pictures
