@@ -103,7 +103,7 @@ def test_a_model_may_carry_words_in_one_of_its_encoders() -> None:
     plain = load_model(ModelSpec("stickers"))
     for one, name in ((flow, "stickers"), (flow, "stickers-flow"), (plain, "stickers-flow")):
         assert beside(one, name).encoders == {"clip_l": 256}
-    with pytest.raises(SettingError, match="text encoder of 'stickers-flow' .clip_l, clip_g."):
+    with pytest.raises(SettingError, match="text encoder of 'stickers-flow'"):
         beside(load_model(ModelSpec("stickers-flow")), "stickers")
 
 
