@@ -214,7 +214,9 @@ class Report:
         return max((v for v in its if v), key=lambda v: self.tuned.mean(v, "clean"), default=None)
 
     def _beside_the_best(self, calls: float) -> dict[str, Statistic]:
-        """Ours by the best of all rivals, at the share or the error of the best rival's best."""
+        """Ours by the best of all rivals: at the share of the best rival's best, or at our largest
+        where that is less, and at the error of the best rival's best.
+        """
         best, ours = self.best_rival(calls), self.all.of(CURVE, calls)
         if best is None or not ours:
             return {}
@@ -222,7 +224,8 @@ class Report:
 
         def error(name: str) -> Statistic:
             def statistic(i: NDArray[np.int_]) -> float:
-                at, own = self.all.mean(best, "judge", i), self.all.curve(ours, i, name)
+                own = self.all.curve(ours, i, name)
+                at = min(self.all.mean(best, "judge", i), own[-1][0])
                 least = min(error_at(self.all.curve(its, i, name), at) for its in rivals)
                 return error_at(own, at) / max(least, 1e-9)
 
@@ -277,8 +280,7 @@ class Report:
         drawn = [
             statistic(edits[rng.integers(len(edits), size=len(edits))]) for _ in range(RESAMPLED)
         ]
-        # The nearest: there is no way between a number and infinity.
-        low, high = np.percentile(drawn, [2.5, 97.5], method="nearest")
+        low, high = np.percentile(drawn, [2.5, 97.5])
         found = {"median": statistic(edits), "low": float(low), "high": float(high)}
         return {k: round(v, digits) for k, v in found.items()} | {"n": len(edits)}
 
