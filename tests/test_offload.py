@@ -17,6 +17,7 @@ from evoken.models.card import on_card, weights_of
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.pipelines import load_pipeline
+from evoken.models.runtimes.int8 import to_int8
 from evoken.models.runtimes.requirements import chosen
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
@@ -133,6 +134,13 @@ def test_the_card_holds_one_part(both: list[LatentModel], images: Tensor) -> Non
         held.append(sum(weights_of(p) for p in model.parts.values() if next(p.parameters()).is_cpu))
     weights = [weights_of(part) for part in both[1].parts.values()]
     assert held == [0, sum(weights[:-1])]  # the autoencoder came last
+
+
+def test_weights_in_int8_count_as_they_are_stored() -> None:
+    """Torch says of them the size that they would have in the precision that they stand for."""
+    part = to_int8(nn.Sequential(nn.Linear(64, 64), nn.Conv2d(8, 8, 3)))
+    linear = 64 * 64 + 64 * (4 + 1) + 64 * 4  # the weights, their scales and zeros, the bias
+    assert weights_of(part) == linear + 8 * 8 * 9 + 4 * 8 + 4 * 8
 
 
 def test_the_card_is_free_of_a_part_that_is_gone() -> None:

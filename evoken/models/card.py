@@ -10,6 +10,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from evoken.models.quantized import stored
 from evoken.spec import ModelSpec
 
 OWN_MEMORY = ("cpu", "mps")  # kinds of device whose memory is that of the machine
@@ -21,9 +22,11 @@ def home(spec: ModelSpec) -> torch.device:
 
 
 def weights_of(part: nn.Module) -> int:
-    """The bytes of a part's parameters and buffers; what two layers share counts once."""
+    """The bytes of a part's parameters and buffers, as they are stored; what two layers share
+    counts once.
+    """
     held = {id(x): x for x in (*part.parameters(), *part.buffers())}
-    return sum(x.nbytes for x in held.values())
+    return sum(x.nbytes for whole in held.values() for x in stored(whole))
 
 
 def said_of_weights(parts: Mapping[str, nn.Module], spec: ModelSpec) -> str:
