@@ -154,6 +154,17 @@ def test_the_card_is_free_of_a_part_that_is_gone() -> None:
         assert MEMORY.now == before
 
 
+def test_a_card_has_one_place_by_whichever_name() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    with elsewhere() as device:
+        with on_card(first, device, offload=True):
+            pass
+        with on_card(second, f"{device}:0", offload=True):
+            assert first.weight.is_cpu and not second.weight.is_cpu
+        with on_card(first, torch.device(device), offload=True):
+            assert second.weight.is_cpu
+
+
 def test_parts_come_back_as_they_were_but_for_what_changed_there() -> None:
     with elsewhere() as device:
         first = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))

@@ -54,7 +54,9 @@ def on_card(part: nn.Module, device: torch.device | str, offload: bool) -> Itera
     if not offload:
         yield
         return
-    card = _cards.setdefault(str(device), _Card(torch.device(device)))
+    device = torch.device(device)
+    place = device.type, device.index or 0  # "cuda" is the first card, as is "cuda:0"
+    card = _cards.setdefault(place, _Card(device))
     with card.lock:
         card.bring(part)
         yield
@@ -101,7 +103,7 @@ class _Card:
             torch.accelerator.empty_cache()  # or it would count as taken when batches are sized
 
 
-_cards: dict[str, _Card] = {}
+_cards: dict[tuple[str, int], _Card] = {}  # by kind and number
 
 
 def _nothing() -> nn.Module | None:
