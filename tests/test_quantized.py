@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from evoken.errors import ModelError, SettingError
 from evoken.models import quantized as methods
+from evoken.models.card import weights_of
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 from evoken.models.quantized import is_quantized
@@ -22,6 +24,7 @@ from evoken.quiet import quiet_loading
 from evoken.spec import ModelSpec
 from tests import quantizing, tiny
 from tests.commands import QUICK, evoken
+from tests.elsewhere import elsewhere
 from tests.own_pipelines import NEAR, PIPELINES, encoded, pictures_of
 
 INT8 = "torchao Int8WeightOnlyConfig"
@@ -166,6 +169,30 @@ def test_what_runs_on_no_processor_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(methods, "find_spec", lambda module: module)
     with pytest.raises(ModelError, match=r"by bitsandbytes, which cannot run on a CPU.*`device`"):
         loaded(path)
+
+
+def test_what_cannot_be_offloaded_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = said_to_be(tmp_path / "one", "text_encoder_2", load_in_8bit=True)
+    monkeypatch.setattr(methods, "find_spec", lambda module: module)
+    wanted = "`offload` cannot be used here: the text_encoder_2 of .* by bitsandbytes, whose layers"
+    with elsewhere() as device, pytest.raises(SettingError, match=wanted):
+        load_model(ModelSpec(str(path), precision="float32", device=device, offload=True))
+
+
+@pytest.mark.parametrize("way", [INT8, "sdnq uint4", ""])
+def test_quantised_parts_take_turns_on_a_card(way: str, folders: Callable[..., Path]) -> None:
+    """Those of a folder, and those that become int8 there; the bits are those without."""
+    found, runtime = [], "torch" if way else "torch-int8"
+    with elsewhere(float64=True) as device:
+        for offload in (False, True):
+            spec = ModelSpec(str(folders(way)), size=16, batch=16, device=device, runtime=runtime)
+            model = load_model(replace(spec, precision="float32", offload=offload))
+            before, first = weights_of(model.denoiser), predicted(model)
+            model.encode(torch.zeros(1, 3, 16, 16))  # after which they have to come again
+            assert next(model.denoiser.parameters()).is_cpu is offload
+            found += [first, predicted(model)]
+            assert (weights_of(model.denoiser) < before) is (not way)
+    assert all(torch.equal(x, found[0]) for x in found)
 
 
 class Elsewhere(torch.nn.Linear):
