@@ -61,6 +61,25 @@ def test_a_file_in_eight_bits_is_what_it_says(kind: str, scaled: bool, tmp_path:
     torch.testing.assert_close(half, expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("runtime", ["torch", "torch-int8"])
+def test_scales_may_lead_out_of_the_range_of_float16(runtime: str, tmp_path: Path) -> None:
+    """Weights are exact in the precision of the model, not rounded to another one before."""
+    pipe = tiny.flux_pipeline()
+    file, _ = in_eight_bits(mmdit.save(pipe, tmp_path / "one.safetensors"), "", scaled=True)
+    weights = load_file(file)
+    factors = {"img_in": 1e6, "txt_in": 1e-6}
+    for layer, factor in factors.items():
+        weights[f"{layer}.scale_weight"] *= factor
+    save_file(weights, file)
+    config = str(beside(pipe, tmp_path / "rest"))
+    model = loaded(file, "bfloat16", config=config, runtime=runtime)
+    for layer, inner in (("img_in", "x_embedder"), ("txt_in", "context_embedder")):
+        whole = weights[f"{layer}.weight"].float() * weights[f"{layer}.scale_weight"]
+        assert torch.equal(getattr(model.denoiser, inner).weight, whole.bfloat16())
+    assert (whole.half().float() / whole - 1).abs().nan_to_num().max() > 0.1
+    assert predicted(model).isfinite().all()
+
+
 def test_a_text_encoder_with_scales_is_taken_from_the_configuration(tmp_path: Path) -> None:
     pipe = tiny.flux_pipeline()
     texts = {"clip_l": pipe.text_encoder, "t5xxl": pipe.text_encoder_2}

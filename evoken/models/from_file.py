@@ -35,8 +35,9 @@ def from_file(
     given = absent_from(base, config)
     if lacking:
         given = _rest(base, source, config, spec, held, lacking)
-    if state := scaled_denoiser(file, base, dtype_of(spec)):
-        given[_denoiser_in(config)] = _denoiser(source, config, state, dtype=dtype_of(spec))
+    own = getattr(torch, spec.precision)  # products with scales can be out of float16's range
+    if state := scaled_denoiser(file, base, own):
+        given[_denoiser_in(config)] = _denoiser(source, config, state, dtype=own)
     where: dict[str, Any] = {"config": str(source.index.parent)}
     if source.hub:
         where["config"], where["revision"] = repository(source.hub)
