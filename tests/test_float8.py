@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evoken.errors import ModelError
+from evoken.models.single_file import check_complete
 from tests import ldm, mmdit, tiny
 from tests.test_quantized import loaded, predicted
 from tests.test_single_files import beside
@@ -78,6 +79,21 @@ def test_scales_may_lead_out_of_the_range_of_float16(runtime: str, tmp_path: Pat
         assert torch.equal(getattr(model.denoiser, inner).weight, whole.bfloat16())
     assert (whole.half().float() / whole - 1).abs().nan_to_num().max() > 0.1
     assert predicted(model).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["1", "dev"])
+def test_scales_do_not_hide_holes(kind: str, tmp_path: Path) -> None:
+    """Which diffusers fills with random numbers, unless it has a package that leaves them empty."""
+    pipe = tiny.pipeline() if kind == "1" else tiny.flux_pipeline()
+    file = (ldm if kind == "1" else mmdit).save(pipe, tmp_path / "one.safetensors")
+    eight, _ = in_eight_bits(file, "model.diffusion_model." if kind == "1" else "", scaled=True)
+    check_complete(eight, pipe)
+    hole = "out.2.bias" if kind == "1" else "final_layer.linear.bias"
+    save_file({k: v for k, v in load_file(eight).items() if not k.endswith(hole)}, eight)
+    with pytest.raises(ModelError, match="does not hold all weights of its denoiser: "):
+        check_complete(eight, pipe)
+    with pytest.raises(ModelError, match=r"eight\.safetensors"):
+        loaded(eight, config=str(beside(pipe, tmp_path / "rest")))
 
 
 def test_a_text_encoder_with_scales_is_taken_from_the_configuration(tmp_path: Path) -> None:
