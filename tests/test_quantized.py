@@ -195,23 +195,34 @@ def test_quantised_parts_take_turns_on_a_card(way: str, folders: Callable[..., P
     assert all(torch.equal(x, found[0]) for x in found)
 
 
-class Elsewhere(torch.nn.Linear):
-    """A layer for a device that is not here."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 8)
-        whole = self.weight.data.to(torch.int8)
-        self.weight = torch.nn.Parameter(whole, requires_grad=False)
-
-    def forward(self, _: Tensor) -> Tensor:
-        raise NotImplementedError("there is no such kernel on this device")
+def in_bytes(layer: torch.nn.Module) -> torch.nn.Module:
+    """The layer with weights in int8, which torch has no code for."""
+    layer.weight = torch.nn.Parameter(layer.weight.data.to(torch.int8), requires_grad=False)
+    return layer
 
 
-def test_layers_that_do_not_run_here_say_so() -> None:
-    module = torch.nn.Sequential(torch.nn.Linear(8, 8), Elsewhere())
-    wanted = "quantised as Parameter cannot be used on cpu in float32: there is no such kernel"
+@pytest.mark.parametrize(
+    "layer", [torch.nn.Linear(8, 8), torch.nn.Conv2d(8, 8, (3, 2), dilation=2, padding=1)]
+)
+def test_layers_that_do_not_run_here_say_so(layer: torch.nn.Module) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), in_bytes(layer))
+    wanted = "quantised as Parameter cannot be used on cpu in float32: .*type"
     with pytest.raises(ModelError, match=wanted):
         check_layers(module, ModelSpec())
+
+
+@pytest.mark.parametrize("size", [1, (3, 2)])
+def test_quantised_convolutions_are_tried(size: int | tuple[int, int]) -> None:
+    """Those that run, run as they are."""
+    seen = []
+
+    class Wide(torch.nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.shape)
+            return torch.nn.functional.conv2d(x, self.weight.float(), dilation=self.dilation)
+
+    check_layers(in_bytes(Wide(4, 8, size, dilation=2, bias=False)), ModelSpec())
+    assert seen == [(16, 4, 1, 1) if size == 1 else (16, 4, 5, 3)]
 
 
 @pytest.mark.parametrize("way", [INT8, "sdnq uint4"])
