@@ -374,7 +374,9 @@ def _int8(layer: nn.Module, name: str) -> int:
 
 
 def measure(size: Size) -> dict[str, float]:
-    """Billions of parameters, and by way to keep them the GB of all parts and of the largest."""
+    """Billions of parameters that are kept, and by way to keep them the GB of all parts and of the
+    largest.
+    """
     with torch.device("meta"):
         parameters = sum(x.numel() for b in size.parts.values() for x in b().parameters())
     found = {"parameters": parameters / 1e9}

@@ -23,6 +23,7 @@ NAME = "elsewhere"
 REFUSED: set[torch.dtype] = set()
 DEVICE = torch.device("cpu")  # until the first use of ``elsewhere``
 LIBRARY = torch.library.Library("aten", "IMPL")
+DATA: Any = Tensor.data  # the property itself
 aten = torch.ops.aten
 # Accelerators take indices from the processor, and copy between devices.
 CROSSING = (aten.index.Tensor, aten.index_put_.default, aten.copy_.default, aten._to_copy.default)
@@ -104,6 +105,17 @@ class Away(Tensor):
         MEMORY.take(made, value.untyped_storage())
         return made
 
+    @property
+    def data(self) -> Tensor:
+        found: Tensor = DATA.__get__(self)
+        return found
+
+    @data.setter
+    def data(self, other: Tensor) -> None:
+        assert isinstance(other, Away)
+        DATA.__set__(self, other)
+        self.value = other.value
+
     @classmethod
     def __torch_dispatch__(
         cls, function: Any, types: Any, arguments: Any = (), options: Any = None
@@ -112,11 +124,13 @@ class Away(Tensor):
 
 
 class Dispatch(TorchDispatchMode):
-    """Sends what makes tensors elsewhere there."""
+    """Sends what makes tensors elsewhere there; those that are made of others do so with each."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+            return NotImplemented
         return dispatch(function, arguments, options or {})
 
 

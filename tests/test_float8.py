@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evoken.errors import ModelError
+from evoken.models.single_file import check_complete
 from tests import ldm, mmdit, tiny
 from tests.test_quantized import loaded, predicted
 from tests.test_single_files import beside
@@ -59,6 +60,40 @@ def test_a_file_in_eight_bits_is_what_it_says(kind: str, scaled: bool, tmp_path:
     assert model.precision == f"float32; {part}: float8_e4m3fn"
     half = predicted(loaded(eight, "bfloat16", config=str(config)))
     torch.testing.assert_close(half, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "torch-int8"])
+def test_scales_may_lead_out_of_the_range_of_float16(runtime: str, tmp_path: Path) -> None:
+    """Weights are exact in the precision of the model, not rounded to another one before."""
+    pipe = tiny.flux_pipeline()
+    file, _ = in_eight_bits(mmdit.save(pipe, tmp_path / "one.safetensors"), "", scaled=True)
+    weights = load_file(file)
+    factors = {"img_in": 1e6, "txt_in": 1e-6}
+    for layer, factor in factors.items():
+        weights[f"{layer}.scale_weight"] *= factor
+    save_file(weights, file)
+    config = str(beside(pipe, tmp_path / "rest"))
+    model = loaded(file, "bfloat16", config=config, runtime=runtime)
+    for layer, inner in (("img_in", "x_embedder"), ("txt_in", "context_embedder")):
+        whole = weights[f"{layer}.weight"].float() * weights[f"{layer}.scale_weight"]
+        assert torch.equal(getattr(model.denoiser, inner).weight, whole.bfloat16())
+    assert (whole.half().float() / whole - 1).abs().nan_to_num().max() > 0.1
+    assert predicted(model).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["1", "dev"])
+def test_scales_do_not_hide_holes(kind: str, tmp_path: Path) -> None:
+    """Which diffusers fills with random numbers, unless it has a package that leaves them empty."""
+    pipe = tiny.pipeline() if kind == "1" else tiny.flux_pipeline()
+    file = (ldm if kind == "1" else mmdit).save(pipe, tmp_path / "one.safetensors")
+    eight, _ = in_eight_bits(file, "model.diffusion_model." if kind == "1" else "", scaled=True)
+    check_complete(eight, pipe)
+    hole = "out.2.bias" if kind == "1" else "final_layer.linear.bias"
+    save_file({k: v for k, v in load_file(eight).items() if not k.endswith(hole)}, eight)
+    with pytest.raises(ModelError, match="does not hold all weights of its denoiser: "):
+        check_complete(eight, pipe)
+    with pytest.raises(ModelError, match=r"eight\.safetensors"):
+        loaded(eight, config=str(beside(pipe, tmp_path / "rest")))
 
 
 def test_a_text_encoder_with_scales_is_taken_from_the_configuration(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from evoken.errors import ModelError
 from evoken.models import quantized as methods
+from evoken.models.card import on_card
 from evoken.models.quantized import is_quantized
 from evoken.quiet import quiet_loading
 from tests import ldm, mmdit, quantizing, tiny, tiny_language
@@ -77,6 +78,19 @@ def test_a_gguf_file_is_near_what_it_was_made_from(kind: str, flat: bool, tmp_pa
     assert flat or any(map(is_quantized, model.denoiser.modules()))
     assert not torch.equal(predicted(model), expected)
     torch.testing.assert_close(predicted(model), expected, rtol=0.03, atol=0.03)
+
+
+def test_a_gguf_denoiser_comes_and_leaves_as_it_is(tmp_path: Path) -> None:
+    """Its weights know what they are, as does every copy of them."""
+    pipe = tiny.flow_pipeline()
+    file = quantizing.gguf(denoiser_of(pipe, tmp_path), tmp_path / "a.gguf", "Q4_1", "sd3")
+    model = loaded(file, config=str(beside(pipe, tmp_path / "rest")))
+    expected, before = predicted(model), list(model.denoiser.parameters())
+    with on_card(model.denoiser, "cpu", offload=True):  # where a copy is another tensor
+        assert not any(x is y for x, y in zip(model.denoiser.parameters(), before, strict=True))
+        assert torch.equal(predicted(model), expected)
+    with on_card(model.vae, "cpu", offload=True):
+        assert all(x is y for x, y in zip(model.denoiser.parameters(), before, strict=True))
 
 
 def test_a_gguf_file_is_told_by_its_content(tmp_path: Path) -> None:

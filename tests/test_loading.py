@@ -21,6 +21,7 @@ from evoken.models.load import load_model
 from evoken.models.provenance import weights_hash
 from evoken.spec import ModelSpec
 from tests import ldm, tiny
+from tests.elsewhere import elsewhere
 
 UNSAFE = ("text_encoder/pytorch_model.bin", "unet/diffusion_pytorch_model.bin")
 
@@ -151,6 +152,9 @@ def test_a_model_that_memory_does_not_hold_is_not_called_missing(
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(ModelError, match=r"enough memory for .*float32 on cpu.*torch-int8"):
         load_model(ModelSpec(str(tiny_folder / "model")))
+    with elsewhere() as device, pytest.raises(ModelError) as caught:
+        load_model(ModelSpec(str(tiny_folder / "model"), precision="float32", device=device))
+    assert caught.value.fix == "Set `offload`, or use a quantised copy."
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.name)

@@ -17,6 +17,7 @@ from evoken.models.card import on_card, weights_of
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.pipelines import load_pipeline
+from evoken.models.runtimes.int8 import to_int8
 from evoken.models.runtimes.requirements import chosen
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.folder import LearnRun
@@ -135,6 +136,13 @@ def test_the_card_holds_one_part(both: list[LatentModel], images: Tensor) -> Non
     assert held == [0, sum(weights[:-1])]  # the autoencoder came last
 
 
+def test_weights_in_int8_count_as_they_are_stored() -> None:
+    """Torch says of them the size that they would have in the precision that they stand for."""
+    part = to_int8(nn.Sequential(nn.Linear(64, 64), nn.Conv2d(8, 8, 3)))
+    linear = 64 * 64 + 64 * (4 + 1) + 64 * 4  # the weights, their scales and zeros, the bias
+    assert weights_of(part) == linear + 8 * 8 * 9 + 4 * 8 + 4 * 8
+
+
 def test_the_card_is_free_of_a_part_that_is_gone() -> None:
     with elsewhere() as device:
         before = MEMORY.now
@@ -144,6 +152,17 @@ def test_the_card_is_free_of_a_part_that_is_gone() -> None:
         assert MEMORY.now == before + weights_of(layer) == before + 288
         del layer
         assert MEMORY.now == before
+
+
+def test_a_card_has_one_place_by_whichever_name() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    with elsewhere() as device:
+        with on_card(first, device, offload=True):
+            pass
+        with on_card(second, f"{device}:0", offload=True):
+            assert first.weight.is_cpu and not second.weight.is_cpu
+        with on_card(first, torch.device(device), offload=True):
+            assert second.weight.is_cpu
 
 
 def test_parts_come_back_as_they_were_but_for_what_changed_there() -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from evoken.errors import ModelError, SettingError
 from evoken.models import quantized as methods
+from evoken.models.card import weights_of
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model
 from evoken.models.quantized import is_quantized
@@ -22,6 +24,7 @@ from evoken.quiet import quiet_loading
 from evoken.spec import ModelSpec
 from tests import quantizing, tiny
 from tests.commands import QUICK, evoken
+from tests.elsewhere import elsewhere
 from tests.own_pipelines import NEAR, PIPELINES, encoded, pictures_of
 
 INT8 = "torchao Int8WeightOnlyConfig"
@@ -168,23 +171,58 @@ def test_what_runs_on_no_processor_says_so(tmp_path: Path, monkeypatch: pytest.M
         loaded(path)
 
 
-class Elsewhere(torch.nn.Linear):
-    """A layer for a device that is not here."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 8)
-        whole = self.weight.data.to(torch.int8)
-        self.weight = torch.nn.Parameter(whole, requires_grad=False)
-
-    def forward(self, _: Tensor) -> Tensor:
-        raise NotImplementedError("there is no such kernel on this device")
+def test_what_cannot_be_offloaded_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = said_to_be(tmp_path / "one", "text_encoder_2", load_in_8bit=True)
+    monkeypatch.setattr(methods, "find_spec", lambda module: module)
+    wanted = "`offload` cannot be used here: the text_encoder_2 of .* by bitsandbytes, whose layers"
+    with elsewhere() as device, pytest.raises(SettingError, match=wanted):
+        load_model(ModelSpec(str(path), precision="float32", device=device, offload=True))
 
 
-def test_layers_that_do_not_run_here_say_so() -> None:
-    module = torch.nn.Sequential(torch.nn.Linear(8, 8), Elsewhere())
-    wanted = "quantised as Parameter cannot be used on cpu in float32: there is no such kernel"
+@pytest.mark.parametrize("way", [INT8, "sdnq uint4", ""])
+def test_quantised_parts_take_turns_on_a_card(way: str, folders: Callable[..., Path]) -> None:
+    """Those of a folder, and those that become int8 there; the bits are those without."""
+    found, runtime = [], "torch" if way else "torch-int8"
+    with elsewhere(float64=True) as device:
+        for offload in (False, True):
+            spec = ModelSpec(str(folders(way)), size=16, batch=16, device=device, runtime=runtime)
+            model = load_model(replace(spec, precision="float32", offload=offload))
+            before, first = weights_of(model.denoiser), predicted(model)
+            model.encode(torch.zeros(1, 3, 16, 16))  # after which they have to come again
+            assert next(model.denoiser.parameters()).is_cpu is offload
+            found += [first, predicted(model)]
+            assert (weights_of(model.denoiser) < before) is (not way)
+    assert all(torch.equal(x, found[0]) for x in found)
+
+
+def in_bytes(layer: torch.nn.Module) -> torch.nn.Module:
+    """The layer with weights in int8, which torch has no code for."""
+    layer.weight = torch.nn.Parameter(layer.weight.data.to(torch.int8), requires_grad=False)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer", [torch.nn.Linear(8, 8), torch.nn.Conv2d(8, 8, (3, 2), dilation=2, padding=1)]
+)
+def test_layers_that_do_not_run_here_say_so(layer: torch.nn.Module) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), in_bytes(layer))
+    wanted = "quantised as Parameter cannot be used on cpu in float32: .*type"
     with pytest.raises(ModelError, match=wanted):
         check_layers(module, ModelSpec())
+
+
+@pytest.mark.parametrize("size", [1, (3, 2)])
+def test_quantised_convolutions_are_tried(size: int | tuple[int, int]) -> None:
+    """Those that run, run as they are."""
+    seen = []
+
+    class Wide(torch.nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.shape)
+            return torch.nn.functional.conv2d(x, self.weight.float(), dilation=self.dilation)
+
+    check_layers(in_bytes(Wide(4, 8, size, dilation=2, bias=False)), ModelSpec())
+    assert seen == [(16, 4, 1, 1) if size == 1 else (16, 4, 5, 3)]
 
 
 @pytest.mark.parametrize("way", [INT8, "sdnq uint4"])

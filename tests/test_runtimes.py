@@ -39,6 +39,7 @@ from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
 from tests.commands import SMALL
+from tests.elsewhere import elsewhere
 
 ELSEWHERE = tuple(name for name in RUNTIMES if name != "torch")
 COMBINATIONS = [
@@ -364,8 +365,13 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_a_machine_that_does_not_hold_the_least_batch_is_told() -> None:
     batches._fitting.clear()
     function = Small(UNIT - 1, MemoryError())
-    with pytest.raises(ModelError, match="enough memory for this model, even in batches of 16"):
+    said = (
+        "enough memory for this model, even in batches of 16 .*Set {}, or use a smaller model or a"
+    )
+    with pytest.raises(ModelError, match=said.format("`runtime` to torch-int8")):
         in_batches(function, 0, torch.zeros(40, 1))
+    with elsewhere() as device, pytest.raises(ModelError, match=said.format("`offload`")):
+        in_batches(function, 0, torch.zeros(40, 1, device=device))
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:

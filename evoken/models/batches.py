@@ -19,7 +19,6 @@ from evoken.models.memory import available, give_back, measured, out_of_memory
 # Rows that fill no unit are a batch of their own, whose shape the task decides and no setting.
 UNIT = 16
 MOST = 64  # rows of a batch that is sized by memory: more made nothing faster
-WAYS = "`offload`, or `runtime` to torch-int8"  # to need less of a card's memory
 SHARE = 0.5  # of the free memory that such a batch may take
 
 # Rows that memory was found to hold, by what was asked for and by the shapes of a row: what did not
@@ -159,9 +158,10 @@ def fitting(grown: int, free: int, most: int = MOST // UNIT) -> int:
 
 def _halved(rows: int, unit: int, reason: str, device: torch.device) -> int:
     if rows <= unit:
-        ways = "`runtime` to torch-int8" if device.type in OWN_MEMORY else WAYS
+        # On a card, weights are float16 before they are int8.
+        way = "`runtime` to torch-int8" if device.type in OWN_MEMORY else "`offload`"
         raise ModelError(
             f"there is not enough memory for this model, even in batches of {rows} ({reason}).",
-            f"Set {ways}, or use a smaller model.",
+            f"Set {way}, or use a smaller model or a quantised copy.",
         )
     return rows // 2 // unit * unit

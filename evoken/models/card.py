@@ -10,6 +10,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from evoken.models.quantized import stored
 from evoken.spec import ModelSpec
 
 OWN_MEMORY = ("cpu", "mps")  # kinds of device whose memory is that of the machine
@@ -21,9 +22,11 @@ def home(spec: ModelSpec) -> torch.device:
 
 
 def weights_of(part: nn.Module) -> int:
-    """The bytes of a part's parameters and buffers; what two layers share counts once."""
+    """The bytes of a part's parameters and buffers, as they are stored; what two layers share
+    counts once.
+    """
     held = {id(x): x for x in (*part.parameters(), *part.buffers())}
-    return sum(x.nbytes for x in held.values())
+    return sum(x.nbytes for whole in held.values() for x in stored(whole))
 
 
 def said_of_weights(parts: Mapping[str, nn.Module], spec: ModelSpec) -> str:
@@ -51,7 +54,9 @@ def on_card(part: nn.Module, device: torch.device | str, offload: bool) -> Itera
     if not offload:
         yield
         return
-    card = _cards.setdefault(str(device), _Card(torch.device(device)))
+    device = torch.device(device)
+    place = device.type, device.index or 0  # "cuda" is the first card, as is "cuda:0"
+    card = _cards.setdefault(place, _Card(device))
     with card.lock:
         card.bring(part)
         yield
@@ -98,7 +103,7 @@ class _Card:
             torch.accelerator.empty_cache()  # or it would count as taken when batches are sized
 
 
-_cards: dict[str, _Card] = {}
+_cards: dict[tuple[str, int], _Card] = {}  # by kind and number
 
 
 def _nothing() -> nn.Module | None:

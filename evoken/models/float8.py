@@ -31,6 +31,11 @@ def is_scaled(name: str) -> bool:
     return name.endswith(SCALES)
 
 
+def is_weight(name: str) -> bool:
+    """Whether a tensor is a weight itself, and nothing that belongs to one in eight bits."""
+    return not name.endswith((*SCALES, *UNUSED))
+
+
 def read_scaled(file: Path, names: Sequence[str], dtype: torch.dtype) -> dict[str, Tensor]:
     """Weights by name, multiplied with their scales.
 
@@ -43,9 +48,7 @@ def read_scaled(file: Path, names: Sequence[str], dtype: torch.dtype) -> dict[st
     """
     found: dict[str, Tensor] = {}
     with safe_open(file, "pt") as content:
-        for name in names:
-            if is_scaled(name) or name.endswith(UNUSED):
-                continue
+        for name in filter(is_weight, names):
             value = content.get_tensor(name)
             layer = name.removesuffix(".weight")
             scale = next((layer + end for end in SCALES if layer + end in names), "")

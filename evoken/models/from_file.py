@@ -35,8 +35,6 @@ def from_file(
     given = absent_from(base, config)
     if lacking:
         given = _rest(base, source, config, spec, held, lacking)
-    if state := scaled_denoiser(file, base, dtype_of(spec)):
-        given[_denoiser_in(config)] = _denoiser(source, config, state, dtype=dtype_of(spec))
     where: dict[str, Any] = {"config": str(source.index.parent)}
     if source.hub:
         where["config"], where["revision"] = repository(source.hub)
@@ -45,7 +43,10 @@ def from_file(
         link = Path(folder, file.stem + ".safetensors")
         link.symlink_to(file.resolve())
         read = class_of(base).from_single_file
+        own = getattr(torch, spec.precision)  # products with scales can be out of float16's range
         try:
+            if state := scaled_denoiser(file, base, own):
+                given[_denoiser_in(config)] = _denoiser(source, config, state, dtype=own)
             pipeline = read(str(link), dtype=dtype_of(spec), **where, **given)
         except NotImplementedError as error:  # with accelerate, weights that are nowhere are "meta"
             raise ModelError(

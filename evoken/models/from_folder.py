@@ -71,7 +71,8 @@ def from_folder(
     Raises:
         ModelError: a part is not there, damaged, has no weights in safetensors, or is quantised in
             a way that cannot be read.
-        SettingError: a part is quantised, and the spec's runtime cannot run it.
+        SettingError: a part is quantised, and the spec's runtime cannot run it, or it cannot be
+            offloaded.
     """
     without = absent_from(base, config) | dict(given)
     parts = parts_of(config, without)

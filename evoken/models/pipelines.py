@@ -10,7 +10,6 @@ from diffusers import DiffusionPipeline
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
 from evoken.models.bases import BASES, Base
-from evoken.models.batches import WAYS
 from evoken.models.card import OWN_MEMORY
 from evoken.models.contents import (
     check_is_pipeline,
@@ -108,7 +107,7 @@ def _smaller(spec: ModelSpec) -> str:
     """What to set for a model to need less memory."""
     if spec.offload or torch.device(spec.device).type in OWN_MEMORY:
         return "`precision` to bfloat16 or float16, or `runtime` to torch-int8"
-    return WAYS
+    return "`offload`, or use a quantised copy"  # int8 weights arrive on a card in float16
 
 
 def _source(path: str) -> Source:

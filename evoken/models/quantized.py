@@ -25,11 +25,13 @@ class Method:
         install: what pip installs them with.
         only_accelerated: the parts, by what their names begin with, that its libraries load on no
             CPU.
+        moves: whether all that a weight needs goes with it where it goes, as `offload` asks.
     """
 
     modules: tuple[str, ...]
     install: str
     only_accelerated: tuple[str, ...] = ()
+    moves: bool = True
 
 
 GGUF = Method(("accelerate", "gguf"), "'evoken[quantized]'")
@@ -39,6 +41,7 @@ METHODS = {
         ("accelerate", "bitsandbytes"),
         "accelerate bitsandbytes",
         only_accelerated=("unet", "transformer", "vae"),
+        moves=False,  # scales are attributes of a parameter or of its layer
     ),
     "sdnq": Method(("accelerate", "sdnq"), "sdnq"),
     "torchao": Method(("accelerate", "torchao"), "'evoken[quantized]'"),
@@ -56,7 +59,7 @@ def check_can_read(part: str, config: Mapping[str, Any], of: str, spec: ModelSpe
     Raises:
         ModelError: it is, in a way that cannot be read, or not on the spec's device, or not with
             the packages that are installed.
-        SettingError: it is, and the spec's runtime cannot run it.
+        SettingError: it is, and the spec's runtime cannot run it, or it cannot be offloaded.
     """
     entry = config.get(ENTRY)
     if entry is None:
@@ -75,6 +78,12 @@ def check_can_read(part: str, config: Mapping[str, Any], of: str, spec: ModelSpe
         raise ModelError(
             f"{what} by {name}, which cannot run on a CPU there (`device` is {spec.device}).",
             "Set `device` to a GPU, or use a copy that is quantised by torchao or sdnq, or a GGUF "
+            "file.",
+        )
+    if spec.offload and not METHODS[name].moves:
+        raise SettingError(
+            f"`offload` cannot be used here: {what} by {name}, whose layers cannot leave a card.",
+            "Leave `offload` out, or use a copy that is quantised by torchao or sdnq, or a GGUF "
             "file.",
         )
     return True

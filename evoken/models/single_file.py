@@ -11,7 +11,7 @@ from torch import Tensor
 from evoken.errors import ModelError, shown
 from evoken.models.bases import BASES, UNETS, Base
 from evoken.models.contents import check_is_model
-from evoken.models.float8 import is_scaled, kinds_in, read_scaled
+from evoken.models.float8 import is_scaled, is_weight, kinds_in, read_scaled
 from evoken.models.gguf import is_gguf
 from evoken.spec import ModelSpec
 
@@ -116,7 +116,7 @@ def check_complete(file: Path, pipeline: Any) -> None:
     """Raise unless the file holds as many numbers as the denoiser: diffusers fills up what is
     missing with random ones, and says nothing.
     """
-    shapes = _shapes(file)
+    shapes = {name: value for name, value in _shapes(file).items() if is_weight(name)}
     inner = [v for k, v in shapes.items() if k.startswith(UNETS)]
     found = sum(value.numel() for value in inner or shapes.values())
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer

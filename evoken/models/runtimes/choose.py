@@ -42,7 +42,8 @@ def on_runtime(
     the module's own weights are given up.
 
     Args:
-        module: a function of tensors with one row per item, in float32, or for int8 in float16.
+        module: a function of tensors with one row per item, in float32, or for int8 in half
+            precision.
         example: its inputs; sizes other than the number of rows are fixed by them.
         root: folder of exported denoisers, by default ``cache_root()``.
 

@@ -68,7 +68,7 @@ def to_int8(module: nn.Module) -> nn.Module:
     ``Int8WeightOnlyConfig``.
 
     Args:
-        module: in float32 or in float16.
+        module: in float32 or in half precision.
     """
     for block in module.modules():
         if hasattr(block, "set_chunk_feed_forward"):
@@ -109,8 +109,8 @@ def _clear(_: nn.Module, __: object, found: Any) -> None:
 
 @contextmanager
 def in_float32(module: nn.Module) -> Iterator[None]:
-    """Within the block, a module whose weights are float16 computes in float32: those of one layer
-    at a time are made larger.
+    """Within the block, a module whose weights are in half precision computes in float32: those of
+    one layer at a time are made larger.
     """
     kept: dict[Tensor, Tensor] = {}
 
@@ -124,7 +124,7 @@ def in_float32(module: nn.Module) -> Iterator[None]:
         for value in layer.parameters(recurse=False):
             value.data = kept.pop(value)
 
-    small = [m for m in module.modules() if torch.float16 in _dtypes(m)]
+    small = [m for m in module.modules() if any(map(_is_half, m.parameters(recurse=False)))]
     hooks = [m.register_forward_pre_hook(widen) for m in small]
     hooks += [m.register_forward_hook(narrow) for m in small]
     try:
@@ -137,9 +137,4 @@ def in_float32(module: nn.Module) -> Iterator[None]:
 
 
 def _is_half(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.float16
-
-
-def _dtypes(layer: nn.Module) -> set[torch.dtype]:
-    """Of the layer's own parameters."""
-    return {x.dtype for x in layer.parameters(recurse=False)}
+    return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)

@@ -70,7 +70,7 @@ def check_layers(module: nn.Module, spec: ModelSpec) -> None:
     """
     found: dict[tuple[object, ...], torch.dtype | None] = {}
     for layer in module.modules():
-        if not isinstance(layer, nn.Linear) or not is_quantized(layer):
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or not is_quantized(layer):
             continue
         weight = layer.weight
         kind = (type(layer), type(weight), weight.dtype, getattr(weight, "quant_type", None))
@@ -83,9 +83,14 @@ def check_layers(module: nn.Module, spec: ModelSpec) -> None:
             layer.register_forward_hook(lambda _, given, out: out.float())
 
 
-def _its_own(layer: nn.Linear, spec: ModelSpec) -> torch.dtype | None:
+def _its_own(layer: nn.Linear | nn.Conv2d, spec: ModelSpec) -> torch.dtype | None:
     """The only precision in which a quantised layer runs; None where it runs as any other layer."""
-    given = torch.zeros(ROWS, layer.in_features, device=spec.device)
+    if isinstance(layer, nn.Linear):
+        shape: tuple[int, ...] = (layer.in_features,)
+    else:  # as many pixels as one of its outputs sees, at least
+        sides = (d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        shape = (layer.in_channels, *sides)
+    given = torch.zeros(ROWS, *shape, device=spec.device)
     own, bias, where = layer.weight.dtype, layer.bias, layer.weight.device
     layer.to(spec.device)
     try:
