@@ -1,12 +1,13 @@
 """The figures that README and docs quote: ``docs/figures.json``, written by benchmarks alone."""
 
+import gzip
 import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evoken.files import write_json
+from evoken.files import write_bytes, write_json
 
 FILE = Path(__file__).parent.parent / "docs" / "figures.json"
 
@@ -17,15 +18,38 @@ def read() -> dict[str, Any]:
 
 
 def results(path: Path) -> list[dict[str, Any]]:
-    """The lines of a benchmark's file of results, as they came; none if there is no file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    """The lines of a benchmark's file of results, as they came, those that were packed first; none
+    if there is no file.
+    """
+    there = [gzip.decompress(_packed(path).read_bytes())] if _packed(path).exists() else []
+    there += [path.read_bytes()] if path.exists() else []
+    return [json.loads(line) for lines in there for line in lines.decode().splitlines()]
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add results to a benchmark's file of them."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with path.open("ab") as file:
+        file.write(_lines(rows))
+
+
+def pack(path: Path) -> None:
+    """Make the file of results a tenth as large: it is in the repository."""
+    write_bytes(_packed(path), gzip.compress(_lines(results(path)), mtime=0))
+    path.unlink(missing_ok=True)
+
+
+def rewrite(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Put these in place of all results of a benchmark."""
+    write_bytes(path, _lines(rows))
+    _packed(path).unlink(missing_ok=True)
+
+
+def _packed(path: Path) -> Path:
+    return path.with_suffix(path.suffix + ".gz")
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def update(found: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parent.parent
 MOST_OF_WHEEL, MOST_OF_CHECKOUT = 60e6, 64 << 20  # bytes
-LEFT_OUT = re.compile(r"\.jsonl$|/\.venv/|/build/|/runs/")
+LEFT_OUT = re.compile(r"\.jsonl(\.gz)?$|/\.venv/|/build/|/runs/")
 
 
 def main() -> None:

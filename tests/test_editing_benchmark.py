@@ -361,6 +361,21 @@ def test_only_what_is_missing_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_p
         work.forecast(jobs, [])
 
 
+def test_packed_results_are_gone_on_with(tmp_path: Path) -> None:
+    path, rows = tmp_path / "some.jsonl", [{"edit": i, "judge": [0, 1] * 20} for i in range(50)]
+    figures.append(path, rows[:30])
+    size = path.stat().st_size
+    figures.pack(path)
+    (packed,) = tmp_path.iterdir()
+    assert packed.stat().st_size < size / 5 and figures.results(path) == rows[:30]
+    figures.append(path, rows[30:])
+    assert figures.results(path) == rows
+    figures.pack(path)
+    assert figures.results(path) == rows and not path.exists()
+    figures.rewrite(path, rows[:2])
+    assert figures.results(path) == rows[:2] and [*tmp_path.iterdir()] == [path]
+
+
 def test_the_sheet_shows_edits_of_every_kind_and_none_picked(some: list[Edit]) -> None:
     assert len(sheet.NUMBERS) == 24 and sheet.NUMBERS[-1] < 208
     assert Counter(n % len(KINDS) for n in sheet.NUMBERS) == dict.fromkeys(range(4), 6)

@@ -77,6 +77,7 @@ def finish(options: argparse.Namespace) -> None:
     found = report.Report(tuned(options), report.Measured(rows))
     figures.update(found.found())
     write_text(CURVES, curve_sheet(*found.curves()))
+    figures.pack(RESULTS)
     if options.sheet:
         sheet.draw(found.best_rival())
 

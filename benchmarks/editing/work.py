@@ -1,7 +1,6 @@
 """What is to be measured, what has been, and the measuring itself, in as many processes."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -15,7 +14,6 @@ from benchmarks.editing.edits import edits
 from benchmarks.editing.methods import METHODS
 from benchmarks.editing.problem import Problem
 from benchmarks.editing.scores import Scorer
-from evoken.files import write_text
 from evoken.models.clip import Clip
 from evoken.models.embedded import STICKERS
 from evoken.models.families.latent import LatentModel
@@ -88,7 +86,7 @@ def key(row: Row) -> Key:
 def forget(methods: Sequence[str]) -> None:
     """Take the results of some methods out of the file, after they have changed."""
     kept = [row for row in figures.results(RESULTS) if row["method"] not in methods]
-    write_text(RESULTS, "".join(json.dumps(row) + "\n" for row in kept))
+    figures.rewrite(RESULTS, kept)
 
 
 def forecast(jobs: Sequence[Job], rows: Sequence[Row]) -> float:

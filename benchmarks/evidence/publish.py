@@ -7,7 +7,7 @@ from benchmarks.evidence import curves
 from benchmarks.evidence.ablations import STARTS
 from benchmarks.evidence.methods import EQUAL_SECONDS
 from benchmarks.evidence.report import Evidence
-from benchmarks.evidence.results import best_variant, done
+from benchmarks.evidence.results import RESULTS, best_variant, done
 from benchmarks.evidence.tables import Table
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec
@@ -38,6 +38,7 @@ def publish(table: Table, model: str) -> None:
     else:
         found |= evidence.found()
     figures.update(found)
+    figures.pack(RESULTS)
     for file, methods in sheets(table).items():
         if {*methods} & {*evidence.methods}:
             curves.draw(evidence, SHEETS / file, methods)
