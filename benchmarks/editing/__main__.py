@@ -3,10 +3,11 @@
     python -m benchmarks.editing [--edits 208] [--tuning 64] [--methods NAME ...] [--sheet]
 
 Settings are chosen on some edits and reported on others. Results are kept in
-benchmarks/editing.jsonl as they come; the same command goes on where it was, and those of other
-weights are passed over. At the end stand the ``editing.*`` figures and docs/sheets/editing.svg.
-``--fresh`` measures the methods anew, as it must after they change; ``--report`` measures nothing;
-``--forecast`` says how long the rest takes; ``--sheet`` draws every ninth edit.
+benchmarks/editing.jsonl as they come, and packed at the end; the same command goes on where it was,
+and those of other weights are passed over. At the end stand the ``editing.*`` figures and
+docs/sheets/editing.svg. ``--fresh`` measures the methods anew, as it must after they change;
+``--report`` measures nothing; ``--forecast`` says how long the rest takes; ``--sheet`` draws every
+ninth edit.
 """
 
 import argparse
