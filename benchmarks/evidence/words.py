@@ -101,6 +101,7 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
     except (EvokenError, ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError) as error:
         failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
     row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
+    curve = [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve]
     return {
         "weights": weights(_model),
         "method": method,
@@ -111,7 +112,7 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
         "failed": failed,
         **row,
         **(_scores(noun, contest.word) if whole else {"loss": _loss(noun, contest.word)}),
-        "curve": [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve if whole],
+        "curve": curve if whole else [],
         "word": packed(contest.word),
     }
 

@@ -1,6 +1,6 @@
 """One word for several models that read it with the same text encoder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -33,12 +33,10 @@ class JointLoss(Objective):
         self.models = [model for loss in losses for model in loss.models]
 
     def split(self, candidates: int, generation: int, gram: bool = False) -> list[Chunk]:
-        found = (loss.split(candidates, generation, gram) for loss in self._losses)
-        return [replace(chunk, model=i) for i, its in enumerate(found) for chunk in its]
+        return _numbered(loss.split(candidates, generation, gram) for loss in self._losses)
 
     def split_validation(self) -> list[Chunk]:
-        found = (loss.split_validation() for loss in self._losses)
-        return [replace(chunk, model=i) for i, its in enumerate(found) for chunk in its]
+        return _numbered(loss.split_validation() for loss in self._losses)
 
     def calls(self, candidates: int) -> int:
         return sum(loss.calls(candidates) for loss in self._losses)
@@ -60,6 +58,11 @@ class JointLoss(Objective):
             for found in self._losses[model].parts(vectors, list(its)):
                 gram = None if found.gram is None else found.gram * share
                 yield replace(found, losses=found.losses * share, gram=gram)
+
+
+def _numbered(found: Iterable[Sequence[Chunk]]) -> list[Chunk]:
+    """The chunks of each model, with its number."""
+    return [replace(chunk, model=i) for i, its in enumerate(found) for chunk in its]
 
 
 def beside(model: Model, name: str) -> LatentModel:
