@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes, binary_opening, label
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 from skimage.color import rgb2lab
 from skimage.filters import threshold_otsu
 
@@ -46,10 +46,8 @@ def _found(colours: NDArray[np.float64]) -> NDArray[np.bool_]:
     border = np.ones((height, width), bool)
     border[edge:-edge, edge:-edge] = False
     behind = pixels[border]
-    apart = cdist(pixels.reshape(-1, 4), behind)
-    nth = int(SHARE * len(behind))
-    apart.partition(nth, axis=1)
-    distance = apart[:, nth].reshape(height, width)
+    nth = 1 + int(SHARE * len(behind))
+    distance = KDTree(behind).query(pixels.reshape(-1, 4), [nth])[0].reshape(height, width)
     mask = distance > max(LEAST, threshold_otsu(distance))
     mask = binary_closing(np.pad(binary_opening(mask), CLOSED), iterations=CLOSED)
     mask = binary_fill_holes(mask[CLOSED:-CLOSED, CLOSED:-CLOSED])
