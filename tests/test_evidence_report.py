@@ -33,7 +33,7 @@ def test_figures_say_what_the_rows_say() -> None:
         **rows_of(OURS, 0.5, 0.6, [(500, 0.9), (1_000, 0.7), (6_000, 0.5)]),
         **rows_of(THOROUGH, 0.3, 0.7, [(500, 0.9), (48_000, 0.3)]),
         **rows_of("gradients", 0.4, 0.8, [(500, 0.6), (12_000, 0.4)]),
-        **rows_of("gradients, equal seconds", 0.6, 0.4, [(500, 0.7), (8_000, 0.6)]),
+        **rows_of("gradients, averaged, equal seconds", 0.6, 0.4, [(500, 0.7), (8_000, 0.6)]),
         **rows_of("DTI", 0.7, 0.5, [(500, 0.9), (4_800, 0.7)]),
         **rows_of("DTI, long", 0.7, 0.3, [(500, 0.9), (12_000, 0.7)]),
         **rows_of("GFTI, official", 0.8, 0.1, [(500, 1.2), (12_000, 0.8)]),
@@ -94,14 +94,19 @@ def test_the_best_variant_is_of_the_concepts_to_tune_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path / "rows.jsonl")
-    with pytest.raises(SystemExit, match="gradients is not tuned"):
-        results.best_variant("gradients, equal seconds", "stickers-flow")
+    with pytest.raises(SystemExit, match="gradients, averaged is not tuned"):
+        results.best_variant("gradients, averaged, equal seconds", "stickers-flow")
     for noun in concepts(True, 4):
         for loss, rate in enumerate((0.1, 0.03, 0.3)):
-            row = {"method": "gradients", "variant": f"rate {rate}", "noun": noun, "seed": 0}
+            row = {
+                "method": "gradients, averaged",
+                "variant": f"rate {rate}",
+                "noun": noun,
+                "seed": 0,
+            }
             row |= {"loss": loss, "weights": results.weights("stickers")}
             figures.append(results.RESULTS, [row])
-    assert results.best_variant("gradients, equal seconds", "stickers-flow") == "rate 0.1"
+    assert results.best_variant("gradients, averaged, equal seconds", "stickers-flow") == "rate 0.1"
     assert results.best_variant("evoken", "stickers") == ""
 
 

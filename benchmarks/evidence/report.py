@@ -21,7 +21,7 @@ PLAIN = ("gradients", "gradients, averaged", "gradients, our objective")
 # Rivals with gradients: those that take no more calls than evoken's default, and those that take
 # no more seconds than its thorough search. DTI's own budget is the smaller one by both measures.
 EQUAL_CALLS = (*PLAIN, *DTI)
-EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN), DTI[0])
+EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN[1:]), DTI[0])
 # What stands beside what, and the end of its figures' names.
 BESIDE = ((THOROUGH, EQUAL_SECONDS, ""), (OURS, EQUAL_CALLS, "_equal_calls"))
 ABOUT = ("seed",)  # numbers in a row that measure nothing

@@ -55,7 +55,7 @@ def main() -> None:
     words.prepare("stickers")
     measure, images = learn.measure, learn.concept_images(NOUN)
     settings = preset("default", placeholder=learn.WORD, effort="thorough")
-    model = words.fast()
+    model = measure.model
     recipe = Recipe.of(settings, model.spec, "stickers", images)
     torch.set_num_threads(options.cores)
     with closing(Processes(recipe, options.cores)) as workers:

@@ -66,7 +66,7 @@ TRIED: Mapping[str, tuple[Method, int]] = {
 def losses() -> dict[str, float]:
     """The held-out loss of every word, by its name."""
     words.prepare("stickers")
-    model, clip = learn.measure.model, learn.measure.clip
+    model, clip = words.exact(), learn.measure.clip
     images, fresh = learn.concept_images(NOUN), learn.concept_images(NOUN, 12, seed=words.FRESH)
     unseen = DenoisingLoss(
         *(model, fresh, learn.WORD, OBJECT_TEMPLATES, words.FRESH),

@@ -35,24 +35,25 @@ PICTURES = 16  # of the plain sentence
 FRESH = 77  # the seed of images that no method is given
 
 _model = "stickers"  # of each process
-_fast: LatentModel  # the same in bfloat16, if this processor has it
+_exact: LatentModel  # in float32; that of ``learn.measure`` is in bfloat16, if the processor has it
 
 
 def prepare(model: str, pictures: int = PICTURES) -> None:
     """What every process loads once."""
-    global _model, _fast
+    global _model, _exact
     learn.prepare("float32", pictures)
-    if model != learn.measure.model.spec.name:
-        learn.measure.model = cast(StableDiffusion, load_model(ModelSpec(model)))
+    _exact = learn.measure.model
+    if model != _exact.spec.name:
+        _exact = load_model(ModelSpec(model))
     half = ModelSpec(model, precision="bfloat16")
-    spec = ModelSpec(model) if imitates(half) else half
-    _fast = load_model(spec)
+    chosen = _exact if imitates(half) else load_model(half)
+    learn.measure.model = cast(StableDiffusion, chosen)
     _model = model
 
 
-def fast() -> LatentModel:
-    """The model of this process that makes forward passes only."""
-    return _fast
+def exact() -> LatentModel:
+    """The model of this process that gradients go through."""
+    return _exact
 
 
 def equal_seconds() -> int:
@@ -132,10 +133,10 @@ def begun(
     """The contest of a method, where it begins; by default its held-out loss is Eq. 1's.
 
     All that makes forward passes only makes them in bfloat16, which is about twice as fast on a CPU
-    that has it; backward passes are not.
+    that has it, scores included; backward passes are not.
     """
     measure, row, kind = learn.measure, ALL[method], kind_of(noun)
-    model = measure.model if row.group == "gradients" else _fast
+    model = _exact if row.group == "gradients" else measure.model
     most = calls or calls_of(method)
     images = images_for(noun, row.images)
     about: dict[str, Any] = {"placeholder": learn.WORD, "seed": seed, "kind": kind}
