@@ -89,7 +89,9 @@ def updated(eta: float) -> Run:
 
 METHODS: dict[str, Method] = {
     "ours": {"default": Settings(offered(DEFAULT), (SUGGESTED, *range(1, DEFAULT.drawn + 1)))},
-    "ours, strip": {f"last {n} of 15": Settings(guided(n), (1.5, 2.5, 4.0)) for n in (10, 12, 14)},
+    "ours, strip": {
+        f"last {n} of 15": Settings(guided(n), (1.5, 2.5, 4.0, 6.0)) for n in (10, 12, 14, 15)
+    },
     "ours, with updates": {
         f"eta {eta}": Settings(updated(eta), (1, 2, 4, 6)) for eta in (0.05, 0.1)
     },
