@@ -120,7 +120,7 @@ def gradient(
             loss = _loss(model, words, [latents], [seed], step, templates, batch, t_range, weigh)
             (found,) = torch.autograd.grad(loss.sum() / batch, words)
         return Tensor(found[0])
-    with torch.enable_grad(), differentiable(model):
+    with torch.enable_grad(), differentiable(model), _fast():
         loss = _loss_of_any(model, words, latents, seed, step, templates, batch, t_range, weigh)
         (found,) = torch.autograd.grad(loss.sum() / batch, words)
     return Tensor(found[0])
@@ -146,6 +146,12 @@ def _loss_of_any(
     predicted = model.denoise(noisy, drawn.t, hidden[drawn.sentence])
     error = predicted - model.process.target(clean, drawn.noise, drawn.t)
     return error.square().mean((1, 2, 3)) * weigh(drawn.t).to(error)
+
+
+def _fast() -> torch.autocast:
+    """Products in bfloat16 within the block, if this CPU has it."""
+    able = not imitates(ModelSpec(precision="bfloat16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=able)
 
 
 @contextmanager
@@ -206,9 +212,7 @@ def _loss(
     embedded = table(ids).clone()
     for row, ((_, [(begin, _)]), owner) in enumerate(zip(rows, owners, strict=True)):
         embedded[row, begin : begin + words.shape[1]] = words[owner].to(embedded)
-    able = not imitates(ModelSpec(precision="bfloat16"))
-    bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=able)
-    with bfloat16, substituted_embeddings(table, embedded):
+    with _fast(), substituted_embeddings(table, embedded):
         hidden = model.text.encoder(ids).last_hidden_state
         steps = model.process.timestep(torch.cat(t))
         predicted = model.denoiser(torch.cat(noisy), steps, hidden[torch.cat(order)]).sample

@@ -127,7 +127,8 @@ def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: 
     """A learner with a preset's settings, or with the default's and a variant's change."""
     changes = {"preset": method} if method in PRESETS else {"preset": "default"} | VARIANTS[method]
     images = concept_images(noun, int(changes.pop("images", 5)))
-    settings = preset(changes.pop("preset"), placeholder=WORD, seed=seed, **changes)
+    about = {"placeholder": WORD, "seed": seed, "initialization": "attention"}  # all begin there
+    settings = preset(changes.pop("preset"), **about | changes)
     return Learner(settings, model, images, clip)
 
 

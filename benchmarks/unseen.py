@@ -54,10 +54,11 @@ def spread(count: int) -> list[Object]:
 
 def learned(kind: str, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
     """One result per concept, all of one kind: the best of three learning rates by held-out loss,
-    from the start that the default preset chooses.
+    from the paper's start.
     """
     model, clip, row = learn.measure.model, learn.measure.clip, KINDS[kind]
-    settings = preset("default", placeholder=learn.WORD, kind=kind)
+    about = {"placeholder": learn.WORD, "initialization": "attention"}
+    settings = preset("default", kind=kind, **about)
     best = best_by_gradient(
         model,
         [c.images for c in concepts],

@@ -44,10 +44,10 @@ def test_figures_say_what_the_rows_say() -> None:
     medians = {
         k.removeprefix("evidence."): v["median"] for k, v in found.items() if isinstance(v, dict)
     }
-    assert medians["judge_share_vs_gradient"] == pytest.approx(0.7 / 0.5)  # DTI is better there
+    assert medians["judge_share_vs_gradient"] == pytest.approx(0.7 / 0.8)  # in fewer seconds
     assert medians["judge_share_vs_gradient_equal_calls"] == pytest.approx(0.75)
     assert medians["judge_share_vs_dti_equal_calls"] == pytest.approx(0.6 / 0.5)
-    assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.7 / 0.4, abs=1e-4)
+    assert medians["gain_vs_gradient_over_empty"] == pytest.approx(0.7 / 0.6, abs=1e-4)
     assert medians["gain_vs_gradient_over_empty_equal_calls"] == pytest.approx(0.5 / 0.6, abs=1e-4)
     assert medians["calls_ratio_official"] == pytest.approx(12_000 / 750)  # half-way to 0.7
     assert medians["calls_to_90_percent"] == pytest.approx(1_000 + 5_000 * 0.15 / 0.2)
@@ -95,9 +95,9 @@ def test_the_best_variant_is_of_the_concepts_to_tune_on(
 ) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path / "rows.jsonl")
     with pytest.raises(SystemExit, match="gradients, averaged is not tuned"):
-        results.best_variant("gradients, averaged, equal seconds", "stickers-flow")
+        results.best_variant("gradients, 1 word", "stickers-flow")
     for noun in concepts(True, 4):
-        for loss, rate in enumerate((0.1, 0.03, 0.3)):
+        for loss, rate in enumerate((0.1, 3.0, 0.3, 1.0)):
             row = {
                 "method": "gradients, averaged",
                 "variant": f"rate {rate}",
@@ -106,7 +106,7 @@ def test_the_best_variant_is_of_the_concepts_to_tune_on(
             }
             row |= {"loss": loss, "weights": results.weights("stickers")}
             figures.append(results.RESULTS, [row])
-    assert results.best_variant("gradients, averaged, equal seconds", "stickers-flow") == "rate 0.1"
+    assert results.best_variant("gradients, 1 word", "stickers-flow") == "rate 0.1"
     assert results.best_variant("evoken", "stickers") == ""
 
 

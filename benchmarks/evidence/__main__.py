@@ -36,11 +36,12 @@ def main() -> int:
     if (options.model, options.table) not in TABLES:
         parser.error(f"the {options.table} are measured on stickers")
     table = TABLES[options.model, options.table]
-    changes = {name: getattr(options, name) for name in ("methods", "concepts", "seeds")}
+    changes = {name: getattr(options, name) for name in ("concepts", "seeds")}
     table = table._replace(**{name: value for name, value in changes.items() if value})
     if not options.report:
         known = done(options.model)
-        jobs = tuned(table.methods) if options.tuning else reported(table, options.model)
+        asked = table._replace(methods=options.methods or table.methods)
+        jobs = tuned(asked.methods) if options.tuning else reported(asked, options.model)
         if missing := [job for job in jobs if job not in known]:
             work(missing, options.model, options.processes, options.tuning)
     if not options.tuning:

@@ -20,19 +20,39 @@ class Aim(NamedTuple):
 
 
 AIMS = (
-    Aim("judge_share_vs_gradient", "judge's share, by the best gradients' at equal seconds", 1),
-    Aim("concept_vs_gradient", "reconstruction, by the best gradients' at equal seconds", 1),
-    Aim("prompt_vs_gradient", "editability, by the best gradients' at equal seconds", 1),
     Aim(
-        "gain_vs_gradient_over_empty",
-        "gain in held-out loss over no word, by the best gradients' at equal seconds",
+        "judge_share_vs_gradient",
+        "thorough: judge's share, by the best gradients' at equal seconds",
         1,
     ),
-    Aim("judge_share_vs_gradient_equal_calls", "judge's share, at equal calls", 1),
-    Aim("concept_vs_gradient_equal_calls", "reconstruction, at equal calls", 1),
-    Aim("prompt_vs_gradient_equal_calls", "editability, at equal calls", 1),
-    Aim("gain_vs_gradient_over_empty_equal_calls", "gain over no word, at equal calls", 1),
-    Aim("judge_share_vs_dti_equal_calls", "judge's share, by DTI's with at most as many calls", 1),
+    Aim(
+        "concept_vs_gradient",
+        "thorough: concept score, by the best gradients' at equal seconds",
+        1,
+    ),
+    Aim(
+        "prompt_vs_gradient",
+        "thorough: prompt score, by the best gradients' at equal seconds",
+        1,
+    ),
+    Aim(
+        "gain_vs_gradient_over_empty",
+        "thorough: gain over no word, by the best gradients' at equal seconds",
+        1,
+    ),
+    Aim("judge_share_vs_gradient_equal_calls", "default: judge's share, at equal calls", 1),
+    Aim("concept_vs_gradient_equal_calls", "default: concept score, at equal calls", 1),
+    Aim("prompt_vs_gradient_equal_calls", "default: prompt score, at equal calls", 1),
+    Aim(
+        "gain_vs_gradient_over_empty_equal_calls",
+        "default: gain over no word, at equal calls",
+        1,
+    ),
+    Aim(
+        "judge_share_vs_dti_equal_calls",
+        "default: judge's share, by DTI's with at most as many calls",
+        1,
+    ),
     Aim(
         "calls_ratio_official",
         "calls of the paper's official code, by evoken's to the same loss",
@@ -44,16 +64,19 @@ AIMS = (
     Aim("norm_ratio", "length of the word, by the vocabulary's", most=2),
     Aim(
         "seed_spread_vs_gradient",
-        "deviation of the judge's share over seeds, by the gradients' at equal seconds",
+        "deviation of the judge's share over seeds, by that of gradients at equal seconds",
         most=1,
     ),
     Aim("style_judge_share", "judge's share of styles", 0.5),
     Aim(
         "bad_words",
-        "share of words below 0.25 of the judge, at most the gradients' at equal seconds",
+        "share of words below 0.25 of the judge, at most that of gradients at equal seconds",
         most="bad_words_gradient",
     ),
-    Aim("colour_edit_keeps_shape", "share of recoloured things that keep their shape"),
+    Aim(
+        "colour_edit_keeps_shape",
+        "judge's share of what was asked for in blue",
+    ),
 )
 
 

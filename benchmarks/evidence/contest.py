@@ -81,6 +81,7 @@ class Contest:
             paid: calls that the choice took, which every method pays that begins there.
         """
         self.model, self.clip, self.images, self.kind = model, clip, images, kind
+        self.latents = model.encode(images)
         self.seed, self.start, self.word = seed, start, start
         self.size = float(model.vocabulary().vectors.std())
         self.spread = model.vocabulary().vectors.double().std(0).numpy()
@@ -139,19 +140,14 @@ class Contest:
         random projection that keeps inner products in the mean (a count sketch, Charikar et al.
         2002), scaled so that the sum of squares is the loss.
         """
-        flat = self._objective(draws).weighted(words, step)
-        rng = numpy_generator(self.seed, 0, "sketch")
-        place = rng.integers(ENTRIES, size=flat.shape[1])
-        sign = rng.choice([-1.0, 1.0], size=flat.shape[1]) / flat.shape[1] ** 0.5
-        return np.stack([np.bincount(place, sign * row, ENTRIES) for row in flat])
+        return sketched(self._objective(draws).weighted(words, step), self.seed)
 
     def gradient(self, word: Vectors, step: int, batch: int, weighted: bool = False) -> Vectors:
         """Of Eq. 1, or of evoken's objective, by autograd on so many draws of a step."""
         self._passes += 3 * batch
         how: Any = {"t_range": T_RANGE, "weigh": self._objective(batch).weights} if weighted else {}
-        latents = self._objective(batch).latents
         templates = KINDS[self.kind].templates
-        return gradient(self.model, word, latents, self.seed, step, batch, templates, **how)
+        return gradient(self.model, word, self.latents, self.seed, step, batch, templates, **how)
 
     def _objective(self, draws: int, **how: Any) -> DenoisingLoss:
         key = (draws, *sorted(how.items()))
@@ -172,6 +168,15 @@ class Contest:
                 **given | how,
             )
         return self._objectives[key]
+
+
+def sketched(residuals: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Row x ENTRIES, of row x entry: a count sketch of their mean square's root."""
+    entries = residuals.shape[1]
+    rng = numpy_generator(seed, 0, "sketch")
+    place = rng.integers(ENTRIES, size=entries)
+    sign = rng.choice([-1.0, 1.0], size=entries) / entries**0.5
+    return np.stack([np.bincount(place, sign * row, ENTRIES) for row in residuals])
 
 
 Method = Callable[[Contest], None]

@@ -57,14 +57,14 @@ def averaged(rate: float, weighted: bool = False, batch: int = BATCH) -> Method:
     return method
 
 
-def dti(rate: float = DTI_RATE, kappa: float = DTI_KAPPA, calls: int = 4_800) -> Method:
+def dti(rate: float = DTI_RATE, kappa: float = DTI_KAPPA, steps: int = 400) -> Method:
     """Directional Textual Inversion (arXiv 2512.13672): the norm is the vocabulary's mean, and
     steps of one length go along the sphere, with a pull towards the start's direction.
 
     Args:
         rate: length of a step on the unit sphere.
         kappa: of the prior.
-        calls: the authors stop after 400 steps of four samples.
+        steps: of four samples; 400 are the authors'.
     """
 
     def method(contest: Contest) -> None:
@@ -83,7 +83,7 @@ def dti(rate: float = DTI_RATE, kappa: float = DTI_KAPPA, calls: int = 4_800) ->
         norm = torch.cat([mean.expand(width) for mean, width in zip(means, parts, strict=True)])
         prior = unit_of(contest.start)
         unit, step = prior.clone(), 0
-        while contest.calls < calls:
+        while step < steps:
             # By the chain rule, the gradient at the unit vector is the word's times the norm.
             slope = norm * contest.gradient(norm * unit, step, BATCH) - kappa * prior
             unit = unit_of(unit - rate * tangent(slope, unit))

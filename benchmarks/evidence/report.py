@@ -3,6 +3,7 @@
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ OURS, THOROUGH, NOTHING = "evoken", "evoken, thorough", "no word"
 DTI = ("DTI", "DTI, long")
 PLAIN = ("gradients", "gradients, averaged", "gradients, our objective")
 # Rivals with gradients: those that take no more calls than evoken's default, and those that take
-# no more seconds than its thorough search. DTI's own budget is the smaller one by both measures.
+# no more seconds than its thorough search, among which are all of the others.
 EQUAL_CALLS = (*PLAIN, *DTI)
-EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN[1:]), DTI[0])
+EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN[1:]), *EQUAL_CALLS)
 # What stands beside what, and the end of its figures' names.
 BESIDE = ((THOROUGH, EQUAL_SECONDS, ""), (OURS, EQUAL_CALLS, "_equal_calls"))
 ABOUT = ("seed",)  # numbers in a row that measure nothing
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
+FEW = 8  # concepts; the bootstrap of fewer cannot reach far enough
 
 
 class Evidence:
@@ -34,6 +36,7 @@ class Evidence:
 
     Attributes:
         methods: that were measured on all of them.
+        missing: those that were measured on some.
         columns: that all rows have; those of earlier versions have fewer.
     """
 
@@ -49,12 +52,13 @@ class Evidence:
             prefix: of the figures.
         """
         self.prefix = prefix
-        counts = {m: sum(k[0] == m for k in results) for m, _, _ in results}
-        whole = max(counts.values(), default=0)
-        self.methods = [m for m, count in counts.items() if count == whole]
+        self.nouns = sorted({noun for _, noun, _ in results})
+        self.seeds = sorted({seed for _, _, seed in results})
+        everywhere = list(product(self.nouns, self.seeds))
+        its = dict.fromkeys(method for method, _, _ in results)
+        self.methods = [m for m in its if all((m, *pair) in results for pair in everywhere)]
+        self.missing = [m for m in its if m not in self.methods]
         self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
-        self.nouns = sorted({noun for _, noun, _ in self.rows})
-        self.seeds = sorted({seed for _, _, seed in self.rows})
         self.columns = [c for c in MEASURES if all(c in row for row in self.rows.values())]
         self.typical = typical
 
@@ -69,9 +73,12 @@ class Evidence:
 
     def best(self, methods: Sequence[str], name: str, sign: int = 1) -> str:
         """The method with the largest mean, or the smallest with the sign -1."""
-        return max(
-            (m for m in methods if m in self.methods), key=lambda m: sign * self.mean(m, name)
-        )
+
+        def value(method: str) -> float:
+            mean = sign * self.mean(method, name)
+            return mean if np.isfinite(mean) else -np.inf
+
+        return max((m for m in methods if m in self.methods), key=value)
 
     def calls_to(self, method: str, noun: str, seed: int, loss: float) -> float:
         """Calls until a word's held-out loss is so low, between the points of its curve; infinite
@@ -194,14 +201,15 @@ class Evidence:
         return gain / max(its, 1e-9)
 
     def _calls_ratio(self, rival: str, ours: str) -> Statistic:
-        """The rival's calls by ours until the loss at which the rival ended."""
+        """The rival's calls until the lowest loss that it ever has, by ours until that loss."""
 
         def statistic(nouns: Sequence[str]) -> float:
             ratios = []
             for noun in nouns:
                 for seed in self.seeds:
-                    row = self.rows[rival, noun, seed]
-                    ratios.append(row["calls"] / self.calls_to(ours, noun, seed, row["loss"]))
+                    loss = min(point[2] for point in self.rows[rival, noun, seed]["curve"])
+                    its, own = (self.calls_to(m, noun, seed, loss) for m in (rival, ours))
+                    ratios.append(its / own)
             return statistics.median(ratios)
 
         return statistic
@@ -230,9 +238,11 @@ class Evidence:
 
     def interval(self, statistic: Statistic, digits: int = 4) -> dict[str, Any]:
         """A statistic, and its 95 % interval over concepts: percentiles of the bootstrap, further
-        out for few concepts, as Student's t is ("expanded percentile", Hesterberg 2015,
-        arXiv:1411.5279).
+        out as Student's t is ("expanded percentile", Hesterberg 2015, arXiv:1411.5279). With fewer
+        than FEW concepts, Student's t of the jackknife (Tukey 1958).
         """
+        if 1 < len(self.nouns) < FEW:
+            return self._written(self._jackknife(statistic), digits)
         rng = np.random.default_rng(0)
         drawn = [
             statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
@@ -243,6 +253,13 @@ class Evidence:
             tail = float(ndtr(-((n / (n - 1)) ** 0.5) * stdtrit(n - 1, 0.975)))
         low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
         return self._written(Score(statistic(self.nouns), float(low), float(high)), digits)
+
+    def _jackknife(self, statistic: Statistic) -> Score:
+        n = len(self.nouns)
+        left_out = [statistic([*self.nouns[:i], *self.nouns[i + 1 :]]) for i in range(n)]
+        reach = float(stdtrit(n - 1, 0.975) * np.std(left_out) * (n - 1) ** 0.5)
+        value = statistic(self.nouns)
+        return Score(value, value - reach, value + reach)
 
     def _written(self, score: Score, digits: int) -> dict[str, Any]:
         """As figures have it."""

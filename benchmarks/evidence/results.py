@@ -51,9 +51,8 @@ def best_variant(method: str, model: str) -> str:
     nouns = concepts(True, TUNING)
     for known in map(done, dict.fromkeys((model, MODELS[0]))):
         if all((tuned, v, noun, 0) in known for v in variants for noun in nouns):
-            mean = {
-                v: np.mean([known[tuned, v, noun, 0]["loss"] for noun in nouns]) for v in variants
-            }
+            losses = {v: [known[tuned, v, noun, 0]["loss"] for noun in nouns] for v in variants}
+            mean = {v: np.nan_to_num(np.mean(its), nan=np.inf) for v, its in losses.items()}
             return min(variants, key=lambda v: mean[v])
     raise SystemExit(f"{tuned} is not tuned yet: python -m benchmarks.evidence --tuning")
 

@@ -1,16 +1,17 @@
 """Least squares without derivatives: methods that see residuals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from itertools import count
 
 import numpy as np
 
-from benchmarks.evidence.contest import DEFAULT, ENTRIES, Contest, Method
-from evoken.arrays import Coords, Losses
-from evoken.evaluation.chunks import Evaluation
-from evoken.search.gauss_newton import GaussNewton
+from benchmarks.evidence.contest import ENTRIES, Contest, Method, sketched
+from evoken.arrays import Coords, Losses, Vectors
+from evoken.evaluation.chunks import Chunk, Evaluation
+from evoken.evaluation.evaluator import Serial
 from evoken.seeds import numpy_generator
+from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.subspace import pca_basis
 
 SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
@@ -165,18 +166,20 @@ def es_mda(members: int = 60, steps: int = 16, draws: int = 8, sigma: float = 1.
     return method
 
 
-def ours_sketched() -> Method:
-    """Evoken's default on the projected residuals: to show that the projection changes nothing."""
+class Sketched(Serial):
+    """Residuals are projected as the other solvers get them, before a search sees their Gram
+    matrix.
+    """
 
-    def method(contest: Contest) -> None:
-        size = contest.start.numel()
-        cost = GaussNewton.candidates(DEFAULT.popsize, size) * DEFAULT.draws
-        generations = contest.most // cost
-        search = GaussNewton(size, contest.seed, DEFAULT.popsize, DEFAULT.sigma, generations)
-        for step in range(generations):
-            found = contest.residuals(contest.vectors(search.ask()), step + 1, DEFAULT.draws)
-            relative = np.vstack([found[:1], found[1:] - found[:1]])
-            search.tell(Evaluation((found**2).sum(1), relative @ relative.T))
-            contest.offer(contest.vectors(search.center[None])[0])
+    def __init__(self, objective: DenoisingLoss) -> None:
+        super().__init__(objective)
+        self._whole = objective
 
-    return method
+    def __call__(self, vectors: Vectors, chunks: Sequence[Chunk]) -> Evaluation:
+        if not chunks[0].gram:
+            return super().__call__(vectors, chunks)
+        before = self._whole.model.calls
+        found = sketched(self._whole.weighted(vectors, chunks[0].generation), self._whole.seed)
+        relative = np.vstack([found[:1], found[1:] - found[:1]])
+        calls = self._whole.model.calls - before
+        return Evaluation((found**2).sum(1), relative @ relative.T, calls)

@@ -102,17 +102,18 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
     except (EvokenError, ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError) as error:
         failed = f"{type(error).__name__}: {error}"[:200]  # the word so far counts
     row = {"calls": contest.calls, "seconds": round(contest.seconds, 1)}
+    scores = _scores(noun, contest.word) if whole else {"loss": _loss(noun, contest.word)}
     curve = [[p.calls, round(p.seconds, 1), round(p.loss, 5)] for p in contest.curve]
+    curve += [[row["calls"], row["seconds"], round(scores["loss"], 5)]]
     return {
         "weights": weights(_model),
         "method": method,
         "variant": variant,
         "noun": noun,
         "seed": seed,
-        "precision": contest.model.spec.precision,
         "failed": failed,
         **row,
-        **(_scores(noun, contest.word) if whole else {"loss": _loss(noun, contest.word)}),
+        **scores,
         "curve": curve if whole else [],
         "word": packed(contest.word),
     }
@@ -132,15 +133,15 @@ def begun(
 ) -> Contest:
     """The contest of a method, where it begins; by default its held-out loss is Eq. 1's.
 
-    All that makes forward passes only makes them in bfloat16, which is about twice as fast on a CPU
-    that has it, scores included; backward passes are not.
+    All is in bfloat16 where the CPU has it, scores included: half the time. What gradients go
+    through is a model in float32, whose passes are cast as they are computed (``autocast``).
     """
     measure, row, kind = learn.measure, ALL[method], kind_of(noun)
     model = _exact if row.group == "gradients" else measure.model
     most = calls or calls_of(method)
     images = images_for(noun, row.images)
     about: dict[str, Any] = {"placeholder": learn.WORD, "seed": seed, "kind": kind}
-    about |= {"initialization": "lowest", "calls": most}
+    about |= {"calls": most}
     about |= {"vectors": row.vectors} if row.vectors else {}
     chosen = Learner(preset("default", **about), measure.model, images, measure.clip)
     chosen.step()

@@ -130,13 +130,18 @@ def _check_memory(model: Model, count: int) -> None:
 
 
 def images_of_each(
-    model: Model, prompt: str, words: Sequence[Word], count: int, seed: int
+    model: Model,
+    prompt: str,
+    words: Sequence[Word],
+    count: int,
+    seed: int,
+    steps: int = STEPS,
 ) -> list[Images]:
     """The images of ``draw`` for each of several words with one placeholder, drawn together."""
     seeds = [derive(seed, i, "picture") for i in range(count)]
     population = torch.stack([word.vectors for word in words])
     hidden = model.condition([prompt], {words[0].placeholder: population})
-    drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words))
+    drawn = model.generate(hidden.repeat_interleave(count, 0), seeds * len(words), steps)
     return list(_finite(model, drawn).split(count))
 
 

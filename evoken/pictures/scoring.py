@@ -25,7 +25,8 @@ from evoken.prompts import KINDS, OTHER
 from evoken.words.word import Word
 
 COUNT = 16  # pictures per sentence
-STEPS = 10  # of each: scores are those of 25 steps (docs/scores.md)
+# Of each, and of previews and the report's sheets: scores are those of 25 steps (docs/scores.md).
+STEPS = 10
 # What people are told each score is.
 LABELS = {
     "concept": "concept",

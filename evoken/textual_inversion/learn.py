@@ -15,7 +15,7 @@ from evoken.arrays import Coords, Images, Vectors
 from evoken.errors import SearchError, SettingError, WordError, shown
 from evoken.evaluation.chunks import Evaluation
 from evoken.evaluation.evaluator import Evaluator, Serial
-from evoken.models.base import Model
+from evoken.models.base import Model, Vocabulary
 from evoken.models.batches import one_thread_each
 from evoken.models.clip import Clip
 from evoken.models.distilled import check_learnable
@@ -26,7 +26,7 @@ from evoken.textual_inversion.hearing import WIDE, heard_directions
 from evoken.textual_inversion.initialization import initial_vectors, typical_norms
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.textual_inversion.starts import Starts, starts_of
+from evoken.textual_inversion.starts import Starts, calls_of_starts, starts_of
 from evoken.textual_inversion.subspace import Subspace, axes_used, build_subspace
 from evoken.words.word import Word
 
@@ -150,17 +150,16 @@ class Learner:
         with one_thread_each():
             self.subspace = _subspace(settings, model, images, clip, learned)
             planned = planned_calls or settings.calls
-            self._starts = starts_of(settings, planned, model, images, clip)
+            self._starts = starts_of(settings, planned, self.objective, model, images, clip)
         row, dimension = search_of(settings.search), self.subspace.dimension
         kind = row.load()
         candidates = kind.candidates(settings.popsize, dimension)
         self.cost = self.objective.calls(candidates) + self.objective.validation_calls
         self.generations = self._generations(settings.calls)
         if not self.generations:
-            least = self.cost + self._calls_at_start()
             raise SettingError(
-                f"`calls` must be at least {least}, the budget of one generation (got "
-                f"{settings.calls}).",
+                f"`calls` must be at least {self._least_calls()}, the budget of a start and one "
+                f"generation (got {settings.calls}).",
                 "Raise `calls`, or lower `popsize` or `draws`.",
             )
         self.search = kind(
@@ -180,6 +179,15 @@ class Learner:
         if self._starts:
             return self._setup_calls + self._starts.calls(self.objective)
         return self._setup_calls + self.objective.validation_calls
+
+    def _least_calls(self) -> int:
+        """The smallest budget that is enough; of a larger one, the choice of a start takes more."""
+        least, needed = 0, self.cost + self._calls_at_start()
+        while self._starts and needed > least:
+            least, vocabulary = needed, self.model.vocabulary()
+            start = calls_of_starts(least, self.objective, vocabulary)
+            needed = self._setup_calls + start + self.cost
+        return needed
 
     @property
     def total_calls(self) -> int:
@@ -261,7 +269,8 @@ class Learner:
     def _begin(self, starts: Starts, evaluation: Evaluation) -> float:
         """Start where the losses are lowest; returns the validation loss there."""
         start, validation = starts.chosen(evaluation.losses)
-        self.subspace = replace(self.subspace, origin=start)
+        moved = replace(self.subspace, origin=start)
+        self.subspace = _limited(moved, self.settings.fidelity, self.model.vocabulary())
         return validation
 
     def _ask(self) -> Coords:
@@ -394,10 +403,16 @@ def _subspace(
         s.stretch,
         unit_axes="unit-axes" in s.mistakes,
     )
-    if not s.fidelity:
-        return built
+    return _limited(built, s.fidelity, vocabulary)
+
+
+def _limited(subspace: Subspace, fidelity: float, vocabulary: Vocabulary) -> Subspace:
+    """With the limit of length that the fidelity means, if it means one."""
+    if not fidelity:
+        return subspace
     # A learned word to start from may be longer than that already.
-    given = [float(part.norm(dim=1).max()) for part in origin.split(list(vocabulary.parts), 1)]
+    parts = subspace.origin.split(list(vocabulary.parts), 1)
+    given = [float(part.norm(dim=1).max()) for part in parts]
     norms = zip(typical_norms(vocabulary), given, strict=True)
-    longest = [max(s.fidelity * norm, own) for norm, own in norms]
-    return replace(built, longest=tuple(zip(vocabulary.parts, longest, strict=True)))
+    longest = [max(fidelity * norm, own) for norm, own in norms]
+    return replace(subspace, longest=tuple(zip(vocabulary.parts, longest, strict=True)))

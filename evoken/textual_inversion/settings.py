@@ -1,5 +1,6 @@
 """Every choice of a learning run, and the presets."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ INITIALIZATIONS = {
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
+# The largest sigma within a limit of length, in shares of it: longer steps would only turn the word.
+WITHIN = 0.15
 # Denoiser calls of a run.
 EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
 
@@ -43,6 +46,9 @@ MISTAKES = {
     "last-best": "the luckiest candidate of the last generation is the result",
 }
 
+# Those of Eq. 4.
+_OF_EQ_4 = ("no-temperature", "unit-norm", "added-mean")
+
 # Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
 # of 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention, full covariance.
 # Sentences: one per pass, as the official code does. Both presets use the paper's Eq. 1 objective.
@@ -50,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "vectors": 1,
+        "initialization": "attention",
         "subspace": "pca",
         "axes": 256,
         "search": "cma",
@@ -107,9 +114,10 @@ class LearnSettings:
         suited="1; 3 for a style; those of a file to start from",
     )
     initialization: str = _expert(
-        "attention",
+        "lowest",
         "How the start is found (lowest tries words and none, attention is Eq. 4)",
         choices=tuple(INITIALIZATIONS),
+        suited="lowest; attention for the objective similarity, and with a temperature",
     )
     start: str = _about(
         "",
@@ -159,7 +167,11 @@ class LearnSettings:
         suited="61 for gauss-newton, else 30",
     )
     sigma: float = _expert(
-        0.3, "Scatter of the first candidates, in spreads of the vocabulary", least=1e-4, most=1000
+        0.3,
+        "Scatter of the first candidates, in spreads of the vocabulary",
+        least=1e-4,
+        most=1000,
+        suited="30 for gauss-newton, less with a fidelity; else 0.3",
     )
     draws: int = _budget(
         16,
@@ -250,6 +262,10 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
+        if isinstance(self.fidelity, int | float) and "sigma" in search_of(search).suited:
+            values["sigma"] = min(values["sigma"], WITHIN * (self.fidelity or math.inf))
+        if self._asks_for_eq_4:
+            values = {"initialization": "attention", **values}
         if self.effort is not UNSET:
             one_of("effort", self.effort, tuple(EFFORTS))
             values = {**values, "calls": EFFORTS[self.effort]}
@@ -260,6 +276,15 @@ class LearnSettings:
                     f"the objective 'similarity' has no use for `{unused}`.",
                     f"Leave out `{unused}`.",
                 )
+
+    @property
+    def _asks_for_eq_4(self) -> bool:
+        """Whether something is given that no other start than the paper's has, or that cannot pay
+        for a choice: losses of whole generations are too dear.
+        """
+        mistakes = self.mistakes if isinstance(self.mistakes, list | tuple) else ()
+        temperature = self.temperature not in (UNSET, 0)
+        return self.objective == "similarity" or temperature or any(m in _OF_EQ_4 for m in mistakes)
 
     def _suited_to_start(self, values: dict[str, Any]) -> dict[str, Any]:
         """The values with the initialization that reads ``start``, and as many vectors as a file

@@ -32,13 +32,11 @@ class Starts:
                 are in the second round, and there is no first one.
         """
         self.candidates, self._vocabulary = found, vocabulary
-        self.first = len(found) if len(found) > 2 else 0  # candidates of the first round
-        self.second = FINALISTS if self.first else len(found)
+        self.first, self.second = _rounds(len(found))
 
     def calls(self, objective: Objective) -> int:
         """What ``evaluated`` takes."""
-        first = objective.calls(self.first) if self.first else 0
-        return first + self.second * objective.validation_calls
+        return _calls(len(self.candidates), objective)
 
     def evaluated(self, objective: Objective, evaluator: Evaluator) -> Evaluation:
         """The losses of both rounds, one after the other."""
@@ -78,8 +76,35 @@ def _finite(losses: Losses) -> Losses:
     return np.nan_to_num(losses, nan=np.inf)
 
 
+def _rounds(candidates: int) -> tuple[int, int]:
+    """How many are in each round."""
+    return (candidates, FINALISTS) if candidates > 2 else (0, candidates)
+
+
+def _calls(candidates: int, objective: Objective) -> int:
+    """Of both rounds."""
+    first, second = _rounds(candidates)
+    return (objective.calls(first) if first else 0) + second * objective.validation_calls
+
+
+def _words(calls: int, objective: Objective, vocabulary: Vocabulary) -> int:
+    """How many words a budget pays for in the first round, beside no word and Eq. 4."""
+    paid = int(SHARE * calls / objective.calls(1)) - 2
+    return max(0, min(NEAREST, len(vocabulary.words), paid))
+
+
+def calls_of_starts(calls: int, objective: Objective, vocabulary: Vocabulary) -> int:
+    """What a budget's choice of a start takes."""
+    return _calls(2 + _words(calls, objective, vocabulary), objective)
+
+
 def starts_of(
-    settings: LearnSettings, calls: int, model: Model, images: Images, clip: Clip | None
+    settings: LearnSettings,
+    calls: int,
+    objective: Objective,
+    model: Model,
+    images: Images,
+    clip: Clip | None,
 ) -> Starts | None:
     """What a run chooses its start from; None where its settings say what that is.
 
@@ -88,6 +113,7 @@ def starts_of(
     """
     if settings.initialization != "lowest" or clip is None:
         return None
-    words = min(NEAREST, int(SHARE * calls) // settings.draws - 2)
-    found = candidates(clip, images, model, settings.kind, settings.vectors, max(0, words))
-    return Starts(found, model.vocabulary())
+    vocabulary = model.vocabulary()
+    words = _words(calls, objective, vocabulary)
+    found = candidates(clip, images, model, settings.kind, settings.vectors, words)
+    return Starts(found, vocabulary)

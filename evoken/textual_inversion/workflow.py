@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import ceil, isfinite
 
 import torch
 
 from evoken.files import write_bytes, write_json
 from evoken.images import png
-from evoken.models.sampling import STEPS
 from evoken.pictures.drawing import images_of, images_of_each, sheet
 from evoken.pictures.metrics import Score
+from evoken.pictures.scoring import STEPS
 from evoken.pictures.shown import NAME, shown_score
 from evoken.textual_inversion.card import write_card
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
@@ -54,7 +54,7 @@ def preview(run: LearnRun, learner: Learner) -> Score | None:
     model, settings = learner.model, learner.settings
     calls = model.calls
     drawn = [
-        images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED)
+        images_of(model, prompt, learner.word, PREVIEWS, PICTURE_SEED, STEPS)
         for prompt in settings.previewed_prompts  # a row each
     ]
     pictures = torch.cat(drawn)
@@ -93,7 +93,7 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
             calls = model.calls
             # Both, even if one is there: drawn alone it might be rounded differently.
             drawn = images_of_each(
-                model, prompt, list(words.values()), settings.samples, PICTURE_SEED
+                *(model, prompt, list(words.values()), settings.samples, PICTURE_SEED, STEPS)
             )
             model.calls = calls  # as with previews
             for name, pictures in zip(words, drawn, strict=True):
@@ -106,7 +106,8 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
 def calls_of_previews(learner: Learner) -> int:
     """Calls of all previews, which no budget pays for."""
     settings, every = learner.settings, learner.settings.preview_every
-    previews = 1 + learner.generations // every if every else 1
+    # Of generation 0, of those that are due, and of the last.
+    previews = 1 + ceil(learner.generations / every) if every else 1
     pictures = previews * PREVIEWS * len(settings.previewed_prompts)
     return pictures * STEPS * learner.model.guidance_calls
 
