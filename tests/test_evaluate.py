@@ -1,6 +1,7 @@
 """The scores of a learned word, and what it is better than."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
+from typer.testing import Result
 
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -82,18 +84,25 @@ def test_a_scorer_gives_the_concept_score(done: Path, tmp_path: Path) -> None:
     refused(evoken("evaluate", done, "--scorer", tmp_path / "none"), "--scorer", "config.json")
 
 
-def test_a_run_that_ends_no_better_than_without_a_word_says_so(done: Path) -> None:
+@pytest.fixture
+def given(learn: Callable[..., Result]) -> Path:
+    """A finished run from a start that is given: the loss of no word is measured beside it."""
+    assert learn("--initialization", "attention").exit_code == 0
+    return Path("runs/disc")
+
+
+def test_a_run_that_ends_no_better_than_without_a_word_says_so(given: Path) -> None:
     for loss, said in (
         (0.0, "but no better than with no word at all"),
         (9.0, "below that of no word at all"),
     ):
-        (done / "no_word.json").write_text(json.dumps({"loss": loss}))
-        assert said in evoken("learn", "--resume", done).output
-        text = (done / "report.html").read_text()
+        (given / "no_word.json").write_text(json.dumps({"loss": loss}))
+        assert said in evoken("learn", "--resume", given).output
+        text = (given / "report.html").read_text()
         assert ("no better than none" in text) == (loss == 0)
-    (done / "no_word.json").unlink()  # a run of an older version
-    write_report(LearnRun.open(done))
-    assert "no word" not in (done / "report.html").read_text()
+    (given / "no_word.json").unlink()  # a run of an older version
+    write_report(LearnRun.open(given))
+    assert "no word" not in (given / "report.html").read_text()
 
 
 def test_the_start_is_the_one_that_was_chosen(
@@ -143,15 +152,15 @@ def test_a_loss_that_is_not_finite_is_left_out(
     assert without == {"over_no_word"} | ({"over_start"} if failing == "learned" else set())
 
 
-def test_the_loss_of_no_word_is_shown_from_the_beginning(done: Path) -> None:
-    run = LearnRun.open(done)
+def test_the_loss_of_no_word_is_shown_from_the_beginning(given: Path) -> None:
+    run = LearnRun.open(given)
     nothing = run.loss_of_no_word()
-    assert json.loads((done / "no_word.json").read_text()) == {"loss": nothing}
-    (done / "no_word.json").unlink()
+    assert json.loads((given / "no_word.json").read_text()) == {"loss": nothing}
+    (given / "no_word.json").unlink()
     records = run.records()
-    lines = (done / "records.jsonl").read_text().splitlines(keepends=True)
-    (done / "records.jsonl").write_text("".join(lines[:2]))
-    result = evoken("learn", "--resume", done)
+    lines = (given / "records.jsonl").read_text().splitlines(keepends=True)
+    (given / "records.jsonl").write_text("".join(lines[:2]))
+    result = evoken("learn", "--resume", given)
     assert f"(no word {nothing:.4f})  sigma" in result.output
     assert run.loss_of_no_word() == nothing
     again = [replace(record, seconds=0) for record in run.records()]

@@ -15,8 +15,8 @@ from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, preset
 from evoken.words.word import Word
 
-RATES = (0.1, 0.3, 1.0, 3.0)
-LARGE_RATES = (1.0, 3.0)  # of large steps
+RATES = (0.3, 1.0, 3.0, 10.0)
+LARGE_RATES = (3.0, 10.0)  # of large steps
 EQUAL_SECONDS = ", equal seconds"  # the end of the names of such methods
 TOGETHER = 16  # samples of a step there: twice as fast on two cores as four
 
