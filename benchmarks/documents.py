@@ -41,6 +41,7 @@ COLUMNS = {
     "loss": ("held-out loss", "{:.4f}"),
     "gain": ("share of the gradient's gain", "{:.2f}"),
     "judge": ("judge's share", "{:.2f}"),
+    "elsewhere": ("judge's share elsewhere", "{:.2f}"),
     "imagenet": ("ImageNet concept", "{:.3f}"),
     "concept": ("concept", "{:.3f}"),
     "prompt": ("prompt", "{:.3f}"),

@@ -1,4 +1,5 @@
-"""Learning held-out objects, beside the start and beside gradients: the ``learn.*`` figures.
+"""Learning held-out objects from the paper's start, beside that start and beside gradients: the
+``learn.*`` figures, which decision 2 was made by.
 
     python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
 
@@ -47,10 +48,11 @@ WORD = "<concept>"
 GROUP = 5  # concepts that gradients learn side by side
 COMPARED = ("start", "default", "gradient")
 # What scores say of every word, those for comparison last. The judge's: the thing is recognised,
-# scene and style are as asked, two things are both there, it is still the thing in blue.
+# in the plain sentence and in others, scene and style are as asked, two things are both there, it
+# is still the thing in blue.
 SCORES = (
-    *("judge", "imagenet", "concept", "prompt", "scene", "style", "both", "blue", "diversity"),
-    *("reconstruction", "editability"),
+    *("judge", "elsewhere", "imagenet", "concept", "prompt", "scene", "style", "both", "blue"),
+    *("diversity", "reconstruction", "editability"),
 )
 MEASURES = ("calls", "seconds", "loss", *SCORES, "norm")
 

@@ -33,6 +33,7 @@ LABELS = {
     "prompt": "prompt",
     "diversity": "diversity",
     "judge": "judge: recognised",
+    "elsewhere": "judge: in other sentences",
     "scene": "judge: scene obeyed",
     "style": "judge: style obeyed",
     "thing": "judge: thing obeyed",
@@ -55,6 +56,7 @@ class Scores:
         concept, prompt, diversity, reconstruction, editability: see ``evoken.pictures.metrics``;
             ``prompt`` and ``editability`` over the kind's other sentences.
         judge: share of pictures in which the judge sees the concept.
+        elsewhere: the same of the pictures of the kind's other sentences.
         scene, style, thing: share of pictures in whose sentence there is a scene or background, a
             style or a thing, and in which the judge sees that.
         beside, recoloured: the concept score of pictures with another thing, and in another colour.
@@ -68,6 +70,7 @@ class Scores:
     reconstruction: Score
     editability: Score
     judge: Score | None = None
+    elsewhere: Score | None = None
     scene: Score | None = None
     style: Score | None = None
     thing: Score | None = None
@@ -192,11 +195,12 @@ def _judged(
     if not concept:
         return found
 
-    def share(template: str) -> Score:
-        answers = judge.answers(pictures[template], kind)
+    def share(*templates: str) -> Score:
+        answers = [answer for t in templates for answer in judge.answers(pictures[t], kind)]
         return Score.of_hits([answer == concept for answer in answers])
 
     found["judge"] = share(row.plain)
+    found["elsewhere"] = share(*row.edits)
     if row.beside in pictures:
         seen = judge.things(pictures[row.beside])
         found["both"] = Score.of_hits([{concept, OTHER} <= things for things in seen])

@@ -1,6 +1,5 @@
 """Every choice of a learning run, and the presets."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,8 +29,6 @@ INITIALIZATIONS = {
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-# The largest sigma within a limit of length, in shares of it: longer steps would only turn the word.
-WITHIN = 0.15
 # Denoiser calls of a run.
 EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
 
@@ -167,11 +164,7 @@ class LearnSettings:
         suited="61 for gauss-newton, else 30",
     )
     sigma: float = _expert(
-        0.3,
-        "Scatter of the first candidates, in spreads of the vocabulary",
-        least=1e-4,
-        most=1000,
-        suited="30 for gauss-newton, less with a fidelity; else 0.3",
+        0.3, "Scatter of the first candidates, in spreads of the vocabulary", least=1e-4, most=1000
     )
     draws: int = _budget(
         16,
@@ -262,8 +255,6 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
-        if isinstance(self.fidelity, int | float) and "sigma" in search_of(search).suited:
-            values["sigma"] = min(values["sigma"], WITHIN * (self.fidelity or math.inf))
         if self._asks_for_eq_4:
             values = {"initialization": "attention", **values}
         if self.effort is not UNSET:
