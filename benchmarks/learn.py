@@ -1,5 +1,4 @@
-"""Learning held-out objects from the paper's start, beside that start and beside gradients: the
-``learn.*`` figures, which decision 2 was made by.
+"""Learning held-out objects, beside the start and beside gradients: the ``learn.*`` figures.
 
     python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
 
@@ -129,8 +128,7 @@ def learner_of(method: str, noun: str, seed: int, model: StableDiffusion, clip: 
     """A learner with a preset's settings, or with the default's and a variant's change."""
     changes = {"preset": method} if method in PRESETS else {"preset": "default"} | VARIANTS[method]
     images = concept_images(noun, int(changes.pop("images", 5)))
-    about = {"placeholder": WORD, "seed": seed, "initialization": "attention"}  # all begin there
-    settings = preset(changes.pop("preset"), **about | changes)
+    settings = preset(changes.pop("preset"), placeholder=WORD, seed=seed, **changes)
     return Learner(settings, model, images, clip)
 
 

@@ -54,11 +54,10 @@ def spread(count: int) -> list[Object]:
 
 def learned(kind: str, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
     """One result per concept, all of one kind: the best of three learning rates by held-out loss,
-    from the paper's start.
+    from the start that the default preset chooses.
     """
     model, clip, row = learn.measure.model, learn.measure.clip, KINDS[kind]
-    about = {"placeholder": learn.WORD, "initialization": "attention"}
-    settings = preset("default", kind=kind, **about)
+    settings = preset("default", placeholder=learn.WORD, kind=kind)
     best = best_by_gradient(
         model,
         [c.images for c in concepts],

@@ -58,7 +58,7 @@ def begin(model: StableDiffusion, clip: Clip, images: torch.Tensor) -> Begin:
     ) -> Contest:
         its = other or model
         start = its.vocabulary().vectors[: 3 if kind == "style" else 1].clone()
-        return Contest(its, clip, images, start, 0, 3, calls, held_out or (lambda word: 1.0), kind)
+        return Contest(its, clip, images, start, 3, calls, held_out or (lambda word: 1.0), kind)
 
     return begin
 

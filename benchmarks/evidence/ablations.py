@@ -2,7 +2,7 @@
 
 Beside them stand the rows of the contest that they are variants of: "GFTI, paper" (256 principal
 axes, which is the width of the sticker models' vectors, one word, from Eq. 4) and "evoken" (the
-full space, one word, from the start with the lowest loss).
+full space, one word, from Eq. 4).
 """
 
 from typing import Any
@@ -32,14 +32,16 @@ ABLATIONS: dict[str, Row] = {
     "paper, 3 words": _paper("three pseudo-words", vectors=3),
     "paper, random start": _paper("without initialization", initialization="random"),
     "paper, zero start": _paper("from a vector of zeros", zero=True),
-    "paper, start by loss": _paper("from evoken's start", initialization="lowest"),
+    "paper, start by loss": _paper("from the start with the lowest loss", initialization="lowest"),
     "evoken, 64 axes": _evoken("64 principal axes", subspace="pca", axes=64),
     "evoken, 128 axes": _evoken("128 principal axes", subspace="pca", axes=128),
     "evoken, 256 axes": _evoken("256 principal axes", subspace="pca", axes=256),
     "evoken, prior norm": _evoken("axes of Eq. 5, lambda 1", subspace="prior"),
     "evoken, 2 words": _evoken("two pseudo-words", vectors=2),
     "evoken, 3 words": _evoken("three pseudo-words", vectors=3),
-    "evoken, Eq. 4 start": _evoken("from the paper's start", initialization="attention"),
+    "evoken, start by loss": _evoken(
+        "from the start with the lowest loss", initialization="lowest"
+    ),
     "evoken, random start": _evoken("without initialization", initialization="random"),
     "evoken, zero start": _evoken("from a vector of zeros", zero=True),
     "evoken, 1 image": _evoken("of the five images, one", images=1),
@@ -60,6 +62,6 @@ STYLES: dict[str, Row] = {
     ),
 }
 STARTS = (  # of Figure 5
-    *("evoken", "evoken, Eq. 4 start", "evoken, random start", "evoken, zero start"),
+    *("evoken", "evoken, start by loss", "evoken, random start", "evoken, zero start"),
     *("GFTI, paper", "paper, random start", "paper, zero start", "paper, start by loss"),
 )

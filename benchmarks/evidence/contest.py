@@ -69,7 +69,6 @@ class Contest:
         clip: Clip,
         images: Images,
         start: Vectors,
-        paid: int,
         seed: int,
         calls: int,
         held_out: Callable[[Vectors], float],
@@ -78,7 +77,6 @@ class Contest:
         """
         Args:
             start: that evoken's default chooses.
-            paid: calls that the choice took, which every method pays that begins there.
         """
         self.model, self.clip, self.images, self.kind = model, clip, images, kind
         self.latents = model.encode(images)
@@ -90,14 +88,13 @@ class Contest:
         self._marks = [mark for mark in MARKS if mark <= calls]
         self._objectives: dict[tuple[Any, ...], DenoisingLoss] = {}
         self._passes = 0  # through autograd, in calls
-        self.paid = paid
         self._outside, self._pause = model.calls, 0.0  # what no method pays for
         self._began = time.process_time()
 
     @property
     def calls(self) -> int:
         """Spent so far."""
-        return self.model.calls - self._outside + self._passes + self.paid
+        return self.model.calls - self._outside + self._passes
 
     @property
     def seconds(self) -> float:

@@ -56,7 +56,6 @@ def of_evoken(
     """
 
     def method(contest: Contest) -> None:
-        contest.paid = 0  # it chooses its start itself
         about = {"placeholder": WORD, "seed": contest.seed, "calls": contest.most}
         about |= {"kind": contest.kind}
         start = None
@@ -91,7 +90,6 @@ CORRECTED: dict[str, Any] = {"draws": 8, "sentences": 8}
 
 def nothing(contest: Contest) -> None:
     """No word at all."""
-    contest.paid = 0
     contest.offer(contest.model.nothing())
 
 

@@ -20,7 +20,9 @@ from benchmarks.evidence.contest import Contest, Method, run
 from benchmarks.evidence.gradients import averaged
 from benchmarks.evidence.methods import of_evoken
 from evoken.prompts import OBJECT_TEMPLATES
+from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
+from evoken.textual_inversion.settings import preset
 
 NOUN, SEED = "octopus", 0
 CALLS, EARLY, FEW = 1_800, 700, 1_200
@@ -74,13 +76,16 @@ def losses() -> dict[str, float]:
         sentences=8,
         validation_draws=DRAWS,
     )
-    start = words.begun("evoken", NOUN, SEED, CALLS).start
+    settings = preset("default", placeholder=learn.WORD, initialization="lowest", calls=CALLS)
+    chosen = Learner(settings, model, images, clip)
+    chosen.step()
+    start = chosen.start.vectors
     found = {
         "no word": unseen.validate(model.nothing()),
         "the start by loss": unseen.validate(start),
     }
     for name, (method, calls) in TRIED.items():
-        contest = Contest(model, clip, images, start, 0, SEED, calls, lambda word: 0.0)
+        contest = Contest(model, clip, images, start, SEED, calls, lambda word: 0.0)
         run(method, contest)
         found[name] = unseen.validate(contest.word)
     return found

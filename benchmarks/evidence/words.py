@@ -141,12 +141,10 @@ def begun(
     most = calls or calls_of(method)
     images = images_for(noun, row.images)
     about: dict[str, Any] = {"placeholder": learn.WORD, "seed": seed, "kind": kind}
-    about |= {"calls": most}
     about |= {"vectors": row.vectors} if row.vectors else {}
-    chosen = Learner(preset("default", **about), measure.model, images, measure.clip)
-    chosen.step()
+    start = Learner(preset("default", **about), measure.model, images, measure.clip).start
     return Contest(
-        *(model, measure.clip, images, chosen.start.vectors, chosen.calls, seed),
+        *(model, measure.clip, images, start.vectors, seed),
         most,
         held_out or (lambda word: _loss(noun, word)),
         kind,

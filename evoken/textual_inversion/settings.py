@@ -43,9 +43,6 @@ MISTAKES = {
     "last-best": "the luckiest candidate of the last generation is the result",
 }
 
-# Those of Eq. 4.
-_OF_EQ_4 = ("no-temperature", "unit-norm", "added-mean")
-
 # Where the paper states a value it stands here: popsize 30, 13,000 exploration steps (candidates)
 # of 20 passes each, 256 axes of the PCA, sigma 0.5, cross-attention, full covariance.
 # Sentences: one per pass, as the official code does. Both presets use the paper's Eq. 1 objective.
@@ -53,7 +50,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "vectors": 1,
-        "initialization": "attention",
         "subspace": "pca",
         "axes": 256,
         "search": "cma",
@@ -111,10 +107,9 @@ class LearnSettings:
         suited="1; 3 for a style; those of a file to start from",
     )
     initialization: str = _expert(
-        "lowest",
+        "attention",
         "How the start is found (lowest tries words and none, attention is Eq. 4)",
         choices=tuple(INITIALIZATIONS),
-        suited="lowest; attention for the objective similarity, and with a temperature",
     )
     start: str = _about(
         "",
@@ -255,8 +250,6 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
-        if self._asks_for_eq_4:
-            values = {"initialization": "attention", **values}
         if self.effort is not UNSET:
             one_of("effort", self.effort, tuple(EFFORTS))
             values = {**values, "calls": EFFORTS[self.effort]}
@@ -267,15 +260,6 @@ class LearnSettings:
                     f"the objective 'similarity' has no use for `{unused}`.",
                     f"Leave out `{unused}`.",
                 )
-
-    @property
-    def _asks_for_eq_4(self) -> bool:
-        """Whether something is given that no other start than the paper's has, or that cannot pay
-        for a choice: losses of whole generations are too dear.
-        """
-        mistakes = self.mistakes if isinstance(self.mistakes, list | tuple) else ()
-        temperature = self.temperature not in (UNSET, 0)
-        return self.objective == "similarity" or temperature or any(m in _OF_EQ_4 for m in mistakes)
 
     def _suited_to_start(self, values: dict[str, Any]) -> dict[str, Any]:
         """The values with the initialization that reads ``start``, and as many vectors as a file
