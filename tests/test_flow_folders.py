@@ -53,6 +53,13 @@ def test_an_edit_goes_on_only_with_the_weights_that_it_began_with(tiny_folder: P
     assert files(run.path) == before and config["command"] == "edit"
 
 
+def test_nothing_is_picked_before_anything_is_drawn(edited: Path) -> None:
+    path = Path(shutil.copytree(edited, "runs/house-edit"))
+    (path / "records.jsonl").write_text("")
+    for number in ((), (0,)):
+        refused(evoken("pick", path, *number), "its first iterate is not done", "--resume")
+
+
 @pytest.mark.parametrize(
     "shade", range(8)
 )  # whose hashes are smaller and larger than the right one

@@ -484,7 +484,7 @@ def test_learning_says_what_it_takes_and_how_near_a_new_export_is(
     result = evoken("--runtime", "onnx", "--output", "run", "--preview-every", "0")
     assert result.exit_code == 0, result.output
     assert "onnx differs from torch by at most" in result.output
-    assert "with at most 128 calls and 3,608 for the report: about 0." in result.output
+    assert "with at most 128 calls and 1,448 for the report: about 0." in result.output
     assert "GB of memory." in result.output
     assert '"runtime": "onnx"' in Path("run/config.json").read_text()
 

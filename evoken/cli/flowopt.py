@@ -205,8 +205,11 @@ def _told(job: FlowOptJob, out: Out) -> dict[str, Any]:
     result = {"run": run.path, "report": run.path / "report.html", "iterates": len(run.records())}
     if run.config["targets"]:
         path = quote(str(run.path))
-        out.say(f"Take the suggested one with: evoken pick {path} (or give its number)")
         result["suggested"] = run.suggestions()
+        if result["suggested"] is None:
+            out.say(f"Take one of them with: evoken pick {path} NUMBER")
+        else:
+            out.say(f"Take the suggested one with: evoken pick {path} (or give its number)")
     else:
         out.say(f"The noise is in {run.path / 'noise.safetensors'}")
         result["noise"] = run.path / "noise.safetensors"

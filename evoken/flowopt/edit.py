@@ -366,7 +366,7 @@ def check_everywhere(settings: FlowOptSettings, masks: str = "mask") -> None:
     if settings.everywhere:
         raise SettingError(
             f"`{masks}` says where pictures may change, and `everywhere` that they may everywhere.",
-            "Leave out one of them.",
+            "Leave out one of them; official presets mean `everywhere`, the preset edit does not.",
         )
 
 

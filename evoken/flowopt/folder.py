@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import count, takewhile
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from evoken.arrays import Latents, PathLike
 from evoken.decoding import decode_mask
-from evoken.errors import SettingError, reason_of
+from evoken.errors import RunError, SettingError, reason_of, shown
 from evoken.files import new_folder, shortened, write_bytes
 from evoken.flowopt.edit import Iterate, Task
 from evoken.flowopt.given import Given
@@ -294,8 +295,14 @@ class FlowOptRun:
 
         Raises:
             SettingError: there is no such iterate, or none can be suggested.
+            RunError: nothing has been drawn yet.
         """
         records = self.records()
+        if not records:
+            raise RunError(
+                f"{shown(self.path)} has no pictures yet: its first iterate is not done.",
+                f"Type: evoken {self.config['command']} --resume {quote(str(self.path))}",
+            )
         last = len(records) - 1
         pictures = len(self.config["pictures"])
         numbers = self.suggestions() if number is None else [number] * pictures

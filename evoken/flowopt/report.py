@@ -48,6 +48,7 @@ def write_report(run: FlowOptRun, floor: dict[str, list[float]]) -> Path:
         model=public_name(run.spec.name),
         made=made(run.config),
         pick=f"evoken pick {quote(folder)}" if editing else "",
+        suggests=None not in suggestions,
         folder=folder,
         note_parts=str(run.config.get("note", "")).split("`name`"),
         outside=notes_on(run),
