@@ -1,5 +1,6 @@
 """The start that the objective chooses."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,28 @@ def test_what_it_takes_is_known_beforehand(
         nothing = learner.objective.validate(model.nothing())
         assert loss_of_nothing([*found.losses]) == nothing
     assert loss_of_nothing([]) is None
+
+
+def test_the_smallest_budget_that_is_told_is_enough_and_one_less_is_not(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    with pytest.raises(SettingError) as told:
+        learner_of(model, images, clip, calls=1)
+    (least,) = re.findall(r"at least (\d+),", told.value.problem)
+    assert learner_of(model, images, clip, calls=int(least)).generations == 1
+    with pytest.raises(SettingError, match=f"at least {least},"):
+        learner_of(model, images, clip, calls=int(least) - 1)
+
+
+def test_the_limit_of_length_is_that_of_the_chosen_start(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    learner = learner_of(model, images, clip, calls=400, fidelity=0.5)
+    learner.step()
+    ((_, longest),) = learner.subspace.longest
+    typical = float(model.vocabulary().vectors.norm(dim=1).median())
+    own = float(learner.start.vectors.norm(dim=1).max())
+    assert longest == pytest.approx(max(0.5 * typical, own))
 
 
 @pytest.mark.parametrize("mistake", ["unit-norm", "added-mean", "no-temperature"])

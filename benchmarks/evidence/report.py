@@ -36,7 +36,6 @@ class Evidence:
 
     Attributes:
         methods: that were measured on all of them.
-        missing: those that were measured on some.
         columns: that all rows have; those of earlier versions have fewer.
     """
 
@@ -57,7 +56,6 @@ class Evidence:
         everywhere = list(product(self.nouns, self.seeds))
         its = dict.fromkeys(method for method, _, _ in results)
         self.methods = [m for m in its if all((m, *pair) in results for pair in everywhere)]
-        self.missing = [m for m in its if m not in self.methods]
         self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
         self.columns = [c for c in MEASURES if all(c in row for row in self.rows.values())]
         self.typical = typical
