@@ -78,6 +78,25 @@ def test_ctrl_c_at_the_very_beginning_is_no_traceback(start: Start, seconds: flo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_for_the_end_of_an_import(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    """What is raised in a library's compiled code while it is imported aborts the process."""
+    slow = f"import os, time\nfor _ in range(2): os.kill(os.getpid(), {int(number)})\n"
+    slow += "time.sleep(0.3)\nprint('imported')\n"
+    (tmp_path / "slow_library.py").write_text(slow)
+    code = (
+        f"import sys, time, evoken.words.files as f; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "def read(path):\n    import slow_library\n    time.sleep(60)\n"
+        "f.read_embedding = read\n"
+    )
+    process = start("inspect", "a.pt", code=code + MAIN)
+    out, said = process.communicate(timeout=50)
+    assert process.returncode == 128 + number
+    assert out == "imported\n" and said.strip() == "Interrupted."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_that_a_library_makes_an_error_of_is_one(
     start: Start, number: signal.Signals
 ) -> None:

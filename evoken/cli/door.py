@@ -8,10 +8,9 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
 from typing import NoReturn
 
-from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, TERMINATED, code_of, hear, heard
+from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, code_of, hear, heard
 
 NOTHING_STARTED = "\nInterrupted. Nothing was started."
 
@@ -24,12 +23,10 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not with nohup
             signals.append(signal.SIGINT)
         for number in signals:
-            signal.signal(number, _leave)
+            signal.signal(number, hear)
         from evoken.cli.app import app
         from evoken.quiet import quiet_process
 
-        for number in signals:
-            signal.signal(number, hear)
         quiet_process()
         app(prog_name="evoken")
     except SystemExit as end:
@@ -42,14 +39,6 @@ def main() -> None:
     _end(code)
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle signals while libraries are imported, at once: nothing has begun that an exception
-    would clean up, and one that is raised within a library's compiled code aborts the process.
-    """
-    _say(NOTHING_STARTED)
-    os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
-
-
 def _end(code: int) -> NoReturn:
     """Leave with a code, after everything printed has arrived."""
     try:
@@ -58,6 +47,8 @@ def _end(code: int) -> NoReturn:
         _close(sys.stdout.fileno())
     except OSError as error:
         code = _not_printed(error)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # nothing is left to interrupt
     raise SystemExit(code)
 
 
