@@ -52,11 +52,17 @@ def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def update(found: dict[str, Any]) -> None:
-    """Print the figures and put them among the others."""
+def update(found: dict[str, Any], instead_of: str = "") -> None:
+    """Print the figures and put them among the others.
+
+    Args:
+        instead_of: what the names of earlier figures begin with that are no longer true; "" for
+            none.
+    """
     for name, value in found.items():
         print(f"{name:36} {value}")
-    write_json(FILE, read() | found)
+    kept = {n: v for n, v in read().items() if not instead_of or not n.startswith(instead_of)}
+    write_json(FILE, kept | found)
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:

@@ -18,6 +18,7 @@ from evoken.errors import ImageError, shown
 MASKS = (".mask.png", "-masklabel.png", "-mask.png")
 CAPTIONS = (".txt", ".caption")
 LEAST_WHITE = 128  # level of 255 that a mask reaches where something is to change
+MOST_BLACK = 2  # level of 255 up to which nothing may: JPEG and scaling leave black not quite black
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ def read_scaled_mask(file: Path, size: tuple[int, int]) -> Image.Image:
     Args:
         size: width and height of the picture.
 
+    Returns:
+        The mask, ``blackened``.
+
     Raises:
         ImageError: the mask cannot be read, has other proportions, or nothing in it is white, by
             ``LEAST_WHITE`` and at that size.
@@ -118,7 +122,12 @@ def read_scaled_mask(file: Path, size: tuple[int, int]) -> Image.Image:
             "change.",
             "Paint that white, or leave out `mask`.",
         )
-    return scaled
+    return blackened(scaled)
+
+
+def blackened(mask: Image.Image) -> Image.Image:
+    """A mask whose black is exactly 0, so that every pixel there stays as it is."""
+    return mask.point(lambda level: 0 if level <= MOST_BLACK else level)
 
 
 def read_caption(picture: Path) -> str:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from evoken.cli.app import app
 from evoken.errors import SettingError
+from evoken.flowopt import step_size
 from evoken.flowopt.edit import Iterate
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_preset
@@ -207,7 +208,7 @@ def test_a_learned_word_may_stand_in_the_target(
 
 
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:
-    result = edited(evoken, photo, "--iterations", 30, "--patience", 1, "--eta", 1)
+    result = edited(evoken, photo, "--last", 3, "--iterations", 30, "--patience", 1, "--eta", 1)
     assert result.exit_code == 0
     assert len(FlowOptRun.open(Path("runs/house-edit")).records()) < 31
     assert Path("runs/house-edit/report.html").exists()
@@ -253,6 +254,27 @@ def test_step_size_prints_a_bound_that_holds(
     )
     residuals = [r["residual"][0] for r in FlowOptRun.open(Path("runs/house-invert")).records()]
     assert residuals == sorted(residuals, reverse=True)
+
+
+def test_a_picture_that_no_step_size_contracts_for_is_told(
+    evoken: Evoken, photos: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, the first; the advice is for the other."""
+    bounds = step_size.step_bound
+
+    def first_none(*points: Any) -> Any:
+        found = bounds(*points).abs() + 0.1
+        found[0] = -1
+        return found
+
+    monkeypatch.setattr(step_size, "step_bound", first_none)
+    model = ("--steps", 4, "--model", tiny_folder / "flow")
+    result = evoken("flowopt", "step-size", photos, "--prompt", "a cat", *model)
+    lines = result.output.splitlines()
+    names = [file.name for file in sorted(photos.iterdir())]
+    assert f"{names[0]}: no step size contracts" in lines
+    assert any(line.startswith(f"{names[1]}: the smallest bound found is") for line in lines)
+    assert "for all of the others together" in lines[-1]
 
 
 # The YAML files of the official script.

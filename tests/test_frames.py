@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from skimage.metrics import structural_similarity
 
+from evoken.annotations import read_scaled_mask
 from evoken.decoding import Decoded, decode_whole
 from evoken.flowopt.compare import measures
 from evoken.flowopt.folder import FlowOptRun
@@ -63,6 +64,16 @@ def test_the_rest_of_the_square_is_the_edge_drawn_out() -> None:
     view = np.asarray(frame_of("whole", picture.size, 32).view(picture))
     assert (view[0] == view[8]).all() and (view[0, 0] == (255, 0, 0)).all()
     assert (view[31] == view[23]).all() and (view[31, 0] == (0, 0, 255)).all()
+
+
+def test_black_that_a_file_made_a_little_brighter_is_black(tmp_path: Path) -> None:
+    """In a JPEG, or in a mask of another size than the picture."""
+    mask = Image.new("L", (64, 48), 2)
+    mask.paste(255, (16, 16, 32, 32))
+    mask.save(tmp_path / "mask.png")
+    for size in ((64, 48), (128, 96)):
+        levels = np.asarray(read_scaled_mask(tmp_path / "mask.png", size))
+        assert levels[0, 0] == 0 and levels[-1, -1] == 0 and levels.max() == 255
 
 
 def test_a_square_around_a_mask_keeps_within_the_picture() -> None:

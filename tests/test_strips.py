@@ -125,7 +125,7 @@ def test_a_strip_is_the_default_and_gives_way_to_a_strength_of_ones_own() -> Non
     asked = flowopt_preset("edit", strengths=["2:3", "4:5"], iterations=2)
     assert [str(v.strength) for v in asked.variants] == ["2:3", "4:5"] and asked.drawn == 6
     few = flowopt_preset("edit", steps=5)
-    assert {v.strength.last for v in few.variants} == {4} and few.deepest == 4
+    assert {v.strength.last for v in few.variants} == {5} and few.deepest == 5
     for name in ("invert", "official-sd3-edit", "official-flux-invert"):
         assert len(flowopt_preset(name).variants) == 1
 
@@ -216,7 +216,8 @@ def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) ->
     found = [(r["strength"], r["update"]) for r in run.records()]
     assert found == [("2:3", 0), ("4:3", 0), ("2:3", 1), ("2:3", 2), ("4:3", 1), ("4:3", 2)]
     assert np.diff([r["calls"] for r in run.records()]).tolist() == [6] * 5
-    alone = edited(tiny_folder, "alone", photo, *TURN, "--guidance", 4, "--iterations", 2)
+    single = ("--guidance", 4, "--last", 3)
+    alone = edited(tiny_folder, "alone", photo, *TURN, *single, "--iterations", 2)
     assert iterates(alone) == [iterates(run)[i] for i in (1, 4, 5)]
     report = (run.path / "report.html").read_text()
     assert 'class="legend"' in report  # a curve for each

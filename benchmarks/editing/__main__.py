@@ -76,7 +76,7 @@ def finish(options: argparse.Namespace) -> None:
     """Figures, curves and, if asked for, the sheet."""
     rows = dict(joined(done(), selection(options), "report", options.edits))
     found = report.Report(tuned(options), report.Measured(rows))
-    figures.update(found.found())
+    figures.update(found.found(), instead_of="editing.")
     write_text(CURVES, curve_sheet(*found.curves()))
     figures.pack(RESULTS)
     if options.sheet:

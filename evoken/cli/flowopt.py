@@ -257,10 +257,11 @@ def step_size(
         found = estimate_step_size(sampler, latents, start, prompts, iterations=iterations)
         rows = list(zip(images.names, found.bounds, found.etas, strict=True))
         for name, bound, eta in rows:
-            out.say(f"{name}: the smallest bound found is {bound:.4f}, for --eta {eta:.4g}")
+            said = f"the smallest bound found is {bound:.4f}, for --eta {eta:.4g}"
+            out.say(f"{name}: {said if bound else 'no step size contracts'}")
         advice = f"Use --rule fixed --eta {found.eta:.4g}"
         if len(rows) > 1:
-            advice += " for all of them together"
+            advice += f" for all of {'them' if all(found.bounds) else 'the others'} together"
         if not found.eta:
             advice = "No step size contracts: describe the picture with --prompt, or use more steps"
         out.say(f"{advice}  ({found.calls:,} calls)")

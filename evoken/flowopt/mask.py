@@ -19,7 +19,11 @@ from evoken.flowopt.sampler import Sampler
 LEVELS = 3  # that the two prompts are compared at
 BLUR = 5 / 128  # of the latents' side: width of the mean that smooths the gap
 HIGH = 0.9  # quantile of the gap that counts as all of it
-HALF, SOFT = 0.35, 0.08  # share of that at which the mask is 1/2, and how softly it rises there
+HALF, SOFT = (
+    0.35,
+    0.08,
+)  # share of all of it at which the mask is 1/2, and how softly it rises there
+BLACK = 0.1  # of the logistic function: what is below is 0
 
 
 def found_mask(
@@ -43,11 +47,15 @@ def found_mask(
         N x 1 x h x w for latents N x C x h x w; N x token x 1 for packed ones, N x token x C, of
         square pictures.
 
+    Raises:
+        SettingError: latents of another form.
+
     Source: DecFlowEdit (2026): the gap of the velocities, summed over the middle half of the
     schedule; norm over channels, mean of 5 x 5, squashed by a logistic function. Differs: on the
     picture's own way instead of FlowEdit's noised pictures, which needs no random numbers; at
-    LEVELS levels; and the gap is put in relation to its 90 % quantile instead of being spread from
-    its 10 to its 90 % quantile, so that an edit of everything has a mask of everything.
+    LEVELS levels; the gap is put in relation to its 90 % quantile instead of being spread from its
+    10 to its 90 % quantile, so that an edit of everything has a mask of everything; and what is far
+    below is exactly 0.
     """
     gap: Tensor | None = None
     for k in _middle(len(way.levels) - 1, skipped):
@@ -67,6 +75,12 @@ def _middle(steps: int, skipped: int) -> list[int]:
 
 def soft(gap: Latents, seen: Masks | None = None) -> Tensor:
     """A gap between two slopes as a mask; see ``found_mask``."""
+    if gap.ndim not in (3, 4):
+        raise SettingError(
+            f"latents must be N x C x h x w, or packed ones N x token x C, to find a mask (got "
+            f"{gap.ndim} dimensions).",
+            "Bring them into that form around the sampler, or give a mask.",
+        )
     packed = gap.ndim == 3
     energy = gap.norm(dim=2 if packed else 1)
     if packed:
@@ -87,9 +101,11 @@ def soft(gap: Latents, seen: Masks | None = None) -> Tensor:
         plane = _weighed(*(F.avg_pool2d(x, width, stride=1) for x in wide))
     # Of a very long picture no latent is more than half of it.
     full = [s >= s.max() / 2 for s in seen]
-    all_of_it = torch.stack([p[f].quantile(HIGH) for p, f in zip(plane, full, strict=True)])
-    relative = plane / all_of_it.clamp(min=1e-12).view(-1, 1, 1, 1)
-    mask = known * torch.sigmoid((relative - HALF) / SOFT)
+    all_of_it = torch.stack(
+        [p[f].quantile(HIGH).maximum(p[f].max() / 3) for p, f in zip(plane, full, strict=True)]
+    ).clamp(min=1e-12)  # by its largest where less than a tenth is to change
+    rising = torch.sigmoid((plane / all_of_it.view(-1, 1, 1, 1) - HALF) / SOFT)
+    mask = known * ((rising - BLACK) / (1 - BLACK)).clamp(min=0)
     return mask.flatten(2).mT if packed else mask
 
 

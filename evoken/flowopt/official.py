@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evoken.errors import SettingError, shown
-from evoken.flowopt.settings import OFFICIAL, OFFICIAL_METHOD
+from evoken.flowopt.settings import OFFICIAL, of_steps
 
 # The script's names of settings, and ours; those of guidance depend on what is done.
 SETTINGS = {
@@ -39,6 +39,7 @@ MODELS = {
     "SD3": "stabilityai/stable-diffusion-3-medium-diffusers",
     "FLUX": "black-forest-labs/FLUX.1-dev",
 }
+UNNAMED = "SD3"  # whose files hold where no model is named
 LONGEST = 200  # bytes of a name of a folder, whose end a number may still be put to
 
 
@@ -61,15 +62,13 @@ class Experiment:
 
     def settings(self, command: str) -> dict[str, Any]:
         """What is set for an "invert" or an "edit": what is not written is as in the script's own
-        YAML files of the model.
+        YAML files of the model, with the last steps in proportion to steps that are written.
         """
         names = SETTINGS | GUIDANCE[command]
         found = {ours: self.written[name] for name, ours in names.items() if name in self.written}
-        if not self.family:
-            return OFFICIAL_METHOD | found
-        usual = dict(OFFICIAL[f"official-{self.family.lower()}-{command}"])
-        if "steps" in found and "last" not in found:
-            del usual["last"]  # which goes with the steps
+        usual = OFFICIAL[f"official-{(self.family or UNNAMED).lower()}-{command}"]
+        if isinstance(steps := found.get("steps"), int):
+            usual = usual | of_steps(usual, steps)
         return usual | found
 
 

@@ -1,6 +1,6 @@
 """Every choice of an inversion or an edit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -237,7 +237,7 @@ def _check_single(given: Sequence[str]) -> None:
 
 
 # The official script's choices (orronai/FlowOpt at ee3577b0), by what is done and on which family.
-OFFICIAL_METHOD: dict[str, Any] = {
+_OFFICIAL: dict[str, Any] = {
     "start": "uniinv",
     "tolerance": 1e-3,  # of no use to this start
     "rule": "fixed",
@@ -245,7 +245,7 @@ OFFICIAL_METHOD: dict[str, Any] = {
     "frame": "middle",
     "strengths": (),
 }
-_SD3, _FLUX = OFFICIAL_METHOD | {"eta": 0.01}, OFFICIAL_METHOD | {"eta": 0.0025}
+_SD3, _FLUX = _OFFICIAL | {"eta": 0.01}, _OFFICIAL | {"eta": 0.0025}
 _INVERT = {"steps": 10, "last": 10, "iterations": 30}
 _EDIT = {"steps": 15, "iterations": 8, "guidance": 3.5}
 OFFICIAL: dict[str, dict[str, Any]] = {
@@ -258,13 +258,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "invert": {},
     "edit": {
         "steps": 15,
-        "last": 12,
+        "last": 14,
         "tolerance": 0.01,
         "rule": "fixed",
         "eta": 0.1,
         "iterations": 0,
         "guidance": 4.0,
-        "strengths": ("2:12", "3:12:0.25", "4:12:0.5"),
+        "strengths": ("2.5:14", "4:14"),
     },
 }
 FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
@@ -284,12 +284,14 @@ def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
             _check_single(given)
         chosen = chosen | {"strengths": ()}
     if isinstance(steps := changes.get("steps"), int) and chosen.get("last"):
-        chosen = chosen | _of_steps(chosen, steps)
+        chosen = chosen | of_steps(chosen, steps)
     return FlowOptSettings.from_dict(chosen | changes)
 
 
-def _of_steps(chosen: dict[str, Any], steps: int) -> dict[str, Any]:
-    """A preset's last steps for another number of steps, in proportion."""
+def of_steps(chosen: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """A preset's last steps for another number of steps, in proportion: ``last`` and
+    ``strengths``.
+    """
 
     def scaled(last: int) -> int:
         return max(1, round(last / chosen["steps"] * steps))

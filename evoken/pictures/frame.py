@@ -9,13 +9,13 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from evoken.annotations import blackened
 from evoken.arrays import Images, Masks
 from evoken.decoding import Decoded
 from evoken.images import mask_levels, to_tensor
 
 MARGIN = 0.25  # of a mask's longer side, seen around it on every side
 FEATHER = 1 / 64  # of the longer side of what is seen: how far a change fades where none may be
-UNSEEN = 2  # levels of 255 of a mask that are none
 FULL = 16 / 127.5  # a change from which on little of the old detail stays, in [-1, 1]
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -98,10 +98,9 @@ class Frame:
     def mask_back(self, mask: Masks) -> Image.Image:
         """A mask of the square, 1 x 1 x side x side, as one of the picture: 0 beside the part."""
         levels = (self.back(mask)[0, 0].clamp(0, 1) * 255).round()
-        levels[levels <= UNSEEN] = 0
         found = Image.new("L", self.size)
         found.paste(Image.fromarray(levels.to(torch.uint8).numpy()), self.box[:2])
-        return found
+        return blackened(found)
 
 
 def frame_of(what: str, size: tuple[int, int], side: int, mask: Image.Image | None = None) -> Frame:
@@ -126,8 +125,7 @@ def frame_of(what: str, size: tuple[int, int], side: int, mask: Image.Image | No
 
 def _around(mask: Image.Image) -> Box:
     """A square around what is not black, and a margin; cut where the picture ends."""
-    white = mask.point(lambda level: 255 * (level > UNSEEN))
-    left, top, right, bottom = white.getbbox() or (0, 0, *mask.size)
+    left, top, right, bottom = blackened(mask).getbbox() or (0, 0, *mask.size)
     side = round(max(right - left, bottom - top) * (1 + 2 * MARGIN))
     spans = []
     for low, high, most in ((left, right, mask.width), (top, bottom, mask.height)):
