@@ -82,7 +82,8 @@ def test_an_interruption_waits_for_the_end_of_an_import(
     start: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     """What is raised in a library's compiled code while it is imported aborts the process."""
-    slow = f"import os, time\nfor _ in range(2): os.kill(os.getpid(), {int(number)})\n"
+    slow = "import os, time\nfor _ in range(3):\n"  # who waits presses Ctrl-C again
+    slow += f"    os.kill(os.getpid(), {int(number)})\n    time.sleep(0.025)\n"
     slow += "time.sleep(0.3)\nprint('imported')\n"
     (tmp_path / "slow_library.py").write_text(slow)
     code = (

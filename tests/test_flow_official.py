@@ -136,10 +136,12 @@ def test_each_experiment_has_a_folder_of_its_name(evoken: Any, folder: Path) -> 
 
 
 def test_what_is_not_written_is_as_in_the_scripts_own_files(folder: Path) -> None:
-    def settings(command: str, experiment: dict[str, Any]) -> FlowOptSettings:
+    def settings(
+        command: str, experiment: dict[str, Any], preset: str = "", **changes: Any
+    ) -> FlowOptSettings:
         targets = ("",) if command == "edit" else None
         [asked] = Request(written(folder, experiment), "", targets).experiments()
-        return asked.settings(command, {})
+        return asked.settings(preset or command, changes)
 
     few = {name: EDITING[name] for name in ("dataset_yaml", "model_type")}
     assert settings("edit", few) == flowopt_preset("official-sd3-edit")
@@ -151,6 +153,12 @@ def test_what_is_not_written_is_as_in_the_scripts_own_files(folder: Path) -> Non
     found = settings("edit", EDITING | {"src_guidance_scale": 1.5})
     assert (found.guidance, found.source_guidance) == (2.5, 1.5)
     assert settings("edit", few | {"T_steps": 30}).last == 24
+    assert settings("edit", few | {"model_type": "FLUX", "T_steps": 30}).last == 26
+    assert settings("edit", few, steps=10).last == 8  # from the command line
+    unnamed = {"dataset_yaml": EDITING["dataset_yaml"]}
+    assert settings("edit", unnamed) == flowopt_preset("official-sd3-edit")
+    flux = flowopt_preset("official-flux-edit")
+    assert settings("edit", unnamed, preset="official-flux-edit") == flux
     assert settings("edit", {"dataset_yaml": EDITING["dataset_yaml"]}).rule == "fixed"
 
 

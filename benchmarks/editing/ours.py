@@ -1,7 +1,6 @@
 """Ours, by what evoken offers. Everything that depends on its interface is in this file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -12,15 +11,13 @@ from evoken.flowopt.settings import FlowOptSettings, flowopt_preset
 from evoken.flowopt.suggestion import suggested
 from evoken.models.clip import Clip
 from evoken.models.load import load_clip
-from evoken.seeds import derive
 
 SUGGESTED = 0.0  # the strength of the pictures that evoken suggests; the others are numbered from 1
 DEFAULT = flowopt_preset("edit")
 
 
 def editor_of(settings: FlowOptSettings, p: Problem, clip: Clip | None = None) -> Editor:
-    """For the edits of a problem, with fresh noise that no other has."""
-    settings = replace(settings, seed=derive(0, 0, p.edits[0].name) % 2**31)
+    """For the edits of a problem."""
     return Editor(Task(p.images, tuple(p.sources), tuple(p.targets)), p.model, settings, clip)
 
 

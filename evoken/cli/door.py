@@ -48,7 +48,7 @@ def _end(code: int) -> NoReturn:
     except OSError as error:
         code = _not_printed(error)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # nothing is left to interrupt
+        signal.signal(number, signal.SIG_DFL)  # nothing is left to clean up
     raise SystemExit(code)
 
 

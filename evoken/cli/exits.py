@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 
 BAD_INPUT = 2
@@ -16,25 +17,35 @@ class Terminated(KeyboardInterrupt):  # as Python's own is called
 SOON = 0.05  # seconds until a signal that came during an import is looked at again
 
 heard: list[int] = []  # the signals that asked this process to end
+_waiting: list[int] = []  # one that came during an import
 
 
 def hear(number: int, frame: FrameType | None) -> None:
-    """Handle SIGINT and SIGTERM. What is raised here may come out as something else: a library that
-    makes an error of its own of whatever happens to it.
+    """Handle SIGINT and SIGTERM. What is raised here may come out as something else: a library may
+    make an error of its own of it.
 
     While something is imported nothing is raised until that is done: an exception within the
     compiled code of a library aborts the process.
     """
     heard.append(number)
     if _imports(frame):
-        again = threading.Timer(SOON, signal.pthread_kill, (threading.get_ident(), number))
-        again.daemon = True
-        again.start()
+        if not _waiting:  # who presses Ctrl-C twice wants one end
+            _waiting.append(number)
+            again = threading.Timer(SOON, _again, (threading.get_ident(),))
+            again.daemon = True
+            again.start()
         return
+    _waiting.clear()
     if number == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows cleans up
         raise Terminated
     raise KeyboardInterrupt
+
+
+def _again(thread: int) -> None:
+    """Send the signal that came during an import once more, unless it was heard since."""
+    with suppress(IndexError):
+        signal.pthread_kill(thread, _waiting.pop())
 
 
 def _imports(frame: FrameType | None) -> bool:

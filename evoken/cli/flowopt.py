@@ -120,7 +120,7 @@ def edit(
     saved_info: SavedInfo = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change what a picture shows, and nothing else of it; from mild to strong, to pick from."""
+    """Change what a picture shows, and nothing else of it, in a milder and a stronger result."""
     asked = None if pictures is None else (pictures, source, tuple(target or ()), mask)
     out = Out(as_json)
     _start(context, asked, word, spec, preset, settings, clip, output, resume, saved_info, out)

@@ -22,7 +22,7 @@ from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
 from evoken.flowopt.saved_info import write_saved_info
-from evoken.flowopt.settings import SINGLE, FlowOptSettings, flowopt_preset
+from evoken.flowopt.settings import DEFAULTS, SINGLE, FlowOptSettings, flowopt_preset
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model
@@ -87,7 +87,8 @@ class Request:
         return [self]
 
     def settings(self, preset: str, changes: Mapping[str, Any]) -> FlowOptSettings:
-        """Those of a preset, of the YAML, and of the changes; what comes later wins.
+        """Those of a preset, of the YAML, and of the changes; what comes later wins. A YAML of the
+        official script's experiments has a preset of its own, in place of the default.
 
         Raises:
             SettingError: a value is not possible, or not for an inversion.
@@ -95,6 +96,9 @@ class Request:
         values = dict(self.edits.settings) if self.edits else {}
         if changes.get("strengths"):
             values = {name: value for name, value in values.items() if name not in SINGLE}
+        experiment = self.edits.experiment if self.edits else None
+        if experiment and (experiment.family or preset in DEFAULTS):
+            preset = experiment.preset(self.command)
         found = flowopt_preset(preset, **(values | dict(changes)))
         if self.targets is None and found.frame == "mask":
             raise SettingError(

@@ -19,11 +19,8 @@ from evoken.flowopt.sampler import Sampler
 LEVELS = 3  # that the two prompts are compared at
 BLUR = 5 / 128  # of the latents' side: width of the mean that smooths the gap
 HIGH = 0.9  # quantile of the gap that counts as all of it
-HALF, SOFT = (
-    0.35,
-    0.08,
-)  # share of all of it at which the mask is 1/2, and how softly it rises there
-BLACK = 0.1  # of the logistic function: what is below is 0
+HALF, SOFT = 0.35, 0.08  # share of that at which the logistic function is 1/2, and its width
+BLACK = 0.1  # of the logistic function: below it the mask is 0
 
 
 def found_mask(
@@ -53,9 +50,9 @@ def found_mask(
     Source: DecFlowEdit (2026): the gap of the velocities, summed over the middle half of the
     schedule; norm over channels, mean of 5 x 5, squashed by a logistic function. Differs: on the
     picture's own way instead of FlowEdit's noised pictures, which needs no random numbers; at
-    LEVELS levels; the gap is put in relation to its 90 % quantile instead of being spread from its
-    10 to its 90 % quantile, so that an edit of everything has a mask of everything; and what is far
-    below is exactly 0.
+    LEVELS levels; the gap is put in relation to its 90 % quantile, or a third of its largest where
+    that is more, instead of being spread from its 10 to its 90 % quantile, so that an edit of
+    everything has a mask of everything; and what is far below is exactly 0.
     """
     gap: Tensor | None = None
     for k in _middle(len(way.levels) - 1, skipped):

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from evoken.errors import SettingError, shown
-from evoken.flowopt.settings import OFFICIAL, of_steps
 
 # The script's names of settings, and ours; those of guidance depend on what is done.
 SETTINGS = {
@@ -61,15 +60,13 @@ class Experiment:
     written: Mapping[str, Any]
 
     def settings(self, command: str) -> dict[str, Any]:
-        """What is set for an "invert" or an "edit": what is not written is as in the script's own
-        YAML files of the model, with the last steps in proportion to steps that are written.
-        """
+        """What is written for an "invert" or an "edit"."""
         names = SETTINGS | GUIDANCE[command]
-        found = {ours: self.written[name] for name, ours in names.items() if name in self.written}
-        usual = OFFICIAL[f"official-{(self.family or UNNAMED).lower()}-{command}"]
-        if isinstance(steps := found.get("steps"), int):
-            usual = usual | of_steps(usual, steps)
-        return usual | found
+        return {ours: self.written[name] for name, ours in names.items() if name in self.written}
+
+    def preset(self, command: str) -> str:
+        """Where what is not written comes from: the script's own YAML files of the model."""
+        return f"official-{(self.family or UNNAMED).lower()}-{command}"
 
 
 def read_experiments(entries: Sequence[Mapping[str, Any]], path: Path) -> list[Experiment]:

@@ -1,6 +1,6 @@
 """Every choice of an inversion or an edit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -284,14 +284,12 @@ def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
             _check_single(given)
         chosen = chosen | {"strengths": ()}
     if isinstance(steps := changes.get("steps"), int) and chosen.get("last"):
-        chosen = chosen | of_steps(chosen, steps)
+        chosen = chosen | _of_steps(chosen, steps)
     return FlowOptSettings.from_dict(chosen | changes)
 
 
-def of_steps(chosen: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """A preset's last steps for another number of steps, in proportion: ``last`` and
-    ``strengths``.
-    """
+def _of_steps(chosen: dict[str, Any], steps: int) -> dict[str, Any]:
+    """A preset's last steps for another number of steps, in proportion."""
 
     def scaled(last: int) -> int:
         return max(1, round(last / chosen["steps"] * steps))

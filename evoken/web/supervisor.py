@@ -12,7 +12,7 @@ from evoken.web.job import DONE, FAILED, STOPPED, read_job, write_job
 
 INTERRUPTED = (130, 143)  # exit codes of a command after Ctrl-C and SIGTERM
 PAUSE = 0.1  # seconds between two looks
-AGAIN = 10.0  # seconds after which Ctrl-C is repeated: one may get lost while Python imports
+AGAIN = 10.0  # seconds after which Ctrl-C is repeated: one may get lost while Python starts
 
 
 def main(folder: Path, runs: Path) -> None:
