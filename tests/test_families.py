@@ -190,8 +190,8 @@ def test_a_word_of_flux_edits(tiny_folder: Path) -> None:
     )
     lines = Path("runs/edited/records.jsonl").read_text().splitlines()
     calls = [json.loads(line)["calls"] for line in lines]
-    # Every update runs 3 of the 4 steps, the preset's share: one call each, guided or not.
-    assert [calls[1] - calls[0], calls[2] - calls[1]] == [3, 3]
+    # Every update runs all 4 steps, the preset's share of them: one call each, guided or not.
+    assert [calls[1] - calls[0], calls[2] - calls[1]] == [4, 4]
 
 
 @pytest.mark.parametrize("family", ["model", "flow"])

@@ -152,7 +152,7 @@ def test_an_edit_is_made_looked_at_and_gone_on_from(visit: Visits, tmp_path: Pat
     page.get_by_label("Steps", exact=True).fill("5")
     press(page, "Edit")
     iterates = page.get_by_role("radio")
-    expect(iterates).to_have_count(3, timeout=SOON)
+    expect(iterates).to_have_count(2, timeout=SOON)
     expect(state(page)).to_have_text("finished", timeout=SOON)
 
     slider = page.get_by_role("slider")
