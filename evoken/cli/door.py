@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, code_of, hear, heard
+from evoken.cli.exits import BUG, CANNOT_PRINT, INTERRUPTED, code_of, hear, hear_no_more, heard
 
 NOTHING_STARTED = "\nInterrupted. Nothing was started."
 
@@ -47,8 +47,7 @@ def _end(code: int) -> NoReturn:
         _close(sys.stdout.fileno())
     except OSError as error:
         code = _not_printed(error)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # nothing is left to clean up
+    hear_no_more()
     raise SystemExit(code)
 
 

@@ -42,6 +42,14 @@ def hear(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def hear_no_more() -> None:
+    """Give signals that are handled here back to the system: nothing is left to clean up."""
+    _waiting.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is hear:  # what nohup ignores stays ignored
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _again(thread: int) -> None:
     """Send the signal that came during an import once more, unless it was heard since."""
     with suppress(IndexError):
