@@ -1,7 +1,9 @@
 """The kinds of concept, and the sentences that their words are learned and measured in.
 
-Source of the templates: Gal et al. 2022, "An Image is Worth One Word", the 27 for objects and 19
-for styles that the field's training scripts share (a subset of CLIP's ImageNet templates).
+Source of ``OBJECT_TEMPLATES`` and ``STYLE_TEMPLATES``: Gal et al. 2022, "An Image is Worth One
+Word", the 27 for objects and 19 for styles that the field's training scripts share (a subset of
+CLIP's ImageNet templates). Differs: half of the sentences that objects are learned in go on after
+the word, as prompts do.
 """
 
 import re
@@ -36,6 +38,25 @@ OBJECT_TEMPLATES: tuple[str, ...] = (
     "a photo of the large {}",
     "a photo of a cool {}",
     "a photo of a small {}",
+)
+
+# What follows a word in a sentence reads it, too. All of the above end with the word, so a word that
+# is learned in them alone need not let anything be said after it (decision 18).
+OBJECT_TEMPLATES_THAT_GO_ON: tuple[str, ...] = (
+    "a {} in a photo",
+    "a photo with a {} in it",
+    "the {} in this picture",
+    "one {} in a good photo",
+    "a {} in a rendering",
+    "the {} that is in the photo",
+    "a photo of a {} in the middle",
+    "my {} in a dark photo",
+    "a clean {} in a close-up photo",
+    "a small {} in a bright photo",
+    "the {} of a cropped photo",
+    "a photo of a {} and nothing else",
+    "the {} in a rendition",
+    "a large {} in the picture",
 )
 
 STYLE_TEMPLATES: tuple[str, ...] = (
@@ -110,7 +131,7 @@ def rest_of(template: str) -> str:
 
 KINDS = {
     "object": Kind(
-        OBJECT_TEMPLATES,
+        (*OBJECT_TEMPLATES[:14], *OBJECT_TEMPLATES_THAT_GO_ON),
         "a photo of a {}",
         (
             "a photo of a {} on the beach",

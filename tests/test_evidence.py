@@ -102,7 +102,7 @@ def test_a_gradient_is_what_differences_of_the_loss_say(begin: Begin) -> None:
     def loss(word: Vectors) -> float:
         objective = contest._objective(4)
         with torch.no_grad(), plain_attention(contest.model):
-            given: Any = ([objective.latents], [contest.seed], 5, OBJECT_TEMPLATES, 4)
+            given: Any = ([objective.latents], [contest.seed], 5, KINDS["object"].templates, 4)
             found = _loss(contest.model, word[None], *given, T_RANGE, objective.weights)
         return float(found.double().mean())
 

@@ -16,7 +16,6 @@ from evoken.textual_inversion.settings import MISTAKES, preset
 from evoken.words.word import Word
 
 RATES = (0.3, 1.0, 3.0, 10.0)
-LARGE_RATES = (3.0, 10.0)  # of large steps
 EQUAL_SECONDS = ", equal seconds"  # the end of the names of such methods
 TOGETHER = 16  # samples of a step there: twice as fast on two cores as four
 
@@ -230,7 +229,8 @@ _LARGE_STEPS = {
 METHODS |= {
     name + EQUAL_SECONDS: METHODS[name]._replace(
         about="the same with as many seconds as evoken's thorough search takes on two cores",
-        variants={f"rate {r}": method(r) for r in LARGE_RATES},
+        variants={f"rate {r}": method(r) for r in RATES},
+        like=name,
     )
     for name, method in _LARGE_STEPS.items()
 }

@@ -1,5 +1,6 @@
 """Every choice of a learning run, and the presets."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ INITIALIZATIONS = {
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
+# The largest sigma within a limit of length, in shares of it: longer steps would only turn the word.
+WITHIN = 0.15
 # Denoiser calls of a run.
 EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
 
@@ -159,7 +162,11 @@ class LearnSettings:
         suited="61 for gauss-newton, else 30",
     )
     sigma: float = _expert(
-        0.3, "Scatter of the first candidates, in spreads of the vocabulary", least=1e-4, most=1000
+        0.3,
+        "Scatter of the first candidates, in spreads of the vocabulary",
+        least=1e-4,
+        most=1000,
+        suited="30 for gauss-newton, less with a fidelity; else 0.3",
     )
     draws: int = _budget(
         16,
@@ -249,7 +256,10 @@ class LearnSettings:
         kind = _default("kind") if self.kind is UNSET else self.kind
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
-        values = {**search_of(search).suited, "vectors": KINDS[kind].vectors, **values}
+        suited = dict(search_of(search).suited)
+        if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in suited:
+            suited["sigma"] = min(suited["sigma"], WITHIN * self.fidelity)
+        values = {**suited, "vectors": KINDS[kind].vectors, **values}
         if self.effort is not UNSET:
             one_of("effort", self.effort, tuple(EFFORTS))
             values = {**values, "calls": EFFORTS[self.effort]}
