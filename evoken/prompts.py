@@ -40,8 +40,8 @@ OBJECT_TEMPLATES: tuple[str, ...] = (
     "a photo of a small {}",
 )
 
-# What follows a word in a sentence reads it, too. All of the above end with the word, so a word that
-# is learned in them alone need not let anything be said after it (decision 18).
+# What follows a word in a sentence reads it, too. All of the above end with the word, so a word
+# that is learned in them alone need not let anything be said after it (decision 18).
 OBJECT_TEMPLATES_THAT_GO_ON: tuple[str, ...] = (
     "a {} in a photo",
     "a photo with a {} in it",

@@ -1,6 +1,5 @@
 """Every choice of a learning run, and the presets."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ INITIALIZATIONS = {
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-# The largest sigma within a limit of length, in shares of it: longer steps would only turn the word.
+# Sigma by a limit of length: longer steps would only turn the word.
 WITHIN = 0.15
 # Denoiser calls of a run.
 EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
