@@ -41,22 +41,23 @@ OBJECT_TEMPLATES: tuple[str, ...] = (
 )
 
 # What follows a word in a sentence reads it, too. All of the above end with the word, so a word
-# that is learned in them alone need not let anything be said after it (decision 18).
+# that is learned in them alone need not let anything be said after it (decision 18). These say
+# where the thing is, as prompts do, and little that a picture could be at odds with.
 OBJECT_TEMPLATES_THAT_GO_ON: tuple[str, ...] = (
-    "a {} in a photo",
-    "a photo with a {} in it",
-    "the {} in this picture",
-    "one {} in a good photo",
-    "a {} in a rendering",
-    "the {} that is in the photo",
-    "a photo of a {} in the middle",
-    "my {} in a dark photo",
-    "a clean {} in a close-up photo",
-    "a small {} in a bright photo",
-    "the {} of a cropped photo",
-    "a photo of a {} and nothing else",
-    "the {} in a rendition",
-    "a large {} in the picture",
+    "a photo of a {} on a background",
+    "a photo of a {} in a place",
+    "a photo of a {} in the open",
+    "a photo of the {} in its place",
+    "a photo of a {} at some place",
+    "a good photo of a {} in a scene",
+    "a photo of a {} on the ground",
+    "a photo of my {} at home",
+    "a photo of one {} in the light",
+    "a close-up photo of a {} in the frame",
+    "a cropped photo of the {} in view",
+    "a photo of a clean {} on a surface",
+    "a rendering of a {} in a scene",
+    "a photo of a {} in front of something",
 )
 
 STYLE_TEMPLATES: tuple[str, ...] = (
