@@ -27,7 +27,7 @@ from evoken.textual_inversion.settings import preset
 NOUN, SEED = "octopus", 0
 CALLS, EARLY, FEW = 1_800, 700, 1_200
 DRAWS = 128  # of the held-out loss
-SHORT = 0.3  # the sigma of steps as long as words: with longer ones, a start hardly matters
+SHORT = 0.3  # the sigma of steps as long as words: longer ones need more calls than these
 
 
 class Claim(NamedTuple):
@@ -57,7 +57,7 @@ CLAIMS = (
 )
 _FROM_EQ_4: dict[str, Any] = {"initialization": "attention"}
 TRIED: Mapping[str, tuple[Method, int]] = {
-    "evoken": (of_evoken(**_FROM_EQ_4), CALLS),
+    "evoken": (of_evoken(sigma=SHORT, **_FROM_EQ_4), CALLS),
     "separable CMA-ES": (of_evoken(search="sep-cma", **_FROM_EQ_4), CALLS),
     "random search": (of_evoken(search="random", sigma=0.1, **_FROM_EQ_4), CALLS),
     "gradients": (averaged(0.3), FEW),
