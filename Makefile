@@ -62,7 +62,7 @@ bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.evidence.distribution
 	$(BIN)/python -m benchmarks.documents
 
-# The direction of every claim, in a minute on one core. `make test` checks the same.
+# The direction of every claim. `make test` checks the same.
 bench-small: $(READY) $(DEBIAN)
 	@$(BIN)/python -m benchmarks.evidence.small
 

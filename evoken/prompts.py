@@ -132,7 +132,7 @@ def rest_of(template: str) -> str:
 
 KINDS = {
     "object": Kind(
-        (*OBJECT_TEMPLATES[:14], *OBJECT_TEMPLATES_THAT_GO_ON),
+        (*OBJECT_TEMPLATES[: len(OBJECT_TEMPLATES_THAT_GO_ON)], *OBJECT_TEMPLATES_THAT_GO_ON),
         "a photo of a {}",
         (
             "a photo of a {} on the beach",

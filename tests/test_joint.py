@@ -80,9 +80,8 @@ def test_a_word_becomes_better_on_both() -> None:
     flow = load_model(ModelSpec("stickers-flow", encoders="clip_l"))
     plain = load_model(ModelSpec("stickers"))
     pictures = pictures_of("examples/otter", plain.size, settings_for()).images
-    settings = settings_for(
-        "stickers", popsize=16, calls=900, sigma=0.3
-    )  # short steps learn soonest
+    # Short steps: long ones need more calls.
+    settings = settings_for("stickers", popsize=16, calls=900, sigma=0.3)
     learner = Learner(settings, flow, pictures, None)
     word = learned(learner)
     for model in (flow, plain):

@@ -91,6 +91,22 @@ def test_settings_made_by_hand_are_those_of_the_preset() -> None:
         preset("default")
 
 
+@pytest.mark.parametrize(
+    ("given", "sigma"),
+    [
+        ({}, 30.0),
+        ({"fidelity": 2.0}, 0.3),  # longer steps would only turn the word
+        ({"fidelity": 1000.0}, 30.0),
+        ({"fidelity": 2.0, "sigma": 5.0}, 5.0),
+        ({"search": "cma"}, 0.3),
+        ({"search": "cma", "fidelity": 0.1}, 0.3),
+        ({"preset": "paper"}, 0.5),
+    ],
+)
+def test_steps_suit_the_search_and_the_limit_of_length(given: dict[str, Any], sigma: float) -> None:
+    assert LearnSettings(placeholder="<cat>", **given).sigma == pytest.approx(sigma)
+
+
 def test_every_flowopt_preset_is_possible_and_every_rule_is_a_choice() -> None:
     for name in FLOWOPT_PRESETS:
         assert make(FlowOptSettings, to_dict(flowopt_preset(name))) == flowopt_preset(name)
