@@ -49,6 +49,8 @@ def test_photographs_become_a_word_for_other_programs(browser: Browser, photos: 
     assert not (browser.site.runs / "disc").exists()  # nothing was started
     page = browser.post(f"{draft}/start").url.path
     assert page == "/words/disc"
+    assert browser.client.get(f"{draft}/check").status_code == 304  # asked while the page is left
+    assert browser.client.get("/teach/nothing/check").status_code == 404
     text = browser.wait(page, lambda page: state_in(page) == "finished")
     assert "&lt;disc&gt;" in text and "previews/" in text and "ComfyUI" in text
     content = browser.client.get("/word-file/comfyui/disc").content

@@ -152,10 +152,11 @@ def look(request: Request) -> Response:
 
 def check(request: Request) -> Response:
     """The part of that page that comes when the command has looked."""
-    site = site_of(request)
-    draft = _draft(site, request.path_params["id"])
+    site, name = site_of(request), request.path_params["id"]
+    draft = _draft(site, name)
     if not draft:
-        return Response(status_code=404)
+        # A page that has just begun it may ask once more before it is left: nothing is new there.
+        return Response(status_code=304 if site.queue.job(name) else 404)
     return render(request, "parts/checked.html", **_checked(site, draft))
 
 
