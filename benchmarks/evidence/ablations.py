@@ -60,6 +60,9 @@ STYLES: dict[str, Row] = {
     "gradients, 1 word": _GRADIENTS._replace(
         about="one pseudo-word", vectors=1, like="gradients, averaged"
     ),
+    "gradients, 2 words": _GRADIENTS._replace(
+        about="two pseudo-words", vectors=2, like="gradients, averaged"
+    ),
 }
 STARTS = (  # of Figure 5
     *("evoken", "evoken, start by loss", "evoken, random start", "evoken, zero start"),

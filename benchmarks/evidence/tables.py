@@ -59,8 +59,8 @@ TABLES: dict[tuple[str, str], Table] = {
         "evidence.styles",
         (
             *("no word", "evoken", "evoken, 1 word", "evoken, 2 words"),
-            *("gradients", "gradients, averaged", "gradients, our objective", "gradients, 1 word"),
-            *("DTI", "GFTI, paper"),
+            *("gradients", "gradients, averaged", "gradients, our objective"),
+            *("gradients, 1 word", "gradients, 2 words", "DTI", "GFTI, paper"),
         ),
         3,
         2,
