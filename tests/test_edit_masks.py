@@ -19,7 +19,7 @@ import evoken
 from evoken.errors import SettingError
 from evoken.flowopt.edit import Editor, Task
 from evoken.flowopt.folder import FlowOptRun
-from evoken.flowopt.inversion import Inverted, inverted, starting_point
+from evoken.flowopt.inversion import Inverted, inverted, renewed, starting_point
 from evoken.flowopt.mask import LEVELS, Masked, _middle, found_mask, of_latents, of_pictures, soft
 from evoken.flowopt.sampler import ModelSampler
 from evoken.flowopt.settings import STARTS, flowopt_preset
@@ -164,6 +164,56 @@ def test_what_is_outside_the_mask_stays_whatever_is_asked_for(
     whole = Masked(sampler, way, torch.ones_like(mask))(way.start, target)
     assert torch.equal(whole, sampler(way.start, target))
     assert torch.equal(Masked(sampler, way, None)(way.start, target), whole)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("family", ["flow", "diffusion"])
+def test_what_is_outside_the_mask_stays_with_fresh_noise_too(
+    family: str, share: float, flow: StableDiffusion3
+) -> None:
+    model: Any = flow
+    if family == "diffusion":
+        model = StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
+    sampler, data = ModelSampler(model, 4), model.noise(range(2))
+    source, target = sampler.condition(["a cat"] * 2), sampler.condition(["a dog"] * 2, 3.0)
+    up = inverted("uniinv", sampler, data, source)
+    way = renewed(up, sampler, data, source, model.process, share, [3, 4])
+    mask = torch.zeros(2, 1, *data.shape[2:])
+    mask[..., :4] = 1
+    found = Masked(sampler, way, mask)(way.start, target)
+    assert torch.equal(found[..., 4:], data[..., 4:])
+    assert not torch.allclose(found[..., :4], data[..., :4], atol=1e-3)
+    for same in (Masked(sampler, way, None), Masked(sampler, way, torch.ones_like(mask))):
+        # Whoever asks for what is there gets it, whatever the noise.
+        torch.testing.assert_close(same(way.start, source), data, rtol=1e-4, atol=1e-4)
+    # Fewer last steps, and one of the pictures, see the same noise.
+    fewer = ModelSampler(model, 4, 2)
+    below = up.last(2, fewer.start_scale)
+    found = renewed(below, fewer, data, source, model.process, share, [3, 4])
+    assert found.ends is not None and way.ends is not None
+    assert torch.equal(found.path, way.last(2).path) and torch.equal(found.ends, way.ends[2:])
+    one = way.rows(torch.tensor([1]))
+    assert one.ends is not None and torch.equal(one.ends[:, 0], way.ends[:, 1])
+
+
+def test_a_way_of_fresh_noise_everywhere_is_that_of_flowedit(flow: StableDiffusion3) -> None:
+    """Kulikov et al. 2024, Algorithm 1, on the noise that the way drew."""
+    sampler, y = ModelSampler(flow, 5, 4), flow.noise(range(2))
+    source, target = sampler.condition(["a cat"] * 2, 1.5), sampler.condition(["a dog"] * 2, 4.0)
+    up = inverted("noise", sampler, y, source, [0, 1])
+    way = renewed(up, sampler, y, source, flow.process, 1.0, [5, 6])
+    edited, noises = y, []
+    for k, level in enumerate(sampler.levels[:-1]):
+        noises.append((way.path[k] - (1 - level) * y) / level)
+        noised = (1 - level) * y + level * noises[-1]
+        gap = sampler.slope(edited + noised - y, level, target)
+        gap = gap - sampler.slope(noised, level, source)
+        edited = edited + (sampler.levels[k + 1] - level) * gap
+    found = Masked(sampler, way, None)(way.start, target)
+    torch.testing.assert_close(found, edited, rtol=1e-4, atol=1e-4)
+    drawn = torch.stack(noises).flatten(1)
+    assert abs(float(drawn.std()) - 1) < 0.1
+    assert float((torch.corrcoef(drawn) - torch.eye(len(drawn))).abs().max()) < 0.2
 
 
 @pytest.mark.parametrize("how", STARTS)

@@ -141,19 +141,20 @@ def test_the_default_takes_a_hundred_calls_at_most() -> None:
 
 
 def test_each_of_a_strip_is_what_a_run_of_its_own_draws(tiny_folder: Path, photo: Path) -> None:
-    strengths = ("2:3", "4:2", "3:3:0.5")
+    strengths = ("2:3", "4:2", "3:3:0.5", "5:2:0.5")
     options = [o for s in strengths for o in ("--strength", s)]
     strip = edited(tiny_folder, "strip", photo, *TURN, *options)
-    assert len(strip.records()) == 3
+    assert len(strip.records()) == 4
     said = Path("strip/said").read_text()
-    assert "1 picture, 3 results." in said
+    assert "1 picture, 4 results." in said
     for text in ("guidance 2, last 3  ", "guidance 4, last 2  ", "last 3, 50 % fresh noise  "):
         assert text in said
     for i in (0, 2):  # whose inversion goes up as far
         alone = edited(tiny_folder, f"alone-{i}", photo, *TURN, "--strength", strengths[i])
         assert iterates(alone) == [iterates(strip)[i]]
     calls = [record["calls"] for record in strip.records()]
-    assert np.diff(calls).tolist() == [2 * 2, 2 * 3]  # nothing but the walks down
+    # The walks down, and the source's side of fresh noise, once.
+    assert np.diff(calls).tolist() == [2 * 2, 3 + 2 * 3, 2 * 2]
 
 
 def test_several_targets_share_an_inversion(tiny_folder: Path, photo: Path) -> None:

@@ -12,7 +12,7 @@ from evoken.arrays import Images, Latents, Masks, Vectors
 from evoken.dialects import warn_of
 from evoken.errors import SettingError
 from evoken.flowopt.compare import last_counted, measures
-from evoken.flowopt.inversion import Inverted, inverted, noise_in, with_fresh_noise
+from evoken.flowopt.inversion import Inverted, inverted, noise_in, renewed
 from evoken.flowopt.mask import Masked, check_masks, found_mask, of_latents, of_pictures
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
@@ -172,6 +172,7 @@ class Editor:
     masks: Masks | None = None
     way: Inverted | None = None
     calls: int = field(default=0, init=False)
+    _renewed: dict[tuple[float, int], Inverted] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -286,12 +287,12 @@ class Editor:
         settings = self.settings
         sampler = ModelSampler(self.model, settings.steps, variant.strength.last)
         f: ModelSampler | Masked = sampler
-        start = None
-        if not known or self.masks is not None:
-            way = self.inverted().last(len(sampler.levels) - 1, sampler.start_scale)
-            start = None if known else self._begun(variant, way)
-            if self.masks is not None:
-                f = Masked(sampler, way, of_latents(self.masks, self._data, self.task.seen))
+        start, fresh = None, variant.strength.fresh
+        if not known or fresh or self.masks is not None:
+            way = self._followed(variant).last(len(sampler.levels) - 1, sampler.start_scale)
+            start = None if known else way.start
+            if fresh or self.masks is not None:
+                f = Masked(sampler, way, self._masks_of_latents())
         f.calls = self.calls
         target = replace(self._prompts[1], guidance=variant.strength.guidance)
         rule = RULES[settings.rule](settings.eta)
@@ -299,19 +300,31 @@ class Editor:
             self.calls = step.calls
             yield step
 
-    def _begun(self, variant: Variant, way: Inverted) -> Latents:
-        """Where a variant begins; every picture has its own seed."""
-        process, seeds = self.model.process, range(len(self._data))
-        if not variant.strength.fresh:
-            return way.start
-        return with_fresh_noise(
-            way.start,
-            self._data,
-            process,
-            process.t_of(way.levels[0]),
-            variant.strength.fresh,
-            [self._seed(variant.seed, i) for i in seeds],
-        )
+    def _masks_of_latents(self) -> Masks | None:
+        if self.masks is None:
+            return None
+        return of_latents(self.masks, self._data, self.task.seen)
+
+    def _followed(self, variant: Variant) -> Inverted:
+        """The way that a variant goes beside. Fresh noise is drawn once for all strengths with as
+        much of it; every picture has its own seed.
+        """
+        fresh, way = variant.strength.fresh, self.inverted()
+        if not fresh:
+            return way
+        if (key := (fresh, variant.seed)) not in self._renewed:
+            self._sampler.calls = self.calls
+            self._renewed[key] = renewed(
+                way,
+                self._sampler,
+                self._data,
+                replace(self._prompts[0], guidance=self.settings.source_guidance),
+                self.model.process,
+                fresh,
+                [self._seed(variant.seed, i) for i in range(len(self._data))],
+            )
+            self.calls = self._sampler.calls
+        return self._renewed[key]
 
     def _seed(self, seed: int, picture: int) -> int:
         return derive(seed, picture, "picture")

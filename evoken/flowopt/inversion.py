@@ -29,11 +29,14 @@ class Inverted:
         levels: n + 1 levels of the ODE, from the start down to 0.
         path: (n + 1) x N x ..., the ODE's x at these levels; the last ones are the pictures.
         scale: latents over x at the first level.
+        ends: n x N x ..., where a step of the pictures' own prompts leads from each point but the
+            last; None where that is the next point.
     """
 
     levels: tuple[float, ...]
     path: Latents
     scale: float = 1.0
+    ends: Latents | None = None
 
     @property
     def start(self) -> Latents:
@@ -42,7 +45,8 @@ class Inverted:
 
     def rows(self, rows: Tensor) -> "Inverted":
         """Of some pictures (indices)."""
-        return replace(self, path=self.path[:, rows])
+        ends = None if self.ends is None else self.ends[:, rows]
+        return replace(self, path=self.path[:, rows], ends=ends)
 
     def last(self, count: int, scale: float = 1.0) -> "Inverted":
         """The part below: its last ``count`` steps, 0 for all.
@@ -50,8 +54,9 @@ class Inverted:
         Args:
             scale: latents over x where that begins.
         """
-        keep = len(self.levels) if count == 0 else count + 1
-        return Inverted(self.levels[-keep:], self.path[-keep:], scale)
+        keep = count or len(self.levels) - 1
+        ends = None if self.ends is None else self.ends[-keep:]
+        return Inverted(self.levels[-keep - 1 :], self.path[-keep - 1 :], scale, ends)
 
 
 def inverted(
@@ -81,7 +86,7 @@ def inverted(
     elif how == "euler":
         points = _euler(sampler, data, conditioning)
     else:
-        noise = _noise(data, seeds, "start") / sampler.start_scale
+        noise = _noise(data, seeds, 0, "start") / sampler.start_scale
         shares = (level / sampler.levels[0] for level in reversed(sampler.levels))
         points = (torch.lerp(data, noise, share) for share in shares)
     path = torch.stack([*points]).flip(0)
@@ -100,21 +105,59 @@ def starting_point(
     return inverted(how, sampler, data, conditioning, seeds, tolerance).start
 
 
-def _noise(data: Latents, seeds: Sequence[int], purpose: str) -> Latents:
+def _noise(data: Latents, seeds: Sequence[int], place: int, purpose: str) -> Latents:
     shape = data.shape[1:]
-    rows = [torch.randn(shape, generator=torch_generator(s, 0, purpose)) for s in seeds]
+    rows = [torch.randn(shape, generator=torch_generator(s, place, purpose)) for s in seeds]
     return torch.stack(rows).to(data)
 
 
-def with_fresh_noise(
-    start: Latents, data: Latents, process: Process, t: float, share: float, seeds: Sequence[int]
-) -> Latents:
-    """The start with ``share`` of its noise, by variance, replaced by noise drawn from ``seeds``.
+def renewed(
+    way: Inverted,
+    sampler: Sampler[Any],
+    data: Latents,
+    conditioning: Any,
+    process: Process,
+    share: float,
+    seeds: Sequence[int],
+) -> Inverted:
+    """A way with fresh noise at every level, and where the pictures' own prompts lead from there. n
+    calls.
 
-    A start at noise level t is the picture and noise, mixed; what it has of the picture stays.
+    Args:
+        conditioning: of those prompts.
+        share: see ``with_fresh_noise``.
+        seeds: one per picture.
+
+    Source: Kulikov et al. 2024 (FlowEdit), Algorithm 1, one noise a step. Differs: a share of the
+    way's own noise can be kept.
+    """
+    points, ends = list[Latents](), list[Latents]()
+    steps = len(way.levels) - 1
+    for k, (level, lower) in enumerate(pairwise(way.levels)):
+        scale, t = process.scale(level), process.t_of(level)
+        # Counted from the end: fewer last steps draw the same.
+        x = with_fresh_noise(way.path[k] * scale, data, process, t, share, seeds, steps - k) / scale
+        points.append(x)
+        ends.append(x + (lower - level) * sampler.slope(x, level, conditioning))
+    return replace(way, path=torch.stack([*points, way.path[-1]]), ends=torch.stack(ends))
+
+
+def with_fresh_noise(
+    latents: Latents,
+    data: Latents,
+    process: Process,
+    t: float,
+    share: float,
+    seeds: Sequence[int],
+    place: int = 0,
+) -> Latents:
+    """Latents with ``share`` of their noise, by variance, replaced by noise drawn from ``seeds``
+    for a place on a way.
+
+    Latents at noise level t are the picture and noise, mixed; what they have of the picture stays.
     """
     picture, scale = _mixture(data, process, t)
-    kept, drawn = (start - picture) / scale, _noise(data, seeds, "fresh")
+    kept, drawn = (latents - picture) / scale, _noise(data, seeds, place, "fresh")
     return picture + scale * ((1 - share) ** 0.5 * kept + share**0.5 * drawn)
 
 

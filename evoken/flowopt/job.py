@@ -206,13 +206,24 @@ class FlowOptJob:
     def _calls_after(self, done: int) -> int:
         """Of the denoiser, for the iterates of all pictures that come after so many."""
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
-        each = []
+        each, noises = list[int](), list[int]()
+        renewed = set[tuple[float, int]]()
         for variant in settings.variants:
             strength = variant.strength
-            a_step = 1 if strength.guidance == 1 else self.model.guidance_calls
-            each.append(pictures * (strength.last or settings.steps) * a_step)
+            steps = (strength.last or settings.steps) * self._calls_of(strength.guidance)
+            each.append(pictures * steps)
+            # Of fresh noise the source's side is drawn once, for all strengths with as much of it.
+            first = strength.fresh and (key := (strength.fresh, variant.seed)) not in renewed
+            a_level = self._calls_of(settings.source_guidance) if first else 0
+            noises.append(pictures * settings.deepest * a_level)
+            renewed |= {key} if first else set()
+        strip = [a + b for a, b in zip(each, noises, strict=True)]
         updates = [calls for calls in each for _ in range(settings.iterations)]
-        return sum([*each, *updates][done:])
+        return sum([*strip, *updates][done:])
+
+    def _calls_of(self, guidance: float) -> int:
+        """Of a slope with so much guidance."""
+        return 1 if guidance == 1 else self.model.guidance_calls
 
 
 def planned(settings: FlowOptSettings) -> str:

@@ -156,19 +156,24 @@ def _weighed(total: Tensor, weight: Tensor) -> Tensor:
 
 class Masked:
     """f where only a part may change: after every step, what is outside the mask is put where the
-    picture itself was on its way up. See ``evoken.flowopt.sampler.Sampler``.
+    picture itself is on its way. See ``evoken.flowopt.sampler.Sampler``.
 
-    Source: Avrahami et al. 2022 (Blended Diffusion), whose background is noised anew; here it is
-    on the inverted way, which ends at the picture itself.
+    On a way with fresh noise at every level, what goes on to the next is the difference between the
+    edit and the picture, so only that is denoised twice.
+
+    Source: Avrahami et al. 2022 (Blended Diffusion), whose background is noised anew; Kulikov et
+    al. 2024 (FlowEdit), Algorithm 1, for fresh noise. Differs: a way of the picture's own, which
+    ends at the picture itself; the difference is masked at every level.
     """
 
     def __init__(self, sampler: Sampler[Any], way: Inverted, mask: Tensor | None) -> None:
         """
         Args:
             sampler: any whose schedule has the way's levels.
+            way: ``inverted`` or ``renewed``.
             mask: of the latents, in [0, 1], 0 where nothing may change; None for everywhere.
         """
-        self._sampler, self._path, self._mask = sampler, way.path, mask
+        self._sampler, self._way, self._mask = sampler, way, mask
         self.levels, self.start_scale = way.levels, way.scale
 
     @property
@@ -190,14 +195,18 @@ class Masked:
 
     def __call__(self, latents: Latents, conditioning: Any) -> Latents:
         """Euler's method down the levels."""
-        x = self._within(latents / self.start_scale, 0)
+        path, ends = self._way.path, self._way.ends
+        x = self._within(latents / self.start_scale, path[0])
         for k, (level, lower) in enumerate(pairwise(self.levels)):
             x = x + (lower - level) * self._sampler.slope(x, level, conditioning)
-            x = self._within(x, k + 1)
+            if ends is None:
+                x = self._within(x, path[k + 1])
+            else:
+                x = path[k + 1] + self._within(x - ends[k], torch.zeros_like(x))
         return x
 
-    def _within(self, x: Latents, place: int) -> Latents:
-        """The same inside the mask; outside, the picture on its own way."""
+    def _within(self, x: Latents, outside: Latents) -> Latents:
+        """The same inside the mask."""
         if self._mask is None:
             return x
-        return torch.lerp(self._path[place], x, self._mask.to(x).expand_as(x))
+        return torch.lerp(outside, x, self._mask.to(x).expand_as(x))

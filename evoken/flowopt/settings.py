@@ -41,7 +41,7 @@ class Strength:
     Attributes:
         guidance: classifier-free guidance of the target prompt; 1 means none.
         last: how many of the last steps are walked again; 0 means all.
-        fresh: share of the start's noise that is drawn anew.
+        fresh: share of the noise that is drawn anew, at every level.
     """
 
     guidance: float
@@ -120,7 +120,7 @@ class FlowOptSettings:
     )
     fresh: float = _about(
         0.0,
-        "Share of the start's noise to draw anew; more departs further from the picture",
+        "Share of the noise to draw anew at every level; more lets go of what was there",
         least=0,
         most=1,
     )
