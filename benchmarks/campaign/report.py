@@ -40,11 +40,12 @@ def found(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def publish(results: list[dict[str, Any]]) -> None:
-    """Write the figures, if the campaign is whole; else say what is missing."""
+    """Write the figures and pack the results if the campaign is whole; else say what is missing."""
     its = found(results)
     whole = its["campaign.kills"] >= KILLS and its["campaign.inputs"] >= INPUTS
     if whole and SOAK in its:
         figures.update(its)
+        figures.pack(RESULTS)
         return
     show(its)
     print("The campaign is not whole yet: the same command goes on.")

@@ -57,6 +57,7 @@ def main() -> int:
         print("Without the others there are no figures: the same command goes on.")
     else:
         figures.update(report.found(results))
+        figures.pack(report.RESULTS)
     return 0
 
 
