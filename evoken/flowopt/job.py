@@ -206,19 +206,17 @@ class FlowOptJob:
     def _calls_after(self, done: int) -> int:
         """Of the denoiser, for the iterates of all pictures that come after so many."""
         settings, pictures = self.run.settings, len(self.run.config["pictures"])
-        each, noises = list[int](), list[int]()
-        renewed = set[tuple[float, int]]()
+        strip, updates, renewed = list[int](), list[int](), set[tuple[float, int]]()
         for variant in settings.variants:
             strength = variant.strength
-            steps = (strength.last or settings.steps) * self._calls_of(strength.guidance)
-            each.append(pictures * steps)
-            # Of fresh noise the source's side is drawn once, for all strengths with as much of it.
-            first = strength.fresh and (key := (strength.fresh, variant.seed)) not in renewed
-            a_level = self._calls_of(settings.source_guidance) if first else 0
-            noises.append(pictures * settings.deepest * a_level)
-            renewed |= {key} if first else set()
-        strip = [a + b for a, b in zip(each, noises, strict=True)]
-        updates = [calls for calls in each for _ in range(settings.iterations)]
+            steps = strength.last or settings.steps
+            calls = pictures * steps * self._calls_of(strength.guidance)
+            updates += [calls] * settings.iterations
+            # With fresh noise the source is asked, too, once for all strengths with as much of it.
+            if strength.fresh and (noise := (strength.fresh, variant.seed)) not in renewed:
+                renewed.add(noise)
+                calls += pictures * settings.deepest * self._calls_of(settings.source_guidance)
+            strip.append(calls)
         return sum([*strip, *updates][done:])
 
     def _calls_of(self, guidance: float) -> int:

@@ -158,8 +158,8 @@ class Masked:
     """f where only a part may change: after every step, what is outside the mask is put where the
     picture itself is on its way. See ``evoken.flowopt.sampler.Sampler``.
 
-    On a way with fresh noise at every level, what goes on to the next is the difference between the
-    edit and the picture, so only that is denoised twice.
+    On a way with fresh noise at every level, only the difference between the edit and the picture
+    goes on to the next.
 
     Source: Avrahami et al. 2022 (Blended Diffusion), whose background is noised anew; Kulikov et
     al. 2024 (FlowEdit), Algorithm 1, for fresh noise. Differs: a way of the picture's own, which
