@@ -144,10 +144,29 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
 
 def test_methods_that_are_not_measured_everywhere_are_left_out() -> None:
     rows = rows_of(OURS, 0.5, 0.6, [(500, 0.5)]) | rows_of("random", 0.5, 0.6, [(500, 0.5)])
-    del rows["random", "squid", 1]
+    del rows["random", "squid", 0]
     evidence = Evidence(rows, typical=0.4)
     assert evidence.methods == [OURS] and evidence.found()["evidence.searches"] == 1
     assert evidence.calls_to(OURS, "otter", 0, 0.4) == float("inf")
+
+
+def test_a_method_counts_with_the_seeds_that_it_has_everywhere() -> None:
+    rows = {
+        **rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)]),
+        **rows_of(OURS, 0.5, 0.6, [(500, 0.75), (1_000, 0.5)]),
+        **rows_of("gradients", 0.4, 0.8, [(500, 0.4)]),
+        **rows_of("ZOODiP", 0.75, 0.2, [(5_000, 0.75)]),
+    }
+    for method in ("gradients", "ZOODiP"):
+        rows[method, "otter", 1] |= {"judge": 0.0, "curve": [[9_000, 1.0, 0.75]]}
+        del rows[method, "squid", 1]
+    evidence = Evidence(rows, typical=0.4)
+    found, table = evidence.found(), evidence.table()
+    assert [table[f"evidence.{m}.n"] for m in ("evoken", "gradients")] == [6, 3]
+    assert table["evidence.gradients.judge"] == pytest.approx(0.8)
+    assert found["evidence.calls_ratio_zoodip"]["median"] == 10
+    assert found["evidence.judge_share_vs_gradient_equal_calls"]["n"] == 3  # concepts
+    assert "evidence.seed_spread_vs_gradient_equal_calls" not in found
 
 
 @pytest.mark.skipif(not find_spec("matplotlib"), reason="drawn where the benchmarks run")

@@ -6,7 +6,7 @@
 Settings are chosen on some concepts (``--tuning``) and reported on others. Results are kept in
 benchmarks/evidence.jsonl as they come; the same command goes on where it was. At the end the
 ``evidence.*`` figures and the curves in docs/sheets are of the methods that were measured on all
-concepts and seeds; ``--report`` measures nothing.
+concepts, with as many seeds as each has on all; ``--report`` measures nothing.
 """
 
 import argparse

@@ -62,18 +62,19 @@ def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
 
 
 def curve(evidence: Evidence, method: str) -> list[tuple[float, float]]:
-    """Calls, and the mean over all words of the loss there, less that of no word."""
+    """Calls, and the mean over all words of the loss there, less that of no word, if measured."""
+    beside = NOTHING in evidence.methods
+    pairs = evidence.pairs([method, NOTHING] if beside else [method])
     found = []
     for mark in MARKS:
         losses = []
-        for noun in evidence.nouns:
-            for seed in evidence.seeds:
-                row = evidence.rows[method, noun, seed]
-                after = [loss for calls, _, loss in row["curve"] if calls >= mark]
-                base = evidence.rows.get((NOTHING, noun, seed), {"loss": 0.0})["loss"]
-                if after:
-                    losses.append(after[0] - base)
-        if len(losses) == len(evidence.nouns) * len(evidence.seeds):
+        for pair in pairs:
+            row = evidence.rows[method, *pair]
+            after = [loss for calls, _, loss in row["curve"] if calls >= mark]
+            base = evidence.rows[NOTHING, *pair]["loss"] if beside else 0.0
+            if after:
+                losses.append(after[0] - base)
+        if len(losses) == len(pairs):
             found.append((float(mark), statistics.mean(losses)))
     return found
 

@@ -17,7 +17,7 @@ SHEETS = figures.FILE.parent / "sheets"
 
 
 def publish(table: Table, model: str) -> None:
-    """Write what there is for a table: of methods that have all of its concepts and seeds."""
+    """Write what there is for a table: of methods that have all of its concepts."""
     nouns, seeds, known = table.nouns(table.concepts), range(table.seeds), done(model)
     there = {method for method, _, noun, _ in known if noun in nouns} & {*table.methods}
     best = {method: best_variant(method, model) for method in there}
@@ -31,7 +31,7 @@ def publish(table: Table, model: str) -> None:
     typical = sum(norm**2 for norm in norms) ** 0.5
     evidence = Evidence(rows, typical, table.prefix)
     for missing in sorted({*table.methods} - {*evidence.methods}):
-        print(f"left out, as not all of its words are measured: {missing}")
+        print(f"left out, as not all of its concepts are measured: {missing}")
     found = evidence.table()
     if table.prefix == "evidence.ablations":
         found |= evidence.of_starts()

@@ -3,7 +3,7 @@
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,11 @@ FEW = 8  # concepts; the bootstrap of fewer cannot reach far enough
 
 
 class Evidence:
-    """The rows of some methods on the same concepts and seeds.
+    """The rows of some methods on the same concepts; a method may have more seeds than another.
 
     Attributes:
-        methods: that were measured on all of them.
+        methods: that were measured on all concepts.
+        seeds: how many each was measured with on all of them, from 0 on.
         columns: that all rows have; those of earlier versions have fewer.
     """
 
@@ -52,18 +53,33 @@ class Evidence:
         """
         self.prefix = prefix
         self.nouns = sorted({noun for _, noun, _ in results})
-        self.seeds = sorted({seed for _, _, seed in results})
-        everywhere = list(product(self.nouns, self.seeds))
         its = dict.fromkeys(method for method, _, _ in results)
-        self.methods = [m for m in its if all((m, *pair) in results for pair in everywhere)]
-        self.rows = {k: row for k, row in results.items() if k[0] in self.methods}
+        self.seeds = {m: n for m in its if (n := self._complete(results, m))}
+        self.methods = list(self.seeds)
+        self.rows = {
+            (m, *pair): results[m, *pair]
+            for m, seeds in self.seeds.items()
+            for pair in product(self.nouns, range(seeds))
+        }
         self.columns = [c for c in MEASURES if all(c in row for row in self.rows.values())]
         self.typical = typical
 
+    def _complete(self, results: Results, method: str) -> int:
+        """Seeds that a method has on all concepts."""
+        return next(
+            s for s in count() if not all((method, noun, s) in results for noun in self.nouns)
+        )
+
+    def pairs(
+        self, methods: Sequence[str], nouns: Sequence[str] | None = None
+    ) -> list[tuple[str, int]]:
+        """Concepts and seeds that some methods have in common, concept by concept."""
+        seeds = range(min(self.seeds[method] for method in methods))
+        return list(product(self.nouns if nouns is None else nouns, seeds))
+
     def values(self, method: str, name: str, nouns: Sequence[str] | None = None) -> list[float]:
         """Of a method's rows, concept by concept."""
-        its = self.nouns if nouns is None else nouns
-        return [self.rows[method, noun, seed][name] for noun in its for seed in self.seeds]
+        return [self.rows[method, *pair][name] for pair in self.pairs([method], nouns)]
 
     def mean(self, method: str, name: str, nouns: Sequence[str] | None = None) -> float:
         """Of a method's rows."""
@@ -181,7 +197,7 @@ class Evidence:
             if score in self.columns:
                 best = self.best(gradients, score)
                 found[f"{score}_vs_gradient"] = self._ratio(ours, score, best)
-        if len(self.seeds) > 1:
+        if min(self.seeds[ours], self.seeds[judged]) > 1:
             found["seed_spread_vs_gradient"] = lambda nouns: (
                 self._seed_spread(ours, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
             )
@@ -203,11 +219,10 @@ class Evidence:
 
         def statistic(nouns: Sequence[str]) -> float:
             ratios = []
-            for noun in nouns:
-                for seed in self.seeds:
-                    loss = min(point[2] for point in self.rows[rival, noun, seed]["curve"])
-                    its, own = (self.calls_to(m, noun, seed, loss) for m in (rival, ours))
-                    ratios.append(its / own)
+            for pair in self.pairs([rival, ours], nouns):
+                loss = min(point[2] for point in self.rows[rival, *pair]["curve"])
+                its, own = (self.calls_to(m, *pair, loss) for m in (rival, ours))
+                ratios.append(its / own)
             return statistics.median(ratios)
 
         return statistic
@@ -215,12 +230,10 @@ class Evidence:
     def _calls_to_90_percent(self, nouns: Sequence[str]) -> float:
         """Of ours, to nine tenths of its own gain over no word."""
         found = []
-        for noun in nouns:
-            for seed in self.seeds:
-                nothing = self.rows[NOTHING, noun, seed]["loss"]
-                row = self.rows[OURS, noun, seed]
-                loss = nothing - 0.9 * (nothing - row["loss"])
-                found.append(min(row["calls"], self.calls_to(OURS, noun, seed, loss)))
+        for pair in self.pairs([NOTHING, OURS], nouns):
+            nothing, row = self.rows[NOTHING, *pair]["loss"], self.rows[OURS, *pair]
+            loss = nothing - 0.9 * (nothing - row["loss"])
+            found.append(min(row["calls"], self.calls_to(OURS, *pair, loss)))
         return statistics.median(found)
 
     def bad_words(self, method: str) -> dict[str, Any]:
@@ -265,7 +278,7 @@ class Evidence:
             "median": round(score.value, digits),
             "low": round(score.low, digits),
             "high": round(score.high, digits),
-            "n": len(self.nouns) * len(self.seeds),
+            "n": len(self.nouns),
         }
 
 
