@@ -417,7 +417,7 @@ def test_masks_that_cannot_be_used(tiny_folder: Path, photo: Path) -> None:
         (("--frame", "mask"), "Give one with --mask"),
         (("--strength", "4"), "Write it like 4:12"),
         (("--strength", "4:9"), "--last must be at most --steps (got 9 of 4 steps)"),
-        (("--strength", "4:3", "--seeds", "2"), "--seeds must be 1 where no noise is drawn anew"),
+        (("--strength", "4:3:0", "--seeds", "2"), "--seeds must be 1 where no noise is drawn anew"),
     ):
         refused(edited(tiny_folder, photo, *TURN, *arguments), word)
     assert not Path("runs").exists()

@@ -61,12 +61,16 @@ RIVALS: dict[str, Method] = {
             (28, 24, 1.5, (1.5, 2.5, 4.0, 5.5)),
             (28, 20, 1.5, (1.5, 2.5, 4.0, 5.5)),
             (28, 24, 1.0, (1.5, 2.5, 4.0, 5.5)),
+            (8, 7, 1.0, (1.5, 2.5, 4.0, 5.5)),
             (50, 33, 3.5, (4.0, 7.0, 13.5)),
         )
     },
     "DecFlowEdit": {
         f"source guidance {g}, prior of {prior.last} steps, window {prior.window}, "
-        f"threshold {prior.threshold}": Settings(decflowedit(28, 24, g, prior), (2.5, 4.0, 5.5))
+        f"threshold {prior.threshold}{few}": Settings(
+            decflowedit(steps, last, g, prior), (2.5, 4.0, 5.5)
+        )
+        for steps, last, few in ((28, 24, ""), (8, 7, ", last 7 of 8"))
         for g, prior in (
             (1.5, Prior(28, 24, 5, 0.55)),
             (1.5, Prior(28, 24, 3, 0.55)),
@@ -76,6 +80,7 @@ RIVALS: dict[str, Method] = {
             (1.0, Prior(7, 6, 3, 0.3)),
             (1.0, Prior(7, 6, 1, 0.3)),
         )
+        if steps == 28 or (g == 1.0 and prior.window == 3)
     },
     "FlowAlign": {
         f"{steps} steps, zeta {zeta}": Settings(flowalign(steps, zeta), strengths)

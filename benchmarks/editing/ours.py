@@ -14,6 +14,7 @@ from evoken.models.load import load_clip
 
 SUGGESTED = 0.0  # the strength of the pictures that evoken suggests; the others are numbered from 1
 DEFAULT = flowopt_preset("edit")
+NOISES = {0.0: "", 1.0: ", fresh noise"}  # how its settings are named
 
 
 def editor_of(settings: FlowOptSettings, p: Problem, clip: Clip | None = None) -> Editor:
@@ -61,12 +62,13 @@ def _clip() -> Clip:
     return load_clip()
 
 
-def guided(last: int) -> Run:
+def guided(steps: int, last: int, fresh: float) -> Run:
     """Without updates. The strength is the guidance."""
 
     def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
         for guidance in strengths:
-            settings = flowopt_preset("edit", iterations=0, guidance=guidance, last=last)
+            walk = {"steps": steps, "last": last, "fresh": fresh, "guidance": guidance}
+            settings = flowopt_preset("edit", **walk)
             editor = editor_of(settings, p)
             (iterate,) = editor.iterates()
             yield result_of(editor, guidance, iterate)
@@ -74,11 +76,12 @@ def guided(last: int) -> Run:
     return run
 
 
-def updated(eta: float) -> Run:
+def updated(eta: float, fresh: float) -> Run:
     """With updates. The strength is their number; fewer change more."""
 
     def run(p: Problem, strengths: Sequence[float]) -> Iterator[Result]:
-        settings = flowopt_preset("edit", iterations=int(max(strengths)), eta=eta, guidance=4.0)
+        most = int(max(strengths))
+        settings = flowopt_preset("edit", iterations=most, eta=eta, guidance=4.0, fresh=fresh)
         editor = editor_of(settings, p)
         for iterate in editor.iterates():
             if iterate.step.iteration in strengths:
@@ -90,9 +93,14 @@ def updated(eta: float) -> Run:
 METHODS: dict[str, Method] = {
     "ours": {"default": Settings(offered(DEFAULT), (SUGGESTED, *range(1, DEFAULT.drawn + 1)))},
     "ours, strip": {
-        f"last {n} of 15": Settings(guided(n), (1.5, 2.5, 4.0, 6.0)) for n in (12, 14, 15)
+        f"last {last} of {n}{noise}": Settings(guided(n, last, fresh), (1.5, 2.5, 4.0, 6.0))
+        for n, last in ((8, 7), (15, 12), (15, 14), (15, 15))
+        for fresh, noise in NOISES.items()
+        if n == 15 or fresh
     },
     "ours, with updates": {
-        f"eta {eta}": Settings(updated(eta), (1, 2, 4, 6)) for eta in (0.05, 0.1)
+        f"eta {eta}{noise}": Settings(updated(eta, fresh), (1, 2, 4, 6))
+        for eta in (0.05, 0.1)
+        for fresh, noise in NOISES.items()
     },
 }

@@ -46,7 +46,7 @@ class Strength:
 
     guidance: float
     last: int
-    fresh: float = 0.0
+    fresh: float = 1.0
 
     @classmethod
     def read(cls, text: str) -> "Strength":
@@ -55,12 +55,12 @@ class Strength:
         Raises:
             SettingError: it is nothing of the kind, or a number is out of its range.
         """
-        guidance, last, fresh = (*text.split(":"), "0")[:3] if 1 <= text.count(":") <= 2 else "???"
+        guidance, last, fresh = (*text.split(":"), "1")[:3] if 1 <= text.count(":") <= 2 else "???"
         try:
             found = cls(float(guidance), int(last), float(fresh))
         except ValueError:
             raise SettingError(
-                f"a strength must be guidance, last steps and, if wanted, fresh noise (got "
+                f"a strength must be guidance, last steps and, if not 1, fresh noise (got "
                 f"{shown(text, 60)}).",
                 "Write it like 4:12 or 4:12:0.5.",
             ) from None
@@ -71,14 +71,15 @@ class Strength:
 
     def __str__(self) -> str:
         """As ``read`` takes it; no two have the same."""
-        fresh = f":{exact(self.fresh)}" if self.fresh else ""
+        fresh = f":{exact(self.fresh)}" if self.fresh != 1 else ""
         return f"{exact(self.guidance)}:{self.last}{fresh}"
 
     @property
     def described(self) -> str:
         """In words."""
         steps = f"last {self.last}" if self.last else "all steps"
-        fresh = f", {100 * self.fresh:.0f} % fresh noise" if self.fresh else ""
+        part = "" if self.fresh == 1 else f"{100 * self.fresh:.0f} % "
+        fresh = f", {part}fresh noise" if self.fresh else ""
         return f"guidance {self.guidance:g}, {steps}{fresh}"
 
 
@@ -133,8 +134,8 @@ class FlowOptSettings:
     guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1, most=1000)
     strengths: tuple[str, ...] = _about(
         (),
-        "A strength to draw, GUIDANCE:LAST or GUIDANCE:LAST:FRESH such as 4:12:0.5, in place of "
-        "guidance, last and fresh (repeatable)",
+        "A strength to draw, GUIDANCE:LAST or, with less than all noise fresh, GUIDANCE:LAST:FRESH "
+        "such as 4:12:0.5, in place of guidance, last and fresh (repeatable)",
         flag="strength",
         suited="guidance, last and fresh",
     )
@@ -264,7 +265,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "eta": 0.1,
         "iterations": 0,
         "guidance": 4.0,
-        "strengths": ("2.5:14", "4:14"),
+        "fresh": 1.0,
+        "strengths": ("3.5:14", "5:14"),
     },
 }
 FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
