@@ -264,7 +264,7 @@ def test_the_scripts_folders_of_an_edit(evoken: Any, folder: Path) -> None:
 
 
 def test_the_scripts_names_are_of_the_strength_of_each(evoken: Any, folder: Path) -> None:
-    strengths = ("--strength", "2:3:0", "--strength", "4:2:0.5", "--iterations", 1, "--seeds", 2)
+    strengths = ("--strength", "2:3", "--strength", "4:2:0.5", "--iterations", 1, "--seeds", 2)
     (folder / "edits.yaml").write_text(yaml.safe_dump(yaml.safe_load(EDITS)[-1:]))
     file = written(folder, EDITING)
     result = evoken("edit", file, "--output", "out", "--saved-info", *strengths)
@@ -278,7 +278,7 @@ def test_the_scripts_names_are_of_the_strength_of_each(evoken: Any, folder: Path
     made = {file.name: file.read_bytes() for file in Path("out/saved_info").rglob("*.png")}
     for record in run.records():
         update, strength = record["update"], record["strength"]
-        begin = begins[0] if strength == "2:3:0" else begins[1 + record["seed"] - seed]
+        begin = begins[0] if strength == "2:3" else begins[1 + record["seed"] - seed]
         name = f"output_flowopt_iterations={update}_T_steps=4_{begin}.png"
         assert made.pop(name) == run.picture(0, record["iteration"]).read_bytes()
     assert not made

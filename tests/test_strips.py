@@ -63,11 +63,11 @@ def test_a_strength_survives_its_text(guidance: float, last: int, fresh: float) 
 
 
 def test_a_strength_is_written_as_people_do() -> None:
-    found = [Strength(4, 12), Strength(4, 12, 0), Strength(3.5, 0, 0.25)]
-    assert [str(strength) for strength in found] == ["4:12", "4:12:0", "3.5:0:0.25"]
+    found = [Strength(4, 12, 1), Strength(4, 12), Strength(3.5, 0, 0.25)]
+    assert [str(strength) for strength in found] == ["4:12:1", "4:12", "3.5:0:0.25"]
 
 
-@pytest.mark.parametrize("single", [{"guidance": 6.0}, {"last": 3}, {"fresh": 0.0}])
+@pytest.mark.parametrize("single", [{"guidance": 6.0}, {"last": 3}])
 def test_strengths_are_in_place_of_a_single_one(
     single: dict[str, float], tiny_folder: Path, photo: Path
 ) -> None:
@@ -77,17 +77,49 @@ def test_strengths_are_in_place_of_a_single_one(
     given = ("--strength", "2:3", f"--{name}", value)
     model = ("--model", tiny_folder / "flow")
     refused(evoken("edit", photo, *TURN, *model, *given), f"but --{name} came as well")
-    if value:
-        with pytest.raises(SettingError, match=f"but `{name}` came as well"):
-            library.FlowOptSettings(strengths=("2:5",), **single)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=f"but `{name}` came as well"):
+        library.FlowOptSettings(strengths=("2:5",), **single)  # type: ignore[arg-type]
+
+
+def test_a_strength_may_have_its_own_share_of_fresh_noise() -> None:
+    def shares(*strengths: str, **changes: Any) -> list[float]:
+        settings = flowopt_preset("edit", strengths=strengths, **changes)
+        return [v.strength.fresh for v in settings.variants]
+
+    assert shares("4:3", "4:3:0.5", "4:3:0") == [1.0, 0.5, 0.0]
+    assert shares("4:3", "4:3:0.5", fresh=0.25) == [0.25, 0.5]
+    assert {v.strength.fresh for v in flowopt_preset("edit", fresh=0.0).variants} == {0.0}
+    assert [v.strength.fresh for v in flowopt_preset("edit", guidance=4.0, last=3).variants] == [1]
+    script = flowopt_preset("official-sd3-edit", strengths=("4:3",))
+    assert [v.strength.fresh for v in script.variants] == [0.0]
+    with pytest.raises(SettingError, match="`strengths` must differ"):
+        shares("4:3", "4:3:1")
+
+
+def test_a_run_of_before_fresh_noise_keeps_its_own() -> None:
+    earlier = flowopt_preset("edit").to_dict() | {"strengths": ["2.5:14", "4:14"]}
+    del earlier["fresh"]  # which was not written beside strengths
+    assert not any(v.noise for v in library.FlowOptSettings.from_dict(earlier).variants)
+
+
+def test_an_inversion_has_no_fresh_noise(tiny_folder: Path, photo: Path) -> None:
+    model, images = library.load_model(str(tiny_folder / "flow")), torch.zeros(1, 3, 32, 32)
+    cases: list[tuple[str, dict[str, Any]]] = [("edit", {}), ("invert", {"fresh": 0.5})]
+    for preset, changes in cases:
+        settings = flowopt_preset(preset, **changes)
+        with pytest.raises(SettingError, match="only serves to edit a picture"):
+            library.invert(settings, model, images, [""])
+    few = ("--model", tiny_folder / "flow", "--preset", "edit", "--output", "run")
+    refused(evoken("invert", photo, *few), "choose the preset invert")
+    assert not Path("run").exists()
 
 
 def test_the_settings_of_a_strip_are_those_of_a_file(tiny_folder: Path, photo: Path) -> None:
     strip = flowopt_preset("edit")
     written = strip.to_dict()
-    assert not {"guidance", "last", "fresh"} & written.keys()
+    assert not {"guidance", "last"} & written.keys()
     assert library.FlowOptSettings.from_dict(written) == strip
-    earlier = written | {"guidance": 4.0, "last": 12, "fresh": 0.0}
+    earlier = written | {"guidance": 4.0, "last": 12}
     assert library.FlowOptSettings.from_dict(earlier) == strip
     run = edited(tiny_folder, "run", photo, *TURN, "--strength", "2:3")
     again = edited(tiny_folder, "again", photo, *TURN, "--config", "run/config.json")
@@ -119,12 +151,12 @@ def test_a_strip_is_the_default_and_gives_way_to_a_strength_of_ones_own() -> Non
     strip = flowopt_preset("edit")
     assert len(strip.variants) == len(DEFAULTS["edit"]["strengths"]) == strip.drawn
     assert strip.iterations == 0  # nothing is drawn that is not to choose from
-    for own in ({"guidance": 3.0}, {"last": 5}, {"fresh": 0.5}):
+    for own in ({"guidance": 3.0}, {"last": 5}):
         assert len(flowopt_preset("edit", **own).variants) == 1
     for updates in (0, 2):  # of every picture of it
         assert flowopt_preset("edit", iterations=updates).drawn == strip.drawn * (1 + updates)
     asked = flowopt_preset("edit", strengths=["2:3", "4:5"], iterations=2)
-    assert [str(v.strength) for v in asked.variants] == ["2:3", "4:5"] and asked.drawn == 6
+    assert [str(v.strength) for v in asked.variants] == ["2:3:1", "4:5:1"] and asked.drawn == 6
     few = flowopt_preset("edit", steps=5)
     assert {v.strength.last for v in few.variants} == {5} and few.deepest == 5
     for name in ("invert", "official-sd3-edit", "official-flux-invert"):
@@ -134,9 +166,10 @@ def test_a_strip_is_the_default_and_gives_way_to_a_strength_of_ones_own() -> Non
 def test_the_default_takes_a_hundred_calls_at_most() -> None:
     settings = flowopt_preset("edit")
     drawn = sum(2 * v.strength.last for v in settings.variants)
-    noises = {(v.strength.fresh, v.seed) for v in settings.variants if v.strength.fresh}
+    noises = {v.noise for v in settings.variants if v.noise}
     # Six for the mask, and the inversion: 18 where it was measured, 14 at least.
-    assert drawn + len(noises) * settings.deepest + 6 + settings.deepest + 4 <= 100
+    drawn += sum(settings.deepest_of(noise) for noise in noises)
+    assert drawn + 6 + settings.deepest + 4 <= 100
 
 
 # Runs.
@@ -159,14 +192,14 @@ def test_each_of_a_strip_is_what_a_run_of_its_own_draws(tiny_folder: Path, photo
     assert np.diff(calls).tolist() == [2 * 2, 3 + 2 * 3, 2 * 2]
 
 
-def test_several_targets_share_an_inversion(tiny_folder: Path, photo: Path) -> None:
-    one = edited(tiny_folder, "one", photo, *TURN, "--strength", "4:3:0")
-    two = edited(tiny_folder, "two", photo, *TURN, "--to", "a red bird", "--strength", "4:3:0")
+def test_several_targets_share_an_inversion_and_the_noise(tiny_folder: Path, photo: Path) -> None:
+    one = edited(tiny_folder, "one", photo, *TURN, "--strength", "4:3")
+    two = edited(tiny_folder, "two", photo, *TURN, "--to", "a red bird", "--strength", "4:3")
     assert two.config["targets"] == ["a dog", "a red bird"]
     [alone], [together] = one.records(), two.records()
     drawn, masks = 2 * 3, 2 * len(_middle(3, 1))
-    inversion = alone["calls"] - drawn - masks
-    assert together["calls"] == inversion + 2 * (drawn + masks)
+    shared = alone["calls"] - drawn - masks  # the inversion, and the source's side of fresh noise
+    assert together["calls"] == shared + 2 * (drawn + masks)
     assert (
         iterates(two) == iterates(one)
         or np.abs(
@@ -183,7 +216,7 @@ def test_seeds_are_draws_of_the_fresh_noise(tiny_folder: Path, photo: Path) -> N
     strength = ("--strength", "3:3:0", "--strength", "3:3:0.5")
     both = edited(tiny_folder, "both", photo, *TURN, *strength, "--seeds", 2, "--seed", 5)
     found = [(r["strength"], r["seed"]) for r in both.records()]
-    assert found == [("3:3:0", 5), ("3:3:0.5", 5), ("3:3:0.5", 6)]
+    assert found == [("3:3", 5), ("3:3:0.5", 5), ("3:3:0.5", 6)]
     assert "50 % fresh noise, seed 6" in Path("both/said").read_text()
     second = edited(tiny_folder, "second", photo, *TURN, *strength, "--seed", 6)
     assert iterates(second) == [iterates(both)[0], iterates(both)[2]]
@@ -206,10 +239,10 @@ def test_an_iterate_is_told_by_strength_update_and_seed(tiny_folder: Path, photo
     assert [(r["strength"], r["seed"], r["update"]) for r in rows] == [
         (strength, str(seed), str(update))
         for update in (0, 1)
-        for strength, seed in (("2:2:0", 0), ("3:2:0.5", 0), ("3:2:0.5", 1))
+        for strength, seed in (("2:2", 0), ("3:2:0.5", 0), ("3:2:0.5", 1))
     ]
     legend = {line.name for one in charts(run.records(), {}, 0) for line in one.lines}
-    assert legend == {"2:2:0, seed 0", "3:2:0.5, seed 0", "3:2:0.5, seed 1"}
+    assert legend == {"2:2, seed 0", "3:2:0.5, seed 0", "3:2:0.5, seed 1"}
 
 
 def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) -> None:
@@ -217,14 +250,7 @@ def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) ->
     run = edited(tiny_folder, "run", photo, *TURN, *strength, "--iterations", 2)
     assert "2 results, 2 updates of each." in Path("run/said").read_text()
     found = [(r["strength"], r["update"]) for r in run.records()]
-    assert found == [
-        ("2:3:0", 0),
-        ("4:3:0", 0),
-        ("2:3:0", 1),
-        ("2:3:0", 2),
-        ("4:3:0", 1),
-        ("4:3:0", 2),
-    ]
+    assert found == [("2:3", 0), ("4:3", 0), ("2:3", 1), ("2:3", 2), ("4:3", 1), ("4:3", 2)]
     assert np.diff([r["calls"] for r in run.records()]).tolist() == [6] * 5
     single = ("--guidance", 4, "--last", 3, "--fresh", 0)
     alone = edited(tiny_folder, "alone", photo, *TURN, *single, "--iterations", 2)
@@ -237,8 +263,8 @@ def test_updates_of_each_come_after_the_strip(tiny_folder: Path, photo: Path) ->
 def test_a_strip_that_was_interrupted_ends_as_it_would_have(
     tiny_folder: Path, photo: Path, done: int
 ) -> None:
-    strength = ("--strength", "2:3:0", "--strength", "4:2:0.5", "--iterations", 2)
-    run = edited(tiny_folder, "run", photo, *TURN, *strength)
+    strengths = [o for s in ("2:3:0", "3:3:0.5", "4:2:0.5") for o in ("--strength", s)]
+    run = edited(tiny_folder, "run", photo, *TURN, *strengths, "--iterations", 1)
     whole, records = files(run.path), run.path / "records.jsonl"
     kept = records.read_text().splitlines(keepends=True)[:done]
     records.write_text("".join(kept))

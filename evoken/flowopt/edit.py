@@ -17,7 +17,7 @@ from evoken.flowopt.mask import Masked, check_masks, found_mask, of_latents, of_
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowOptSettings, Variant
+from evoken.flowopt.settings import FlowOptSettings, Noise, Variant, check_inversion
 from evoken.flowopt.suggestion import Scorer, Scores
 from evoken.models.base import Model
 from evoken.models.clip import Clip
@@ -104,6 +104,7 @@ def invert(
     ``iterate.step.best_latents`` is the noise so far. For the arguments and errors, see ``Task``
     and ``Editor``.
     """
+    check_inversion(settings)
     words = as_words(word)
     warn_of(prompts, words)
     return Editor(Task(images, tuple(prompts), (), words), model, settings).iterates(earlier)
@@ -172,7 +173,8 @@ class Editor:
     masks: Masks | None = None
     way: Inverted | None = None
     calls: int = field(default=0, init=False)
-    _renewed: dict[tuple[float, int], Inverted] = field(default_factory=dict, init=False)
+    _renewed: dict[Noise, Inverted] = field(default_factory=dict, init=False)
+    _counted: set[Noise] = field(default_factory=set, init=False)  # by an earlier process
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -195,7 +197,7 @@ class Editor:
         if self.way is not None:
             return self.way
         settings = self.settings
-        first, places = self._once()
+        first, places = self._once(apart=settings.start == "noise")
         # An inversion undoes the very process that it iterates.
         guidance = settings.source_guidance if self.task.targets else settings.guidance
         sources = replace(self._prompts[0], guidance=guidance)
@@ -211,12 +213,11 @@ class Editor:
         self.way = found.rows(places)
         return self.way
 
-    def _once(self) -> tuple[Tensor, Tensor]:
+    def _once(self, apart: bool = False) -> tuple[Tensor, Tensor]:
         """The first of every group of equal pictures with equal prompts, and for each picture its
-        group. With noise of its own, each is a group.
+        group; each is one if they are to be kept apart.
         """
         task, groups = self.task, dict[tuple[bytes, str, int], int]()
-        apart = self.settings.start == "noise"
         places, first = list[int](), list[int]()
         for i, (image, source) in enumerate(zip(task.images, task.sources, strict=True)):
             key = (image.numpy().tobytes(), source, i if apart else 0)
@@ -287,11 +288,14 @@ class Editor:
         settings = self.settings
         sampler = ModelSampler(self.model, settings.steps, variant.strength.last)
         f: ModelSampler | Masked = sampler
-        start, fresh = None, variant.strength.fresh
-        if not known or fresh or self.masks is not None:
+        start: Latents | None = None
+        if known and variant.noise:
+            self._counted.add(variant.noise)
+        left = len(known) <= updates
+        if left and (not known or variant.noise or self.masks is not None):
             way = self._followed(variant).last(len(sampler.levels) - 1, sampler.start_scale)
             start = None if known else way.start
-            if fresh or self.masks is not None:
+            if variant.noise or self.masks is not None:
                 f = Masked(sampler, way, self._masks_of_latents())
         f.calls = self.calls
         target = replace(self._prompts[1], guidance=variant.strength.guidance)
@@ -307,24 +311,28 @@ class Editor:
 
     def _followed(self, variant: Variant) -> Inverted:
         """The way that a variant goes beside. Fresh noise is drawn once for all strengths with as
-        much of it; every picture has its own seed.
+        much of it; pictures have their own, which all their targets share.
         """
-        fresh, way = variant.strength.fresh, self.inverted()
-        if not fresh:
+        way = self.inverted()
+        if (noise := variant.noise) is None:
             return way
-        if (key := (fresh, variant.seed)) not in self._renewed:
+        if noise not in self._renewed:
             self._sampler.calls = self.calls
-            self._renewed[key] = renewed(
-                way,
+            first, places = self._once()
+            sources = replace(self._prompts[0], guidance=self.settings.source_guidance)
+            found = renewed(
+                way.last(self.settings.deepest_of(noise)).rows(first),
                 self._sampler,
-                self._data,
-                replace(self._prompts[0], guidance=self.settings.source_guidance),
+                self._data[first],
+                self._sampler.rows(sources, first),
                 self.model.process,
-                fresh,
-                [self._seed(variant.seed, i) for i in range(len(self._data))],
+                noise.share,
+                [self._seed(noise.seed, i) for i in range(len(first))],
             )
-            self.calls = self._sampler.calls
-        return self._renewed[key]
+            self._renewed[noise] = found.rows(places)
+            if noise not in self._counted:
+                self.calls = self._sampler.calls
+        return self._renewed[noise]
 
     def _seed(self, seed: int, picture: int) -> int:
         return derive(seed, picture, "picture")

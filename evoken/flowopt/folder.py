@@ -9,7 +9,7 @@ records.jsonl       one line per iterate
 states/             z and f(z) of every iterate, and the way of the pictures up the process: what a
                     resumed run starts from
 iterates/           NN-III.png, iterate III of picture NN
-noise.safetensors   of an inversion the best z of every picture, of an edit where it began
+noise.safetensors   of an inversion the best z of every picture, of an edit where the inversion led
 picked/, report.html, curves.csv
 saved_info/         if wanted, the pictures as the official script calls them
 """

@@ -22,7 +22,14 @@ from evoken.flowopt.given import Given, load_framed
 from evoken.flowopt.originals import MASKS
 from evoken.flowopt.report import write_report
 from evoken.flowopt.saved_info import write_saved_info
-from evoken.flowopt.settings import DEFAULTS, SINGLE, FlowOptSettings, flowopt_preset
+from evoken.flowopt.settings import (
+    DEFAULTS,
+    SINGLE,
+    FlowOptSettings,
+    Noise,
+    check_inversion,
+    flowopt_preset,
+)
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model
@@ -100,11 +107,8 @@ class Request:
         if experiment and (experiment.family or preset in DEFAULTS):
             preset = experiment.preset(self.command)
         found = flowopt_preset(preset, **(values | dict(changes)))
-        if self.targets is None and found.frame == "mask":
-            raise SettingError(
-                "`frame` must be whole or middle to invert a picture (got mask): only edits have "
-                "masks."
-            )
+        if self.targets is None:
+            check_inversion(found)
         return found
 
     def folders(self) -> dict[str, str] | None:
@@ -205,17 +209,21 @@ class FlowOptJob:
 
     def _calls_after(self, done: int) -> int:
         """Of the denoiser, for the iterates of all pictures that come after so many."""
-        settings, pictures = self.run.settings, len(self.run.config["pictures"])
-        strip, updates, renewed = list[int](), list[int](), set[tuple[float, int]]()
+        settings, config = self.run.settings, self.run.config
+        pictures = len(config["pictures"])
+        hashes = (picture["sha256"] for picture in config["pictures"])
+        sources = len({*zip(hashes, config["sources"], strict=True)})
+        strip, updates, renewed = list[int](), list[int](), set[Noise]()
         for variant in settings.variants:
             strength = variant.strength
             steps = strength.last or settings.steps
             calls = pictures * steps * self._calls_of(strength.guidance)
             updates += [calls] * settings.iterations
-            # With fresh noise the source is asked, too, once for all strengths with as much of it.
-            if strength.fresh and (noise := (strength.fresh, variant.seed)) not in renewed:
+            # With fresh noise the source is asked, too, once for all that has the same.
+            if (noise := variant.noise) and noise not in renewed:
                 renewed.add(noise)
-                calls += pictures * settings.deepest * self._calls_of(settings.source_guidance)
+                steps = settings.deepest_of(noise)
+                calls += sources * steps * self._calls_of(settings.source_guidance)
             strip.append(calls)
         return sum([*strip, *updates][done:])
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from evoken.errors import SettingError, shown
 from evoken.options import (
@@ -23,7 +23,7 @@ RULES = ("anderson", "barzilai-borwein", "estimated", "fixed", "adam")
 FRAMES = ("whole", "middle", "mask")
 MOST_DRAWN = 1000  # iterates of a run
 
-SINGLE = ("guidance", "last", "fresh")  # what asks for one strength, where there are no others
+SINGLE = ("guidance", "last")  # what asks for one strength, where there are no others
 
 _about = partial(setting, panel=ABOUT)
 _budget = partial(setting, panel=BUDGET)
@@ -46,21 +46,24 @@ class Strength:
 
     guidance: float
     last: int
-    fresh: float = 1.0
+    fresh: float = 0.0
 
     @classmethod
-    def read(cls, text: str) -> "Strength":
+    def read(cls, text: str, fresh: float = 0.0) -> "Strength":
         """From "GUIDANCE:LAST" or "GUIDANCE:LAST:FRESH".
+
+        Args:
+            fresh: where the text does not say.
 
         Raises:
             SettingError: it is nothing of the kind, or a number is out of its range.
         """
-        guidance, last, fresh = (*text.split(":"), "1")[:3] if 1 <= text.count(":") <= 2 else "???"
+        parts = (*text.split(":"), exact(fresh))[:3] if 1 <= text.count(":") <= 2 else ("?",) * 3
         try:
-            found = cls(float(guidance), int(last), float(fresh))
+            found = cls(float(parts[0]), int(parts[1]), float(parts[2]) + 0.0)  # never -0
         except ValueError:
             raise SettingError(
-                f"a strength must be guidance, last steps and, if not 1, fresh noise (got "
+                f"a strength must be guidance, last steps and, if wanted, fresh noise (got "
                 f"{shown(text, 60)}).",
                 "Write it like 4:12 or 4:12:0.5.",
             ) from None
@@ -71,16 +74,23 @@ class Strength:
 
     def __str__(self) -> str:
         """As ``read`` takes it; no two have the same."""
-        fresh = f":{exact(self.fresh)}" if self.fresh != 1 else ""
+        fresh = f":{exact(self.fresh)}" if self.fresh else ""
         return f"{exact(self.guidance)}:{self.last}{fresh}"
 
     @property
     def described(self) -> str:
         """In words."""
         steps = f"last {self.last}" if self.last else "all steps"
-        part = "" if self.fresh == 1 else f"{100 * self.fresh:.0f} % "
+        part = "" if self.fresh == 1 else f"{100 * self.fresh:.3g} % "
         fresh = f", {part}fresh noise" if self.fresh else ""
         return f"guidance {self.guidance:g}, {steps}{fresh}"
+
+
+class Noise(NamedTuple):
+    """Fresh noise: how much of all, and which."""
+
+    share: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,11 @@ class Variant:
 
     strength: Strength
     seed: int
+
+    @property
+    def noise(self) -> "Noise | None":
+        """What tells its fresh noise from that of others; None where it has none."""
+        return Noise(self.strength.fresh, self.seed) if self.strength.fresh else None
 
     def described(self, update: int = 0, with_seed: bool = False) -> str:
         """In words, and which update of it; 0 for none."""
@@ -121,7 +136,8 @@ class FlowOptSettings:
     )
     fresh: float = _about(
         0.0,
-        "Share of the noise to draw anew at every level; more lets go of what was there",
+        "Share of the noise to draw anew at every level, where a strength does not say; more lets "
+        "go of what was there",
         least=0,
         most=1,
     )
@@ -134,10 +150,10 @@ class FlowOptSettings:
     guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1, most=1000)
     strengths: tuple[str, ...] = _about(
         (),
-        "A strength to draw, GUIDANCE:LAST or, with less than all noise fresh, GUIDANCE:LAST:FRESH "
-        "such as 4:12:0.5, in place of guidance, last and fresh (repeatable)",
+        "A strength to draw, GUIDANCE:LAST or GUIDANCE:LAST:FRESH such as 4:12:0.5, in place of "
+        "guidance and last (repeatable)",
         flag="strength",
-        suited="guidance, last and fresh",
+        suited="guidance and last",
     )
     everywhere: bool = _about(False, "Let all of the picture change, not only where the edit is")
     frame: str = _about(
@@ -190,7 +206,7 @@ class FlowOptSettings:
 
     def _strengths(self) -> list[Strength]:
         if self.strengths:
-            return [Strength.read(text) for text in self.strengths]
+            return [Strength.read(text, self.fresh) for text in self.strengths]
         return [Strength(self.guidance, self.last, self.fresh)]
 
     @property
@@ -208,6 +224,11 @@ class FlowOptSettings:
     def deepest(self) -> int:
         """How many of the last steps the inversion goes up."""
         return max(variant.strength.last or self.steps for variant in self.variants)
+
+    def deepest_of(self, noise: Noise) -> int:
+        """How many of the last steps some fresh noise is drawn for."""
+        its = (variant.strength for variant in self.variants if variant.noise == noise)
+        return max(strength.last or self.steps for strength in its)
 
     @property
     def drawn(self) -> int:
@@ -227,13 +248,27 @@ class FlowOptSettings:
         return make(cls, {name: value for name, value in values.items() if name not in unused})
 
 
+def check_inversion(settings: FlowOptSettings) -> None:
+    """Raise ``SettingError`` for what only edits have."""
+    if settings.frame == "mask":
+        raise SettingError(
+            "`frame` must be whole or middle to invert a picture (got mask): only edits have masks."
+        )
+    for name in ("strengths", "fresh"):
+        if value := getattr(settings, name):
+            said = ", ".join(value) if name == "strengths" else exact(value)
+            raise SettingError(
+                f"`{name}` only serves to edit a picture, not to invert one (got {said}).",
+                "Leave it out, or choose the preset invert.",
+            )
+
+
 def _check_single(given: Sequence[str]) -> None:
     """Raise ``SettingError`` for what was given beside strengths."""
     if given:
         raise SettingError(
-            f"`strengths` are in place of `guidance`, `last` and `fresh`, but `{given[0]}` came as "
-            "well.",
-            "Leave out one of them; a strength has all three, like 4:12:0.5.",
+            f"`strengths` are in place of `guidance` and `last`, but `{given[0]}` came as well.",
+            "Leave out one of them; a strength has both, like 4:12.",
         )
 
 
@@ -274,8 +309,8 @@ FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
 
 def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
     """The settings of a preset, with changes. If ``steps`` changes and ``last`` is not given,
-    ``last`` changes in proportion. A preset's strip of strengths gives way to a ``guidance``,
-    ``last`` or ``fresh`` that is given; ``iterations`` are of every picture of it.
+    ``last`` changes in proportion. A preset's strip of strengths gives way to a ``guidance``
+    or ``last`` that is given; ``iterations`` are of every picture of it.
 
     Raises:
         SettingError: the preset or a setting is unknown, or a value is not possible.
