@@ -23,7 +23,8 @@ from evoken.flowopt.mask import _middle
 from evoken.flowopt.record import suggestion_of
 from evoken.flowopt.report import caption_of, charts
 from evoken.flowopt.sampler import ModelSampler
-from evoken.flowopt.settings import DEFAULTS, Strength, flowopt_preset
+from evoken.flowopt.settings import DEFAULTS, flowopt_preset
+from evoken.flowopt.strength import Strength
 from evoken.flowopt.suggestion import Scorer, Weights, suggested
 from evoken.images import to_pictures, to_tensor
 from evoken.models.clip import Clip

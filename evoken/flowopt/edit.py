@@ -17,7 +17,8 @@ from evoken.flowopt.mask import Masked, check_masks, found_mask, of_latents, of_
 from evoken.flowopt.optimize import Evaluated, Step, flow_opt
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.sampler import ModelSampler, Prompts
-from evoken.flowopt.settings import FlowOptSettings, Noise, Variant, check_inversion
+from evoken.flowopt.settings import FlowOptSettings, check_inversion
+from evoken.flowopt.strength import Noise, Variant
 from evoken.flowopt.suggestion import Scorer, Scores
 from evoken.models.base import Model
 from evoken.models.clip import Clip

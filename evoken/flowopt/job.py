@@ -26,10 +26,10 @@ from evoken.flowopt.settings import (
     DEFAULTS,
     SINGLE,
     FlowOptSettings,
-    Noise,
     check_inversion,
     flowopt_preset,
 )
+from evoken.flowopt.strength import Noise
 from evoken.flowopt.tasks import Edits, read_edits
 from evoken.images import CHECKED, counted, listing
 from evoken.models.base import Model

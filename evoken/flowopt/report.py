@@ -12,7 +12,7 @@ from evoken.flowopt.begin import code_back, notes_on
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.originals import mask_path
 from evoken.flowopt.record import chains
-from evoken.flowopt.settings import Strength, Variant
+from evoken.flowopt.strength import Strength, Variant
 from evoken.images import counted
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Curve, Picture, chart, page, picture

@@ -19,7 +19,7 @@ from evoken.files import write_bytes, write_text
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.official import MODELS, is_folder_name
 from evoken.flowopt.record import Record
-from evoken.flowopt.settings import Strength
+from evoken.flowopt.strength import Strength
 from evoken.records import damaged
 
 FOLDER = "saved_info"
