@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.evidence.contest import MARKS
 from benchmarks.evidence.report import NOTHING, OURS, Evidence
 
+TICKS = (500, 1_000, 2_000, 4_000, 10_000, 20_000, 40_000)
 GREY, OWN, OTHER = "#9aa2ab", "#1864ab", "#c2410c"
 
 
@@ -39,7 +40,7 @@ def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
     axes.axhline(0, color="black", lw=0.8, ls=":")
     axes.annotate("no word", (MARKS[0], 0), xytext=(0, 3), textcoords="offset points")
     axes.set_xscale("log")
-    axes.set_xticks(MARKS, [f"{mark:,}" for mark in MARKS])
+    axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
     axes.minorticks_off()
     axes.set_xlabel("calls of the model; a forward and a backward pass count as three")
     axes.set_ylabel("held-out Eq. 1, less that of no word")

@@ -131,7 +131,8 @@ class Evidence:
         found = dict[str, Any]()
         for ours, names, suffix in BESIDE:
             its = [name for name in names if name in self.methods]
-            if ours in self.methods and names[0] in self.methods:
+            # The first two are those that no other comparison has.
+            if ours in self.methods and {*names[:2]} & {*its}:
                 beside = self._beside_gradients(ours, its)
                 statistics_ |= {f"{name}{suffix}": s for name, s in beside.items()}
                 judged = self.best(its, "judge")
@@ -167,7 +168,7 @@ class Evidence:
         for name, methods in shares.items():
             if its := [m for m in methods if m in self.methods]:
                 best = self.best(its, "judge")
-                found[f"evidence.{name}"] = self.interval(self._mean_of(best, "judge"))
+                found[f"evidence.{name}"] = self.interval(self._mean_of(best, "judge"), share=True)
         return found
 
     def of_starts(self) -> dict[str, Any]:
@@ -247,13 +248,18 @@ class Evidence:
         """Standard deviation of the judge's share over seeds, in the mean over concepts."""
         return statistics.mean(statistics.stdev(self.values(method, "judge", [n])) for n in nouns)
 
-    def interval(self, statistic: Statistic, digits: int = 4) -> dict[str, Any]:
+    def interval(
+        self, statistic: Statistic, digits: int = 4, share: bool = False
+    ) -> dict[str, Any]:
         """A statistic, and its 95 % interval over concepts: percentiles of the bootstrap, further
         out as Student's t is ("expanded percentile", Hesterberg 2015, arXiv:1411.5279). With fewer
-        than FEW concepts, Student's t of the jackknife (Tukey 1958).
+        than FEW concepts, Student's t of the jackknife (Tukey 1958), of a share from 0 to 1.
         """
         if 1 < len(self.nouns) < FEW:
-            return self._written(self._jackknife(statistic), digits)
+            score = self._jackknife(statistic)
+            if share:
+                score = Score(score.value, max(score.low, 0.0), min(score.high, 1.0))
+            return self._written(score, digits)
         rng = np.random.default_rng(0)
         drawn = [
             statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
