@@ -1,6 +1,7 @@
 """Ours, by what evoken offers. Everything that depends on its interface is in this file."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -18,7 +19,8 @@ NOISES = {0.0: "", 1.0: ", fresh noise"}  # how its settings are named
 
 
 def editor_of(settings: FlowOptSettings, p: Problem, clip: Clip | None = None) -> Editor:
-    """For the edits of a problem."""
+    """For the edits of a problem, whose fresh noise is not that of another problem."""
+    settings = replace(settings, seed=int(p.edits[0].name.split()[-1]))
     return Editor(Task(p.images, tuple(p.sources), tuple(p.targets)), p.model, settings, clip)
 
 

@@ -312,7 +312,7 @@ class Editor:
 
     def _followed(self, variant: Variant) -> Inverted:
         """The way that a variant goes beside. Fresh noise is drawn once for all strengths with as
-        much of it; pictures have their own, which all their targets share.
+        much of it, and is the same for all pictures: one gets what it would get alone.
         """
         way = self.inverted()
         if (noise := variant.noise) is None:
@@ -328,7 +328,7 @@ class Editor:
                 self._sampler.rows(sources, first),
                 self.model.process,
                 noise.share,
-                [self._seed(noise.seed, i) for i in range(len(first))],
+                [self._seed(noise.seed, 0)] * len(first),
             )
             self._renewed[noise] = found.rows(places)
             if noise not in self._counted:
