@@ -146,18 +146,24 @@ def test_prompts_are_compared_in_the_middle_half_of_the_schedule(steps: int, ski
         assert all(0.2 <= (place + skipped + 0.5) / (steps + skipped) <= 0.8 for place in places)
 
 
-@pytest.mark.parametrize("family", ["flow", "diffusion"])
-def test_what_is_outside_the_mask_stays_whatever_is_asked_for(
-    family: str, flow: StableDiffusion3
-) -> None:
+def half_masked(family: str, flow: StableDiffusion3) -> tuple[Any, ...]:
+    """A model, its sampler, data, source and target of two pictures, and a mask of their left."""
     model: Any = flow
     if family == "diffusion":
         model = StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
     sampler, data = ModelSampler(model, 4), model.noise(range(2))
     source, target = sampler.condition(["a cat"] * 2), sampler.condition(["a dog"] * 2, 3.0)
-    way = inverted("uniinv", sampler, data, source)
     mask = torch.zeros(2, 1, *data.shape[2:])
     mask[..., :4] = 1
+    return model, sampler, data, source, target, mask
+
+
+@pytest.mark.parametrize("family", ["flow", "diffusion"])
+def test_what_is_outside_the_mask_stays_whatever_is_asked_for(
+    family: str, flow: StableDiffusion3
+) -> None:
+    _, sampler, data, source, target, mask = half_masked(family, flow)
+    way = inverted("uniinv", sampler, data, source)
     found = Masked(sampler, way, mask)(way.start, target)
     assert torch.equal(found[..., 4:], data[..., 4:])
     assert not torch.allclose(found[..., :4], data[..., :4], atol=1e-3)
@@ -171,15 +177,9 @@ def test_what_is_outside_the_mask_stays_whatever_is_asked_for(
 def test_what_is_outside_the_mask_stays_with_fresh_noise_too(
     family: str, share: float, flow: StableDiffusion3
 ) -> None:
-    model: Any = flow
-    if family == "diffusion":
-        model = StableDiffusion(tiny.pipeline(), ModelSpec("tiny"))
-    sampler, data = ModelSampler(model, 4), model.noise(range(2))
-    source, target = sampler.condition(["a cat"] * 2), sampler.condition(["a dog"] * 2, 3.0)
+    model, sampler, data, source, target, mask = half_masked(family, flow)
     up = inverted("uniinv", sampler, data, source)
     way = renewed(up, sampler, data, source, model.process, share, [3, 4])
-    mask = torch.zeros(2, 1, *data.shape[2:])
-    mask[..., :4] = 1
     found = Masked(sampler, way, mask)(way.start, target)
     assert torch.equal(found[..., 4:], data[..., 4:])
     assert not torch.allclose(found[..., :4], data[..., :4], atol=1e-3)

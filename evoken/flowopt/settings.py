@@ -1,6 +1,6 @@
 """Every choice of an inversion or an edit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -52,7 +52,7 @@ class FlowOptSettings:
     )
     fresh: float = _about(
         0.0,
-        "Share of the noise to draw anew at every level, where a strength does not say; more lets "
+        "Share of the noise to draw anew at every level, unless a strength has its own; more lets "
         "go of what was there",
         least=0,
         most=1,
@@ -139,12 +139,14 @@ class FlowOptSettings:
     @property
     def deepest(self) -> int:
         """How many of the last steps the inversion goes up."""
-        return max(variant.strength.last or self.steps for variant in self.variants)
+        return self._deepest(self.variants)
 
     def deepest_of(self, noise: Noise) -> int:
         """How many of the last steps some fresh noise is drawn for."""
-        its = (variant.strength for variant in self.variants if variant.noise == noise)
-        return max(strength.last or self.steps for strength in its)
+        return self._deepest(variant for variant in self.variants if variant.noise == noise)
+
+    def _deepest(self, variants: Iterable[Variant]) -> int:
+        return max(variant.strength.last or self.steps for variant in variants)
 
     @property
     def drawn(self) -> int:
