@@ -47,6 +47,7 @@ COLUMNS = {
     "prompt": ("prompt", "{:.3f}"),
     "scene": ("scene", "{:.2f}"),
     "style": ("style", "{:.2f}"),
+    "styled_thing": ("style on the right thing", "{:.2f}"),
     "both": ("two things", "{:.2f}"),
     "blue": ("itself in blue", "{:.2f}"),
     "diversity": ("diversity", "{:.3f}"),

@@ -19,7 +19,7 @@ from evoken.models.runtimes.requirements import imitates
 from evoken.models.text import Places, substituted_embeddings
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.draws import draw
+from evoken.textual_inversion.draws import Draws, draw
 
 SAMPLES, BATCH = 5_000, 4
 # Shares of the typical size of an embedding's component, so that they fit any model.
@@ -82,8 +82,12 @@ def learn_by_gradient(
     rate = torch.tensor(rates)[:, None, None] * float(model.vocabulary().vectors.std())
     steps = SAMPLES // BATCH
     for step in range(steps):
+        draws = [
+            draw(seed, step, "gradient", BATCH, its, templates, (0.0, 1.0), BATCH)
+            for its, seed in zip(latents, seeds, strict=True)
+        ]
         with plain_attention(model):
-            loss = _loss(model, words, latents, seeds, step, templates, BATCH).sum()
+            loss = _loss(model, words, latents, draws).sum()
             (gradient,) = torch.autograd.grad(loss, words)
         with torch.no_grad():
             m.lerp_(gradient, 0.1)
@@ -101,28 +105,23 @@ def gradient(
     model: LatentModel,
     word: Vectors,
     latents: Latents,
-    seed: int,
-    step: int,
-    batch: int,
-    templates: Sequence[str],
-    t_range: tuple[float, float] = (0.0, 1.0),
+    drawn: Draws,
     weigh: Callable[[NoiseLevels], Tensor] = torch.ones_like,
 ) -> Vectors:
-    """Of the mean error over the draws of a step at one word.
+    """Of the mean error over some draws at one word.
 
     Args:
-        t_range: of the noise levels.
         weigh: the weights of draws at their noise levels.
     """
     words = word[None].clone().requires_grad_(True)
     if isinstance(model, StableDiffusion):
         with plain_attention(model):
-            loss = _loss(model, words, [latents], [seed], step, templates, batch, t_range, weigh)
-            (found,) = torch.autograd.grad(loss.sum() / batch, words)
+            loss = _loss(model, words, [latents], [drawn], weigh)
+            (found,) = torch.autograd.grad(loss.sum() / len(drawn.t), words)
         return Tensor(found[0])
     with torch.enable_grad(), differentiable(model), _fast():
-        loss = _loss_of_any(model, words, latents, seed, step, templates, batch, t_range, weigh)
-        (found,) = torch.autograd.grad(loss.sum() / batch, words)
+        loss = _loss_of_any(model, words, latents, drawn, weigh)
+        (found,) = torch.autograd.grad(loss.sum() / len(drawn.t), words)
     return Tensor(found[0])
 
 
@@ -130,15 +129,10 @@ def _loss_of_any(
     model: LatentModel,
     words: Tensor,
     latents: Latents,
-    seed: int,
-    step: int,
-    templates: Sequence[str],
-    batch: int,
-    t_range: tuple[float, float],
+    drawn: Draws,
     weigh: Callable[[NoiseLevels], Tensor],
 ) -> Tensor:
     """``_loss`` of one word, by what every model has."""
-    drawn = draw(seed, step, "gradient", batch, latents, templates, t_range, batch)
     sentences = [sentence.format("<x>") for sentence in drawn.sentences]
     hidden = model.condition(sentences, {"<x>": words})
     clean = latents[drawn.image]
@@ -188,19 +182,14 @@ def _loss(
     model: StableDiffusion,
     words: Tensor,
     latents: Sequence[Tensor],
-    seeds: Sequence[int],
-    step: int,
-    templates: Sequence[str],
-    batch: int,
-    t_range: tuple[float, float] = (0.0, 1.0),
+    draws: Sequence[Draws],
     weigh: Callable[[NoiseLevels], Tensor] = torch.ones_like,
 ) -> Tensor:
     """The weighted error of every draw of every word, differentiable in the words."""
     lengths = {"<x>": words.shape[1]}
     rows: list[tuple[list[int], Places]] = []
     owners, order, noisy, noise, t = [], [], [], [], []
-    for i, seed in enumerate(seeds):
-        drawn = draw(seed, step, "gradient", batch, latents[i], templates, t_range, batch)
+    for i, drawn in enumerate(draws):
         order.append(drawn.sentence + len(rows))
         rows += [model.text.place(s.format("<x>"), lengths) for s in drawn.sentences]
         owners += [i] * len(drawn.sentences)

@@ -90,6 +90,7 @@ class Kind:
     Attributes:
         templates: the sentences that it is learned in.
         plain: the sentence that CLIP reads single words in, and that shows the concept alone.
+        captioned: the sentence of a picture with a caption that is without the word.
         edits: changes of background and of style, like those that the paper shows (Fei et al. 2023,
             4.3); scores are measured on these and on the plain sentence.
         vectors: token embeddings that a word should have.
@@ -98,6 +99,7 @@ class Kind:
 
     templates: tuple[str, ...]
     plain: str
+    captioned: str
     edits: tuple[str, ...]
     vectors: int = 1
     beside: str = ""
@@ -109,11 +111,13 @@ class Kind:
         return self.plain, *self.edits
 
     def template(self, caption: str, placeholder: str) -> str:
-        """A picture's caption as a template: as it is if the placeholder is in it, or else after
-        the plain sentence; "" for none.
+        """A picture's caption as a template: as it is if the placeholder is in it, or else with
+        what joins it to the word; "" for none.
         """
         text = caption.replace("{", "{{").replace("}", "}}")
-        return text if not text or holds(caption, placeholder) else f"{self.plain}, {text}"
+        if not text or holds(caption, placeholder):
+            return text
+        return self.captioned.replace("{caption}", text)
 
     def sentences(self, words: Sequence[str]) -> list[str]:
         """What CLIP reads of each word."""
@@ -134,6 +138,7 @@ KINDS = {
     "object": Kind(
         (*OBJECT_TEMPLATES[: len(OBJECT_TEMPLATES_THAT_GO_ON)], *OBJECT_TEMPLATES_THAT_GO_ON),
         "a photo of a {}",
+        "a photo of a {}, {caption}",
         (
             "a photo of a {} on the beach",
             "a photo of a {} in space",
@@ -150,6 +155,7 @@ KINDS = {
     "style": Kind(
         STYLE_TEMPLATES,
         "a painting in the style of {}",
+        "{caption} in the style of {}",
         (
             "a cat in the style of {}",
             "a house in the style of {}",

@@ -86,11 +86,14 @@ def run_stage(stage: str, folder: Path, device: torch.device, options: argparse.
 
 
 def write_examples(target: Path) -> None:
-    """Write the images of the demo concepts."""
+    """Write the images of the demo concepts, and what those of a style show."""
     for name in DEMO:
         (target / name).mkdir(parents=True, exist_ok=True)
-        for i, pixels in enumerate(world.concept(name)):
+        pictures = zip(world.concept(name), world.concept_captions(name), strict=True)
+        for i, (pixels, caption) in enumerate(pictures):
             Image.fromarray(pixels).save(target / name / f"{i}.png")
+            if caption:
+                (target / name / f"{i}.txt").write_text(f"{caption}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,23 @@ def concept_with_masks(
     name: str, count: int = 5, seed: int = 0
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same pictures, each with the mask of its thing."""
+    pictures = []
+    for i, spec in enumerate(_specs(name, count, seed)):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, i, *name.encode()]))
+        pictures.append(render_with_mask(spec, rng))
+    return pictures
+
+
+def concept_captions(name: str, count: int = 5, seed: int = 0) -> list[str]:
+    """What the same pictures show beside the concept: the things that a style was laid over, such
+    as "a cat"; "" of objects.
+    """
+    if name not in styles.HELD_OUT:
+        return [""] * count
+    return [captions.with_article(spec.things[0].noun) for spec in _specs(name, count, seed)]
+
+
+def _specs(name: str, count: int, seed: int) -> list[Spec]:
     places = (*backgrounds.PLAIN, *backgrounds.SCENES)
     is_style = name in styles.HELD_OUT
     if not is_style and name not in {o.noun for o in objects(held_out=True)}:
@@ -206,10 +223,7 @@ def concept_with_masks(
     chooser = np.random.default_rng(np.random.SeedSequence([seed, *name.encode()]))
     grounds = chooser.choice(places, count, replace=False)
     nouns = chooser.choice([o.noun for o in objects(held_out=False)], count, replace=False)
-    pictures = []
-    for i, (ground, noun) in enumerate(zip(grounds, nouns, strict=True)):
-        things = (Thing(str(noun)),) if is_style else (Thing(name),)
-        spec = Spec(things, str(ground), name if is_style else "")
-        rng = np.random.default_rng(np.random.SeedSequence([seed, i, *name.encode()]))
-        pictures.append(render_with_mask(spec, rng))
-    return pictures
+    return [
+        Spec((Thing(str(noun) if is_style else name),), str(ground), name if is_style else "")
+        for ground, noun in zip(grounds, nouns, strict=True)
+    ]

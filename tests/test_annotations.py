@@ -22,11 +22,11 @@ from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import KINDS
 from evoken.run_folder import read_masks, write_masks
-from evoken.textual_inversion.checks import said_of_annotations
+from evoken.textual_inversion.checks import pictures_of, said_of_annotations
 from evoken.textual_inversion.draws import captioned, draw
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Record, learn
-from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.settings import LearnSettings, preset
 from evoken.words.files import WORD_FILE
 from tests.commands import evoken as command
 from tests.commands import files, refused
@@ -202,12 +202,14 @@ def test_masks_of_everything_and_no_captions_change_no_bit(
         ("a <disc> on grass", "object", "a <disc> on grass"),
         ("on grass", "object", "a photo of a <disc>, on grass"),
         ("the x<disc>_2", "object", "a photo of a <disc>, the x<disc>_2"),
-        ("{} and {0}", "style", "a painting in the style of <disc>, {} and {0}"),
+        ("{} and {0}", "object", "a photo of a <disc>, {} and {0}"),
+        ("a cat", "style", "a cat in the style of <disc>"),
+        ("{} and {0}", "style", "{} and {0} in the style of <disc>"),
         ("{a} <disc> {}", "style", "{a} <disc> {}"),
         ("", "object", ""),
     ],
 )
-def test_a_caption_is_the_sentence_as_it_is_or_after_the_plain_one(
+def test_a_caption_is_the_sentence_as_it_is_or_joined_to_the_word(
     caption: str, kind: str, sentence: str
 ) -> None:
     assert KINDS[kind].template(caption, "<disc>").format("<disc>") == sentence
@@ -345,9 +347,24 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_is_written(
 def test_a_caption_with_another_word_is_told(photos: Path) -> None:
     (photos / "0.txt").write_text("a photo of a <Disc> on a sofa")
     (photos / "1.txt").write_text("a photo of a <disc> on a sofa")
-    said = said_of_annotations(load_images(photos, 16), "<disc>")
+    said = said_of_annotations(load_images(photos, 16), preset("default", placeholder="<disc>"))
     note = "Note: captions name '<Disc>', which is read as letters: the word is '<disc>'."
     assert said == ["Captions: 2 of 4 pictures are learned in theirs (see `captions`).", note]
+
+
+def test_captions_are_asked_for_where_a_style_is_learned(photos: Path) -> None:
+    def said(**changes: Any) -> str:
+        settings = preset("default", placeholder="<disc>", **changes)
+        return "\n".join(said_of_annotations(pictures_of(photos, 16, settings), settings))
+
+    asked = "put a text such as 'a cat' into '{0}.txt' beside '{0}.png'"
+    assert asked.format(0) in said(kind="style")
+    assert not said() and not said(kind="style", captions=False)
+    for i in range(3):
+        (photos / f"{i}.txt").write_text("a hat")
+    assert asked.format(3) in said(kind="style")
+    (photos / "3.txt").write_text("a hat")
+    assert "Note" not in said(kind="style")
 
 
 def test_a_mask_that_cannot_be_used_is_one_clear_sentence(

@@ -1,21 +1,20 @@
 """The contest of methods: what each is given, and that each plays by its rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.evidence.ablations import ABLATIONS
-from benchmarks.evidence.contest import ENTRIES, T_RANGE, Contest, run
+from benchmarks.evidence.contest import ENTRIES, Contest, run
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import NOTHING
 from benchmarks.evidence.scalar import _hardly_varied
 from benchmarks.evidence.tables import ALL, TABLES, concepts
-from benchmarks.gradient import OBJECT_TEMPLATES, _loss, gradient, plain_attention
+from benchmarks.gradient import _loss, gradient, plain_attention
 from evoken.arrays import Vectors
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
@@ -55,10 +54,12 @@ def begin(model: StableDiffusion, clip: Clip, images: torch.Tensor) -> Begin:
         held_out: Callable[[Vectors], float] | None = None,
         other: LatentModel | None = None,
         kind: str = "object",
+        captions: Sequence[str] = (),
     ) -> Contest:
         its = other or model
         start = its.vocabulary().vectors[: 3 if kind == "style" else 1].clone()
-        return Contest(its, clip, images, start, 3, calls, held_out or (lambda word: 1.0), kind)
+        held_out = held_out or (lambda word: 1.0)
+        return Contest(its, clip, images, start, 3, calls, held_out, kind, captions)
 
     return begin
 
@@ -106,8 +107,9 @@ def test_a_gradient_is_what_differences_of_the_loss_say(
     def loss(word: Vectors) -> float:
         objective = contest._objective(4)
         with torch.no_grad(), plain_attention(contest.model):
-            given: Any = ([objective.latents], [contest.seed], 5, KINDS["object"].templates, 4)
-            found = _loss(contest.model, word[None], *given, T_RANGE, objective.weights)
+            drawn = [contest._drawn(5, 4, weighted=True)]
+            words, latents = word[None], [objective.latents]
+            found = _loss(contest.model, words, latents, drawn, objective.weights)
         return float(found.double().mean())
 
     length = 0.02 * float(contest.start.norm())
@@ -146,8 +148,7 @@ def test_a_gradient_is_the_same_by_the_way_that_every_model_has(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contest = begin()
-    latents = contest._objective(4).latents
-    given: Any = (latents, contest.seed, 2, 4, OBJECT_TEMPLATES)
+    given = contest._objective(4).latents, contest._drawn(2, 4, weighted=False)
     calls = contest.calls
     # Where bfloat16 is fast, this model's own way takes it.
     monkeypatch.setattr("benchmarks.gradient.imitates", lambda spec: True)
@@ -180,13 +181,26 @@ def test_methods_of_the_flow_s_table_learn_there(
         torch.testing.assert_close(found, norms)
 
 
-@pytest.mark.parametrize("name", ["evoken", "evoken, 2 words", "gradients", "DTI"])
+@pytest.mark.parametrize("name", ["evoken", "evoken, 2 words", "gradients, averaged", "DTI"])
 def test_methods_of_the_styles_table_learn_styles(begin: Begin, name: str) -> None:
     assert name in TABLES["stickers", "styles"].methods
-    contest = begin(900 if name.startswith("evoken") else 150, kind="style")
+    captions = ["a cat", "", "a hat", ""]
+    contest = begin(900 if name.startswith("evoken") else 150, kind="style", captions=captions)
     run(next(iter(ALL[name].variants.values())), contest)
     assert len(contest.word) == (2 if name == "evoken, 2 words" else 3)
     assert contest._objective(4).templates == KINDS["style"].templates
+    for drawn in (contest._objective(16)._draw(1, "draws", 16), contest._drawn(1, 16, True)):
+        told = {
+            int(i): drawn.sentences[k] for i, k in zip(drawn.image, drawn.sentence, strict=True)
+        }
+        assert {told.pop(1), told.pop(3)} <= {*KINDS["style"].templates}
+        assert told == {0: "a cat in the style of {}", 2: "a hat in the style of {}"}
+
+
+def test_of_styles_only_what_says_so_goes_without_captions() -> None:
+    without = [name for name, row in ALL.items() if not row.captions]
+    assert without == ["evoken, no captions", "gradients, no captions"]
+    assert {*without} <= {*TABLES["stickers", "styles"].methods}
 
 
 def test_concepts_to_tune_on_are_not_reported() -> None:

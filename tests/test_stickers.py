@@ -15,6 +15,7 @@ from evoken.prompts import OBJECT_TEMPLATES
 from stickers import (
     autoencoder,
     backgrounds,
+    captions,
     data,
     glyphs,
     judge,
@@ -23,6 +24,7 @@ from stickers import (
     vocabulary,
     world,
 )
+from stickers.__main__ import EXAMPLES, write_examples
 from stickers.muon import Muon, is_matrix, orthogonalize
 
 INDEX = st.integers(0, 10**6)
@@ -88,6 +90,28 @@ def test_a_concept_is_several_pictures_of_one_thing(name: str) -> None:
     assert len(pictures) == 5
     assert len({p.tobytes() for p in pictures}) == 5
     assert all(np.array_equal(a, b) for a, b in zip(pictures, world.concept(name), strict=True))
+
+
+def test_captions_say_what_a_style_was_laid_over() -> None:
+    assert world.concept_captions("otter", 3) == [""] * 3
+    pictures = world.concept("blueprint", 4, seed=7)
+    for i, caption in enumerate(world.concept_captions("blueprint", 4, seed=7)):
+        noun = caption.split(" ", 1)[1]
+        assert caption == captions.with_article(noun)
+        same = 0
+        for ground in (*backgrounds.PLAIN, *backgrounds.SCENES):
+            rng = np.random.default_rng(np.random.SeedSequence([7, i, *b"blueprint"]))
+            spec = world.Spec((world.Thing(noun),), ground, "blueprint")
+            same += np.array_equal(world.render(spec, rng), pictures[i])
+        assert same
+
+
+def test_examples_are_of_the_world(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    written = [path for path in tmp_path.rglob("*.*") if path.is_file()]
+    assert len(written) == 15 and (tmp_path / "blueprint" / "2.txt").read_text() == "a cat\n"
+    for path in written:
+        assert (EXAMPLES / path.relative_to(tmp_path)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["cat", "pixel art", "nothing"])

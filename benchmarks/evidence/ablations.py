@@ -57,11 +57,15 @@ ABLATIONS: dict[str, Row] = {
 # Only styles need more than one vector by themselves.
 STYLES: dict[str, Row] = {
     "evoken, 1 word": _evoken("one pseudo-word", vectors=1),
+    "evoken, no captions": _evoken("nothing says what the pictures show")._replace(captions=False),
     "gradients, 1 word": _GRADIENTS._replace(
         about="one pseudo-word", vectors=1, like="gradients, averaged"
     ),
     "gradients, 2 words": _GRADIENTS._replace(
         about="two pseudo-words", vectors=2, like="gradients, averaged"
+    ),
+    "gradients, no captions": _GRADIENTS._replace(
+        about="nothing says what the pictures show", like="gradients, averaged", captions=False
     ),
 }
 STARTS = (  # of Figure 5

@@ -18,6 +18,7 @@ from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.prompts import KINDS
 from evoken.seeds import numpy_generator
+from evoken.textual_inversion.draws import Draws, captioned, draw
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import preset
 
@@ -52,6 +53,7 @@ class Contest:
 
     Attributes:
         model, clip, images, kind: of the concept.
+        captions: of the images, or empty.
         start: vector x width, where every method begins.
         seed: of all random numbers.
         size: the typical size of a component of the vocabulary's embeddings, which learning rates
@@ -73,12 +75,14 @@ class Contest:
         calls: int,
         held_out: Callable[[Vectors], float],
         kind: str = "object",
+        captions: Sequence[str] = (),
     ) -> None:
         """
         Args:
             start: that evoken's default chooses.
         """
         self.model, self.clip, self.images, self.kind = model, clip, images, kind
+        self.captions = tuple(captions)
         self.latents = model.encode(images)
         self.seed, self.start, self.word = seed, start, start
         self.size = float(model.vocabulary().vectors.std())
@@ -142,9 +146,18 @@ class Contest:
     def gradient(self, word: Vectors, step: int, batch: int, weighted: bool = False) -> Vectors:
         """Of Eq. 1, or of evoken's objective, by autograd on so many draws of a step."""
         self._passes += 3 * batch
-        how: Any = {"t_range": T_RANGE, "weigh": self._objective(batch).weights} if weighted else {}
-        templates = KINDS[self.kind].templates
-        return gradient(self.model, word, self.latents, self.seed, step, batch, templates, **how)
+        how: Any = {"weigh": self._objective(batch).weights} if weighted else {}
+        return gradient(self.model, word, self.latents, self._drawn(step, batch, weighted), **how)
+
+    def _drawn(self, step: int, batch: int, weighted: bool) -> Draws:
+        t_range, templates = T_RANGE if weighted else (0.0, 1.0), KINDS[self.kind].templates
+        drawn = draw(self.seed, step, "gradient", batch, self.latents, templates, t_range, batch)
+        return captioned(drawn, self._captions) if self.captions else drawn
+
+    @property
+    def _captions(self) -> list[str]:
+        """The templates that they give."""
+        return [KINDS[self.kind].template(caption, WORD) for caption in self.captions]
 
     def _objective(self, draws: int, **how: Any) -> DenoisingLoss:
         key = (draws, *sorted(how.items()))
@@ -154,6 +167,7 @@ class Contest:
                 "t_range": T_RANGE,
                 "weighting": DEFAULT.weighting,
                 "validation_draws": DEFAULT.validation_draws,
+                "captions": self._captions,
             }
             self._objectives[key] = DenoisingLoss(
                 self.model,

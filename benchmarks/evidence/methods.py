@@ -10,6 +10,7 @@ import torch
 from benchmarks.evidence import gradients, scalar, squares
 from benchmarks.evidence.contest import Contest, Method
 from benchmarks.learn import WORD
+from evoken.annotations import Annotations
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, preset
@@ -32,6 +33,7 @@ class Row(NamedTuple):
         vectors: that it starts with, where it begins at the contest's start; 0 for as many as
             evoken gives a word.
         thorough: whether it may spend four times as many calls.
+        captions: whether the pictures of a style have captions that say what they show.
     """
 
     group: str
@@ -41,6 +43,7 @@ class Row(NamedTuple):
     images: int = 5
     vectors: int = 0
     thorough: bool = False
+    captions: bool = True
 
 
 def of_evoken(
@@ -65,7 +68,9 @@ def of_evoken(
         if settings.axes:
             words, width = contest.model.vocabulary().vectors.shape
             settings = replace(settings, axes=min(settings.axes, width, words - 1))
-        learner = Learner(settings, contest.model, contest.images, contest.clip, learned=start)
+        its = Annotations(captions=contest.captions)
+        images, clip = contest.images, contest.clip
+        learner = Learner(settings, contest.model, images, clip, annotations=its, learned=start)
         if sketch:
             learner.evaluator = squares.Sketched(cast(DenoisingLoss, learner.objective))
         while not learner.finished:

@@ -58,9 +58,9 @@ TABLES: dict[tuple[str, str], Table] = {
     ("stickers", "styles"): Table(
         "evidence.styles",
         (
-            *("no word", "evoken", "evoken, 1 word", "evoken, 2 words"),
-            *("gradients", "gradients, averaged", "gradients, our objective"),
-            *("gradients, 1 word", "gradients, 2 words", "DTI", "GFTI, paper"),
+            *("no word", "evoken", "gradients, averaged", "gradients, our objective", "DTI"),
+            *("evoken, no captions", "gradients, no captions", "GFTI, paper"),
+            *("evoken, 1 word", "evoken, 2 words", "gradients, 1 word", "gradients, 2 words"),
         ),
         3,
         2,

@@ -27,7 +27,7 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import EFFORTS, preset
 from evoken.words.word import Word
-from stickers import styles
+from stickers import styles, world
 
 CALLS = EFFORTS["normal"]
 THOROUGH = EFFORTS["thorough"]
@@ -148,6 +148,7 @@ def begun(
         most,
         held_out or (lambda word: _loss(noun, word)),
         kind,
+        world.concept_captions(noun, row.images) if kind == "style" and row.captions else (),
     )
 
 
@@ -171,9 +172,18 @@ def _scores(noun: str, vectors: Vectors) -> dict[str, float]:
         for t in KINDS["style"].samples
     }
     plain, *edits = drawn
+    judge, styled, things = measure.judge, list[bool](), list[bool]()
+    for template, pictures in drawn.items():
+        its = [answer == noun for answer in judge.answers(pictures, "style")]
+        styled += its
+        thing = template.split()[1]  # "a cat in the style of"
+        if thing in judge.names["object"]:
+            seen = judge.answers(pictures)
+            things += [style and it == thing for style, it in zip(its, seen, strict=True)]
     return {
         "loss": _loss(noun, vectors),
-        "judge": statistics.mean(measure.judge.share(p, noun, "style") for p in drawn.values()),
+        "judge": statistics.mean(styled),
+        "styled_thing": statistics.mean(things),
         "reconstruction": reconstruction(
             measure.clip, drawn[plain], learn.concept_images(noun)
         ).value,

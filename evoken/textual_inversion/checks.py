@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import PurePath
 
 import torch
 
@@ -23,11 +24,10 @@ def pictures_of(images: PathLike | ImageSet, size: int, settings: LearnSettings)
     Raises:
         ImageError: they cannot be used.
     """
-    used = settings.objective == "denoising"
-    masks, captions = used and settings.masks, used and settings.captions
+    used = settings.uses_masks, settings.uses_captions
     if isinstance(images, ImageSet):
-        return replace(images, annotations=images.annotations.chosen(masks, captions))
-    return load_images(images, size, masks, captions)
+        return replace(images, annotations=images.annotations.chosen(*used))
+    return load_images(images, size, *used)
 
 
 def check_shown(found: ImageSet) -> None:
@@ -99,8 +99,10 @@ def check_memory(settings: LearnSettings, model: Model) -> None:
         )
 
 
-def said_of_annotations(found: ImageSet, placeholder: str) -> list[str]:
-    """What people should know of the masks and captions that are used; settings in backticks."""
+def said_of_annotations(found: ImageSet, settings: LearnSettings) -> list[str]:
+    """What people should know of the masks and captions that are used, or could be; settings in
+    backticks.
+    """
     masks, captions = sum(found.annotations.masked), found.annotations.captions
     said = []
     if masks:
@@ -110,9 +112,17 @@ def said_of_annotations(found: ImageSet, placeholder: str) -> list[str]:
         what = f"{sum(map(bool, captions))} of {counted(len(found.names))}"
         said.append(f"Captions: {what} are learned in theirs (see `captions`).")
     named = dict.fromkeys(name for text in captions for name in re.findall(r"<[\w.-]+>", text))
-    if others := [name for name in named if name != placeholder]:
+    if others := [name for name in named if name != settings.placeholder]:
         said.append(
             f"Note: captions name {listing(others, 'and')}, which is read as letters: the word is "
-            f"{shown(placeholder)}."
+            f"{shown(settings.placeholder)}."
+        )
+    told = [bool(text) for text in captions] or [False] * len(found.names)
+    if settings.kind == "style" and settings.uses_captions and not all(told):
+        first = PurePath(found.names[told.index(False)])
+        said.append(
+            "Note: a style is learned much better where captions say what the pictures show: "
+            f"put a text such as 'a cat' into {shown(first.stem + '.txt')} beside "
+            f"{shown(first.name)}, and so on."
         )
     return said

@@ -362,7 +362,7 @@ def _prepared(
         display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
-    for said in said_of_annotations(found, settings.placeholder):
+    for said in said_of_annotations(found, settings):
         display.note(said)
     check_room(settings, loaded, found)
     check_memory(settings, loaded)

@@ -370,7 +370,8 @@ class LearnSettings:
                     part + (word if found else "") for part, found in pieces(text, [name])
                 )
             else:
-                better = ", ".join(filter(None, (KINDS[self.kind].plain.format(word), text)))
+                kind = KINDS[self.kind]
+                better = (kind.template(text, word) or kind.plain).format(word)
             raise SettingError(
                 f"`preview_prompts` must have {word} or {{}} in them (got {shown(text)}).",
                 f"Write {shown(better, 200)}.",
@@ -388,6 +389,16 @@ class LearnSettings:
     def previewed_prompts(self) -> tuple[str, ...]:
         """The sentences of previews."""
         return self.shown_prompts if self.preview_prompts else self.shown_prompts[:1]
+
+    @property
+    def uses_masks(self) -> bool:
+        """Whether masks beside the pictures count."""
+        return self.masks and self.objective == "denoising"
+
+    @property
+    def uses_captions(self) -> bool:
+        """Whether captions beside the pictures count."""
+        return self.captions and self.objective == "denoising"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -129,7 +129,7 @@ def example(request: Request) -> Response:
     site, name = site_of(request), request.path_params["name"]
     if name not in EXAMPLES:
         raise SettingError("there is no such example.", "Choose one of the page.")
-    files = [(p.name, p.read_bytes()) for p in sorted((EXAMPLE_FOLDER / name).glob("*.png"))]
+    files = [(p.name, p.read_bytes()) for p in sorted((EXAMPLE_FOLDER / name).glob("*.*"))]
     kind = "style" if name == "blueprint" else "object"
     draft = _begin(site, files, {"word": name, "kind": kind, "model": "stickers"})
     return RedirectResponse(f"/teach/{draft.id}", 303)
