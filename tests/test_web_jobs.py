@@ -1,5 +1,6 @@
 """The queue with real commands: they finish, fail, stop, go on, and outlive their server."""
 
+import json
 import os
 import re
 import shutil
@@ -37,6 +38,30 @@ def begun(browser: Browser, photos: Path, calls: int = 128) -> str:
     sent = browser.post("/teach", photos_of(photos), word="disc", calls=str(calls), **TINY)
     assert sent.status_code == 200, sent.text
     return str(sent.url.path)
+
+
+def test_what_pictures_show_is_written_below_them(browser: Browser, photos: Path) -> None:
+    (photos / "1.caption").write_text("a hat\n")
+    more = {"word": "ink", "kind": "style", "calls": "128", "vectors": "1", **TINY}
+    draft = str(browser.post("/teach", photos_of(photos), **more).url.path)
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page or "refused" in page)
+    assert 'name="caption of 1.png" value="a hat"' in text and "0.txt" in text  # is asked for
+    kept = browser.site.runs / browser.site.queue.folder(browser.site.queue.jobs()[0]) / "photos"
+    given = {f"caption of {i}.png": f" a  <cat> {i} " for i in range(3)} | {"caption of x": "y"}
+    asked = browser.post(f"{draft}/captions", **given, **{"caption of 3.png": ""})
+    assert asked.url.path == draft and 'value="a &lt;cat&gt; 0"' in asked.text
+    assert {p.name: p.read_text() for p in kept.glob("*.*") if p.suffix != ".png"} == {
+        f"{i}.txt": f"a <cat> {i}\n" for i in range(3)
+    }
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page or "refused" in page)
+    assert "0.txt" not in text and "3.txt" in text
+    refused = browser.post(f"{draft}/captions", **{"caption of 0.png": "a\u202ecat"})
+    assert refused.status_code == 400 and "cannot be seen" in refused.text
+    page = browser.post(f"{draft}/start", **{"caption of 3.png": "a hat"}).url.path
+    browser.wait(page, lambda page: state_in(page) == "finished")
+    inputs = json.loads((browser.site.runs / "ink" / "inputs.json").read_text())
+    captions = [file["caption"] for file in inputs]
+    assert captions == [*(f"a <cat> {i}" for i in range(3)), "a hat"]
 
 
 def test_photographs_become_a_word_for_other_programs(browser: Browser, photos: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 from starlette.requests import Request
 
+from evoken.annotations import CAPTIONS, read_caption
 from evoken.decoding import decode_mask, decode_with_alpha
 from evoken.errors import ImageError, shown
 from evoken.files import write_bytes
@@ -18,7 +19,6 @@ from evoken.images import SUFFIXES
 
 MOST_FILES, MOST_FIELDS = 40, 500
 MOST_WIDE = 2048  # px; the largest that a model is asked for
-CAPTIONS = (".txt", ".caption")
 MOST_CAPTION = 10_000  # bytes
 MASK = re.compile(r"[._-](mask|masklabel)$", re.IGNORECASE)
 Files = Sequence[tuple[str, bytes]]
@@ -73,6 +73,20 @@ def safe_name(name: str) -> str:
 def is_mask_name(name: str) -> bool:
     """Whether a file is called as masks are that lie beside pictures."""
     return bool(MASK.search(Path(name).stem))
+
+
+def keep_caption(picture: Path, text: str) -> bool:
+    """Put a caption in place of the one that a picture has, or of none; returns whether it is
+    another one. Without text there is none afterwards.
+    """
+    text = " ".join(text.split())
+    if text == read_caption(picture):
+        return False
+    for ending in CAPTIONS:
+        picture.with_suffix(ending).unlink(missing_ok=True)
+    if text:
+        write_bytes(picture.with_suffix(CAPTIONS[0]), f"{text}\n".encode())
+    return True
 
 
 def keep_pictures(

@@ -4,13 +4,14 @@ from collections import defaultdict
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from evoken.annotations import read_caption
 from evoken.decoding import decode, decode_mask
 from evoken.errors import EvokenError, ImageError, SettingError
 from evoken.images import square
@@ -20,12 +21,13 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.web.forms import Question, for_people, options_of, questions, text_of
 from evoken.web.job import DRAFT, WAITING, Job
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import MASK, keep_pictures, posted
+from evoken.web.uploads import MASK, keep_caption, keep_pictures, posted
 
 # Asked for by fields of their own, or files of this machine, which the page does not read.
 OWN = ("placeholder", "kind", "start")
 NOT_ASKED = ("name", "config")
 PHOTOS, UNUSED = "photos", "unused files"
+CAPTION = "caption of "  # and the name of a picture: a field of the form
 SHOWN = 160  # px
 EXAMPLES = {"otter": "an otter", "blueprint": "blueprints, a style"}
 _PACKAGED = Path(__file__).parent.parent / "examples"
@@ -168,6 +170,8 @@ def _checked(site: Site, draft: Job) -> dict[str, Any]:
     return {
         "draft": draft,
         "photos": _photos(site, draft),
+        "style": "--kind=style" in draft.arguments,
+        "caption_field": CAPTION,
         "unused": (draft.values or {}).get(UNUSED, []),
         "waits": answer is None,
         "forecast": found,
@@ -178,11 +182,19 @@ def _checked(site: Site, draft: Job) -> dict[str, Any]:
     }
 
 
-def _photos(site: Site, draft: Job) -> list[tuple[str, bool]]:
-    """Names of the pictures, and whether each has a mask."""
+class Photo(NamedTuple):
+    """A picture of a draft: its name, whether it has a mask, and its caption."""
+
+    name: str
+    masked: bool
+    caption: str
+
+
+def _photos(site: Site, draft: Job) -> list[Photo]:
     files = sorted((site.queue.folder(draft) / PHOTOS).glob("*.png"))
     masks = {MASK.sub("", p.stem) for p in files if MASK.search(p.stem)}
-    return [(p.name, p.stem in masks) for p in files if not MASK.search(p.stem)]
+    photos = [p for p in files if not MASK.search(p.stem)]
+    return [Photo(p.name, p.stem in masks, read_caption(p)) for p in photos]
 
 
 def photo(request: Request) -> Response:
@@ -211,11 +223,29 @@ def photo(request: Request) -> Response:
     return Response(content.getvalue(), media_type="image/png")
 
 
-def start(request: Request) -> Response:
-    """Put a draft into the queue."""
-    site = site_of(request)
+async def caption(request: Request) -> Response:
+    """Keep what was written below the pictures, and look again."""
+    site, form = site_of(request), await posted(request)
+    if draft := _draft(site, request.path_params["id"]):
+        _keep_captions(site, draft, form.answers)
+    return RedirectResponse(f"/teach/{request.path_params['id']}", 303)
+
+
+def _keep_captions(site: Site, draft: Job, answers: dict[str, str]) -> None:
+    folder = site.queue.folder(draft)
+    given = {p.name: text_of(answers, CAPTION + p.name) for p in _photos(site, draft)}
+    asked = {name: text for name, text in given.items() if CAPTION + name in answers}
+    changed = [keep_caption(folder / PHOTOS / name, text) for name, text in asked.items()]
+    if any(changed):
+        site.forget(folder)
+
+
+async def start(request: Request) -> Response:
+    """Put a draft into the queue, with what was written below its pictures."""
+    site, form = site_of(request), await posted(request)
     draft = _draft(site, request.path_params["id"])
     if draft:
+        _keep_captions(site, draft, form.answers)
         site.forget(site.queue.folder(draft))  # what is still measured would only slow it down
         site.queue.keep(replace(draft, state=WAITING))
         return RedirectResponse(f"/words/{draft.run}", 303)
@@ -242,6 +272,7 @@ ROUTES = [
     Route("/teach/{id}", look),
     Route("/teach/{id}/check", check),
     Route("/teach/{id}/photo/{name}", photo),
+    Route("/teach/{id}/captions", caption, methods=["POST"]),
     Route("/teach/{id}/start", start, methods=["POST"]),
     Route("/teach/{id}/discard", discard, methods=["POST"]),
 ]
