@@ -40,11 +40,15 @@ def begun(browser: Browser, photos: Path, calls: int = 128) -> str:
 
 
 def test_what_pictures_show_is_written_below_them(browser: Browser, photos: Path) -> None:
-    (photos / "1.caption").write_text("a hat\n")
+    (photos / "1.CAPTION").write_text("a hat\n")
+    (photos / "2.txt").write_bytes(b"\xff")
     more = {"word": "ink", "kind": "style", "calls": "128", "vectors": "1", **TINY}
     draft = str(browser.post("/teach", photos_of(photos), **more).url.path)
     text = browser.wait(draft, lambda page: "GB</b> of memory" in page or "refused" in page)
-    assert 'name="caption of 1.png" value="a hat"' in text and "0.txt" in text  # is asked for
+    assert 'name="caption of 1.png" value="a hat"' in text and "no text in UTF-8" in text
+    browser.post(f"{draft}/captions", **{"caption of 2.png": "a hat"})
+    text = browser.wait(draft, lambda page: "GB</b> of memory" in page or "refused" in page)
+    assert "0.txt" in text  # is asked for
     kept = browser.site.runs / browser.site.queue.folder(browser.site.queue.jobs()[0]) / "photos"
     given = {f"caption of {i}.png": f" a  <cat> {i} " for i in range(3)} | {"caption of x": "y"}
     asked = browser.post(f"{draft}/captions", **given, **{"caption of 3.png": ""})

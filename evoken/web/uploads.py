@@ -75,15 +75,24 @@ def is_mask_name(name: str) -> bool:
     return bool(MASK.search(Path(name).stem))
 
 
+def caption_of(picture: Path) -> str:
+    """The caption of a picture; "" also for a file that is no text, as `evoken learn` says."""
+    try:
+        return read_caption(picture)
+    except ImageError:
+        return ""
+
+
 def keep_caption(picture: Path, text: str) -> bool:
     """Put a caption in place of the one that a picture has, or of none; returns whether it is
     another one. Without text there is none afterwards.
     """
     text = " ".join(text.split())
-    if text == read_caption(picture):
+    if text == caption_of(picture):
         return False
-    for ending in CAPTIONS:
-        picture.with_suffix(ending).unlink(missing_ok=True)
+    for file in picture.parent.iterdir():
+        if file.stem == picture.stem and file.suffix.lower() in CAPTIONS:
+            file.unlink()
     if text:
         write_bytes(picture.with_suffix(CAPTIONS[0]), f"{text}\n".encode())
     return True

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from evoken.annotations import read_caption
 from evoken.decoding import decode, decode_mask
 from evoken.errors import EvokenError, ImageError, SettingError
 from evoken.images import square
@@ -21,7 +20,7 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.web.forms import Question, for_people, options_of, questions, text_of
 from evoken.web.job import DRAFT, WAITING, Job
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import MASK, keep_caption, keep_pictures, posted
+from evoken.web.uploads import MASK, caption_of, keep_caption, keep_pictures, posted
 
 # Asked for by fields of their own, or files of this machine, which the page does not read.
 OWN = ("placeholder", "kind", "start")
@@ -194,7 +193,7 @@ def _photos(site: Site, draft: Job) -> list[Photo]:
     files = sorted((site.queue.folder(draft) / PHOTOS).glob("*.png"))
     masks = {MASK.sub("", p.stem) for p in files if MASK.search(p.stem)}
     photos = [p for p in files if not MASK.search(p.stem)]
-    return [Photo(p.name, p.stem in masks, read_caption(p)) for p in photos]
+    return [Photo(p.name, p.stem in masks, caption_of(p)) for p in photos]
 
 
 def photo(request: Request) -> Response:
