@@ -1,9 +1,12 @@
 """The figures that README and docs quote: ``docs/figures.json``, written by benchmarks alone."""
 
+import fcntl
 import gzip
 import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +31,33 @@ def results(path: Path) -> list[dict[str, Any]]:
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add results to a benchmark's file of them."""
-    with path.open("ab") as file:
+    with _alone(path), path.open("ab") as file:
         file.write(_lines(rows))
 
 
 def pack(path: Path) -> None:
     """Make the file of results a tenth as large: it is in the repository."""
-    write_bytes(_packed(path), gzip.compress(_lines(results(path)), mtime=0))
-    path.unlink(missing_ok=True)
+    with _alone(path):
+        write_bytes(_packed(path), gzip.compress(_lines(results(path)), mtime=0))
+        path.unlink(missing_ok=True)
 
 
-def rewrite(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put these in place of all results of a benchmark."""
-    write_bytes(path, _lines(rows))
-    _packed(path).unlink(missing_ok=True)
+def keep(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Take all other results of a benchmark out of its files."""
+    with _alone(path):
+        write_bytes(path, _lines([row for row in results(path) if wanted(row)]))
+        _packed(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process changes the results meanwhile: two commands may measure at once."""
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _packed(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -372,8 +373,18 @@ def test_packed_results_are_gone_on_with(tmp_path: Path) -> None:
     assert figures.results(path) == rows
     figures.pack(path)
     assert figures.results(path) == rows and not path.exists()
-    figures.rewrite(path, rows[:2])
+    figures.keep(path, lambda row: row["edit"] < 2)
     assert figures.results(path) == rows[:2] and [*tmp_path.iterdir()] == [path]
+
+
+def test_no_result_is_lost_when_another_command_packs(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    with ThreadPoolExecutor(1) as other:
+        packing = other.submit(lambda: [figures.pack(path) for _ in range(200)])
+        for i in range(200):
+            figures.append(path, [{"edit": i}])
+        packing.result()
+    assert figures.results(path) == [{"edit": i} for i in range(200)]
 
 
 def test_the_sheet_shows_edits_of_every_kind_and_none_picked(some: list[Edit]) -> None:

@@ -85,8 +85,7 @@ def key(row: Row) -> Key:
 
 def forget(methods: Sequence[str]) -> None:
     """Take the results of some methods out of the file, after they have changed."""
-    kept = [row for row in figures.results(RESULTS) if row["method"] not in methods]
-    figures.rewrite(RESULTS, kept)
+    figures.keep(RESULTS, lambda row: row["method"] not in methods)
 
 
 def forecast(jobs: Sequence[Job], rows: Sequence[Row]) -> float:
