@@ -60,6 +60,7 @@ bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.evidence --model stickers-flow
 	$(BIN)/python -m benchmarks.evidence.memory
 	$(BIN)/python -m benchmarks.evidence.distribution
+	$(BIN)/python -m benchmarks.rank_one
 	$(BIN)/python -m benchmarks.documents
 
 # The direction of every claim. `make test` checks the same.

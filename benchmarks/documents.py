@@ -36,6 +36,7 @@ MISSING = "Not measured yet.\n"
 # Column of the table: what its heading says, and how its numbers are written.
 COLUMNS = {
     "n": ("runs", "{:.0f}"),
+    "numbers": ("numbers", "{:,.0f}"),
     "calls": ("calls", "{:,.0f}"),
     "seconds": ("seconds", "{:,.0f}"),
     "loss": ("held-out loss", "{:.4f}"),
