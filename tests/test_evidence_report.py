@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import figures
 from benchmarks.documents import fill
-from benchmarks.evidence import results
+from benchmarks.evidence import distribution, results
 from benchmarks.evidence.contest import MARKS
 from benchmarks.evidence.report import NOTHING, OURS, THOROUGH, Evidence, slug
 from benchmarks.evidence.results import packed, unpacked
@@ -181,3 +181,16 @@ def test_curves_are_named_at_their_ends(tmp_path: Any) -> None:
     text = (tmp_path / "curves.svg").read_text()
     assert all(name in text for name in (OURS, "gradients", "random", "no word"))
     assert apart([0.0, 0.0, 5.0], 1.0) == [0.0, 1.0, 5.0]
+
+
+def test_steps_of_evokens_bases_are_shorter_than_words_and_others_are_not() -> None:
+    words = torch.randn(400, 32, generator=torch.Generator().manual_seed(1)) / 10
+    found = distribution.steps(words)
+    assert {tuple(its.shape) for its in found.values()} == {(distribution.STEPS, 32)}
+    compared = distribution.compared(found, words)
+    length = {name: compared[f"evidence.distribution.{slug(name)}.length"] for name in found}
+    own = ("principal axes", "prior norm", "random, evoken's scale", "full space")
+    assert all(length[name] == pytest.approx(distribution.SIGMA, rel=0.1) for name in own)
+    assert min(float(length[name]) for name in {*found} - {*own}) > 3
+    same = distribution.compared({"itself": words}, words)
+    assert same["evidence.distribution.itself.distance"] == 0

@@ -59,7 +59,7 @@ def steps(vocabulary: Tensor) -> Samples:
         "principal axes": pca_basis(vocabulary, most),
         "prior norm": prior_basis(vocabulary, AXES, 1.0, generator),
         "random, evoken's scale": normal_basis(vocabulary, AXES, generator),
-        "full space": identity_basis(vocabulary),
+        "full space": torch.diag(identity_basis(vocabulary)),
     }
     return {
         name: SIGMA * torch.randn(STEPS, len(basis), generator=generator) @ basis
