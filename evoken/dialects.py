@@ -109,7 +109,7 @@ def notes(prompts: Iterable[str], placeholders: Iterable[str] = ()) -> list[str]
                 said.setdefault(i, prompt[match.start() : match.end()])
             left = pattern.sub(lambda match: "x" * len(match[0]), left)
     return [
-        f"Note: {shown(said[i])} {what}, and letters here; {instead}."
+        f"Note: {shown(said[i])} {what}, and is plain text here; {instead}."
         for i, (_, what, instead) in enumerate(KINDS)
         if i in said
     ]

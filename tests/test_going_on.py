@@ -166,12 +166,26 @@ def test_an_extended_run_equals_itself_when_interrupted(
 def test_a_budget_that_leaves_nothing_to_do_is_refused_and_changes_nothing(done: Path) -> None:
     before = files(done)
     result = evoken("learn", "--resume", done, "--calls", 130)
-    refused(result, "130 calls", "nothing left to do", "Raise --calls")
+    start, first, *others = LearnRun.open(done).records()
+    least = [first, *others][-1].calls + first.calls - start.calls
+    refused(result, f"at least {least} (got 130)", "Raise --calls")
+    refused(evoken("learn", "--resume", done, "--calls", least - 1), f"at least {least}")
     refused(evoken("learn", "--resume", done, "--calls", 0), "--calls must be from 1 to")
     refused(evoken("learn", "--resume", done, "--sigma", 1), "--sigma cannot be given")
     assert files(done) == before
     with pytest.raises(SettingError, match="no setting called 'sigma'"):
         resume(done, sigma=1.0)
+    assert evoken("learn", "--resume", done, "--calls", least).exit_code == 0
+    assert LearnRun.open(done).records()[-1].calls == least
+
+
+def test_where_nothing_is_left_to_learn_the_way_on_is_a_larger_budget(done: Path) -> None:
+    planned = LearnRun.open(done).settings.calls
+    on = f"evoken learn --resume {done} --calls {2 * planned}"
+    ended, again = evoken("finish", done), evoken("learn", "--resume", done)
+    assert f"after all: {on}" in ended.output and f"type: {on}" in again.output
+    assert "Nothing is left to learn for <disc>" in again.output
+    assert "Learning" not in again.output
 
 
 def test_learning_ends_when_the_loss_stays_flat(learn: Learn) -> None:

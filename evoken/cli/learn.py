@@ -209,7 +209,7 @@ def finish(
         with reopened(path, display=out.display) as job:
             job.finish(out.display, more=False)
         result = _told(job.run, out)
-        out.say(f"To learn on after all: evoken learn --resume {quote(str(path))}")
+        out.say(f"To learn on after all: {job.to_learn_on}")
         out.result(**result)
 
 

@@ -37,7 +37,7 @@ from evoken.textual_inversion.checks import (
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import Forecast, forecast
 from evoken.textual_inversion.initialization import as_start, read_start
-from evoken.textual_inversion.learn import Learner, Record, seconds_left
+from evoken.textual_inversion.learn import Learner, Record, cost_of_generation, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
@@ -150,6 +150,19 @@ class LearnJob:
             preview_if_due(run, learner, last=True)
             yield from write_result(run, learner)
 
+    @property
+    def to_learn_on(self) -> str:
+        """The command, with twice the budget that is used up, if one is."""
+        settings, learner = self.learner.settings, self.learner
+        command = f"evoken learn --resume {quote(str(self.run.path))}"
+        if not learner.finished:
+            return command
+        if learner.generation >= learner.generations:
+            return f"{command} --calls {2 * settings.calls}"
+        if settings.minutes and learner.seconds >= 60 * settings.minutes:
+            return f"{command} --minutes {2 * settings.minutes:g}"
+        return f"{command} --patience 0"
+
     def catch_up(self) -> None:
         """Bring the learner to where the folder's records end."""
         self.learner.replay(self.run.records()[self.learner.generation + 1 :])
@@ -178,7 +191,13 @@ class LearnJob:
         settings, records = self.run.settings, self.run.records()
         before = calls_of_no_word(self.learner, self.run.loss_of_no_word() is not None)
         after = calls_of_sheets(self.learner)
-        if more and display is not SILENT:
+        self.catch_up()
+        if more and self.learner.finished:
+            display.say(
+                f"Nothing is left to learn for {settings.placeholder}. To learn on after all, "
+                f"type: {self.to_learn_on}"
+            )
+        elif more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
             what += f" and {before + after:,} for the report" if before + after else ""
@@ -406,6 +425,7 @@ def reopened(
     if budget:
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
+        _check_calls(run, settings.calls)
     if model is None or model.spec != run.spec:
         model = started(run.spec, display)
     run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
@@ -421,6 +441,20 @@ def reopened(
         if budget:
             _extend(job)
         yield job
+
+
+def _check_calls(run: LearnRun, calls: int) -> None:
+    """Raise ``SettingError`` unless so many calls pay for another generation of a run. How many one
+    takes is known once one is done.
+    """
+    records = run.records()
+    if len(records) > 1 and calls < (least := records[-1].calls + cost_of_generation(records)):
+        raise SettingError(
+            f"`calls` must be at least {least:,} (got {calls:,}): it counts from the start of the "
+            f"run, which has spent {records[-1].calls:,} calls, and another generation takes "
+            f"{cost_of_generation(records):,}.",
+            "Raise `calls`.",
+        )
 
 
 def _extend(job: LearnJob) -> None:

@@ -90,8 +90,13 @@ def calls_in_all(records: Sequence[Record], budget: int) -> int:
     """
     if len(records) < 2:
         return budget
-    start, cost = records[0].calls, records[1].calls - records[0].calls
+    start, cost = records[0].calls, cost_of_generation(records)
     return start + (budget - start) // cost * cost
+
+
+def cost_of_generation(records: Sequence[Record]) -> int:
+    """Calls that every generation takes; known once one is done."""
+    return records[1].calls - records[0].calls
 
 
 def seconds_left(record: Record, total_calls: int, minutes: float) -> float:
