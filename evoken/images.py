@@ -55,6 +55,7 @@ class ImageSet:
     sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels, upright, before the crop
     annotations: Annotations = NONE
     files: tuple[Path, ...] = ()
+    others: tuple[str, ...] = ()  # folders in the folder that have images, too, and are not read
 
     @property
     def blank(self) -> tuple[str, ...]:
@@ -75,15 +76,16 @@ class ImageSet:
         )
 
     def notes(self, most_cut: float = 0.0) -> list[str]:
-        """What people should know of their pictures: which are the same, and which of them lose
-        more than the share ``most_cut`` to the crop.
+        """What people should know of their pictures: which others are not read, which are the same,
+        and which of them lose more than the share ``most_cut`` to the crop.
         """
         alike: dict[bytes, dict[str, None]] = {}
         for name, image in zip(self.names, self.images, strict=True):
             key = hashlib.sha256(image.numpy().tobytes()).digest()
             alike.setdefault(key, {})[name] = None
         same = [listing(names, "and") for names in alike.values() if len(names) > 1]
-        said = [f"Note: {names} are the same picture." for names in same]
+        said = notes_of_others(self.others)
+        said += [f"Note: {names} are the same picture." for names in same]
         cuts = []
         for name, (width, height) in zip(self.names, self.sizes, strict=False):
             cut = 1 - min(width, height) / max(width, height)
@@ -147,6 +149,7 @@ def load_images(
         tuple(sizes),
         together(their_masks, [read_caption(p) if captions else "" for p in chosen]),
         tuple(chosen),
+        found.others,
     )
 
 
@@ -180,6 +183,7 @@ class Found:
     images: list[Path]
     ignored: tuple[str, ...] = ()
     folder: Path | None = None
+    others: tuple[str, ...] = ()
 
 
 def name_of_pictures(path: Path) -> str:
@@ -201,7 +205,8 @@ def find(path: Path) -> Found:
         if here := _images(files):
             known = {*here, *masks_of({p.stem for p in here}, files).values()}
             beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
-            return Found(here, tuple(p.name for p in beside))
+            others = (p.name for p in folders if _may_have_images(p))
+            return Found(here, tuple(p.name for p in beside), others=tuple(others))
         within = [folder for folder in folders if _images(_contents(folder)[0])]
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -212,7 +217,7 @@ def find(path: Path) -> Found:
         ) from error
     if len(within) == 1:
         inner = find(within[0])
-        return Found(inner.images, inner.ignored, within[0])
+        return Found(inner.images, inner.ignored, within[0], inner.others)
     if within:
         raise ImageError(
             f"{shown(path)} has pictures in more than one folder: "
@@ -240,6 +245,22 @@ def _images(files: list[Path]) -> list[Path]:
     found = [p for p in files if p.suffix.lower() in SUFFIXES]
     stems = {p.stem for p in found}
     return [p for p in found if not is_mask(p, stems)]
+
+
+def _may_have_images(folder: Path) -> bool:
+    """Whether there are some, as far as it can be read."""
+    try:
+        return bool(_images(_contents(folder)[0]))
+    except OSError:
+        return False
+
+
+def notes_of_others(folders: Sequence[str]) -> list[str]:
+    """A sentence on folders whose pictures are not read; none if there are none."""
+    if not folders:
+        return []
+    what = "folder {} in it has" if len(folders) == 1 else "folders {} in it have"
+    return [f"Note: the {what.format(listing(folders, 'and'))} pictures, too, which are not read."]
 
 
 def listing(names: Iterable[str], last: str) -> str:

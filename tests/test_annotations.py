@@ -357,7 +357,7 @@ def test_captions_are_asked_for_where_a_style_is_learned(photos: Path) -> None:
         settings = preset("default", placeholder="<disc>", **changes)
         return "\n".join(said_of_annotations(pictures_of(photos, 16, settings), settings))
 
-    asked = "put a text such as 'a cat' into '{0}.txt' beside '{0}.png'"
+    asked = "write a text such as 'a cat' into '{0}.txt' beside '{0}.png'"
     assert asked.format(0) in said(kind="style")
     assert not said() and not said(kind="style", captions=False)
     for i in range(3):

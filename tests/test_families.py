@@ -171,7 +171,7 @@ def test_a_word_of_flux_edits(tiny_folder: Path) -> None:
     few = ("--steps", 4, "--iterations", 2)
     done("invert", "disc/0.png", "--prompt", "a cat", *model, *few, "--output", "runs/inverted")
     # Model, size and encoders are those of the word's run.
-    done(
+    said = done(
         "edit",
         "disc/0.png",
         "--from",
@@ -188,6 +188,7 @@ def test_a_word_of_flux_edits(tiny_folder: Path) -> None:
         "--output",
         "runs/edited",
     )
+    assert "Taking the model that the word was learned on: flux." in said
     lines = Path("runs/edited/records.jsonl").read_text().splitlines()
     calls = [json.loads(line)["calls"] for line in lines]
     # Every update runs all 4 steps, the preset's share of them: one call each, guided or not.

@@ -1,6 +1,7 @@
 """evoken convert, inspect and retrieve: in-process, on small models and on the sticker CLIP."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,7 @@ def test_convert_writes_what_it_says(learned: Callable[[str], LearnRun]) -> None
     )
     result = evoken("convert", "run", "--to", "a1111")
     assert result.exit_code == 0 and "no model of this width (clip_l 16)" in result.output
+    assert "a model of widths that other programs do not know" in result.output
 
 
 @pytest.mark.parametrize("tool", ["a1111", "forge", "comfyui", "invokeai", "pt"])
@@ -271,10 +273,13 @@ def test_retrieve_ranks_a_folder(
     run = learned(name)
     (photos / "broken.png").write_bytes(b"no image")
     (photos / "notes.txt").write_text("no image either")
+    (photos / "more").mkdir()
+    shutil.copy(photos / "0.png", photos / "more")
     arguments = ("retrieve", "run", photos, "--top", 2, "--count", 3)
     result = evoken(*arguments)
     assert result.exit_code == 0, result.output
     assert how in result.output and "Skipped 1 picture that" in result.output
+    assert "the folder 'more' in it has pictures, too" in result.output
     found = json.loads((run.path / "retrieval.json").read_text())
     assert [i["file"] for i in found["images"][:2]] == [
         line.split()[2] for line in result.output.splitlines() if line.split()[0] in ("1", "2")

@@ -205,6 +205,7 @@ def test_a_learned_word_may_stand_in_the_target(
     assert plain.exit_code == with_word.exit_code == 0, with_word.output
     first = [FlowOptRun.open(Path(p)).picture(0, 0).read_bytes() for p in ("plain", "word")]
     assert first[0] != first[1]
+    assert "Taking the model" not in with_word.output  # one was given
 
 
 def test_an_edit_that_has_enough_ends_early(evoken: Evoken, photo: Path) -> None:

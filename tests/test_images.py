@@ -1,4 +1,5 @@
 import io
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,19 @@ def test_a_postscript_file_is_not_run(tmp_path: Path) -> None:
     path = save(tmp_path, Image.radial_gradient("L"), "x.png", format="EPS")
     with pytest.raises(ImageError, match="not an image"):
         decode(path.read_bytes(), path)
+
+
+def test_folders_of_pictures_beside_pictures_are_named(photos: Path) -> None:
+    assert load_images(photos, 16).notes(1.0) == []
+    for name in ("dog", "empty", "otter"):
+        (photos / name).mkdir()
+    shutil.copy(photos / "0.png", photos / "otter")
+    one = "Note: the folder 'otter' in it has pictures, too, which are not read."
+    assert load_images(photos, 16).notes(1.0) == [one]
+    shutil.copy(photos / "0.png", photos / "dog")
+    two = "Note: the folders 'dog' and 'otter' in it have pictures, too, which are not read."
+    assert load_images(photos, 16).notes(1.0) == [two]
+    assert load_images(photos / "0.png", 16).notes(1.0) == []
 
 
 def test_images_may_be_one_folder_down(photos: Path) -> None:

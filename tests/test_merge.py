@@ -143,3 +143,12 @@ def test_a_weight_that_is_no_number_is_said(weight: str) -> None:
     with pytest.raises(SettingError, match=f"must be a number .got '{weight}'."):
         weighted([f"runs/cat:{weight}", "runs/dog:0.3"])
     assert weighted(["C:/cat", "dog"]) == (["C:/cat", "dog"], [0.5, 0.5])
+
+
+def test_what_stands_behind_the_colon_of_a_word_that_is_there_is_a_weight() -> None:
+    Path("cat").mkdir()
+    Path("dog:x").mkdir()
+    with pytest.raises(SettingError, match=r"must be a number \(got 'much'\)."):
+        weighted(["cat:much", "dog:0.3"])
+    assert weighted(["cat:0.7", "dog:0.3"]) == (["cat", "dog"], [0.7, 0.3])
+    assert weighted(["cat", "dog:x"]) == (["cat", "dog:x"], [0.5, 0.5])

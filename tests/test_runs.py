@@ -221,7 +221,7 @@ def test_what_cannot_be_compared_is_refused(two: tuple[Path, Path], edit: object
     assert Path("compare.html").read_text() == "mine"
     assert evoken("compare", *two, "--force").exit_code == 0
     (two[1] / "report.html").unlink()
-    refused(evoken("compare", *two, "--force"), "runs/other is not finished", "--resume")
+    refused(evoken("compare", *two, "--force"), "runs/other is not finished", "--resume runs/other")
     (two[1] / "report.html").touch()
     (two[1] / "records.jsonl").write_text("{}\n{}\n")
     refused(evoken("compare", *two, "--force"), "records.jsonl is damaged")

@@ -155,6 +155,7 @@ def _start(
         from evoken.files import LONGEST, shortened
         from evoken.flowopt.job import Request, begun_all, reopened
         from evoken.images import name_of_pictures
+        from evoken.models.provenance import public_name
 
         if resume is not None:
             resume_alone(context, resume)
@@ -168,6 +169,9 @@ def _start(
         else:
             words, of_words = load_words(word)
             model = spec_of(words, of_words, "", spec)
+            if of_words and "name" not in spec:
+                its = public_name(model.name)
+                out.say(f"Taking the model that the word was learned on: {its}.")
             pictures, source, targets, mask = asked
             request = Request(pictures, source, targets, tuple(words), mask, saved_info)
             each = request.experiments()

@@ -48,7 +48,7 @@ def convert(
         folder = output or Path("embeddings") / stem_of(embedding.placeholder)
         converted = convert(embedding, tool, folder)
         converted.write(force)
-        out.say(f"{_short(embedding.placeholder)} for {_bases(embedding)}: {converted.path}")
+        out.say(f"{_short(embedding.placeholder)} for {embedding.serves}: {converted.path}")
         for line in (*converted.caution.splitlines(), *converted.usage.splitlines()):
             out.say(line)
         out.result(
@@ -118,7 +118,7 @@ def inspect(
         embedding = read_embedding(path)
         out.say(f"{'word':12} {_short(embedding.placeholder)}")
         out.say(f"{'layout':12} {LAYOUTS[embedding.layout]}")
-        out.say(f"{'for':12} {_bases(embedding)}")
+        out.say(f"{'for':12} {embedding.serves}")
         norms = {name: vectors.norm(dim=1).tolist() for name, vectors in embedding.vectors.items()}
         for name, vectors in embedding.vectors.items():
             lengths = ", ".join(f"{norm:.3f}" for norm in norms[name])
@@ -140,10 +140,6 @@ def inspect(
 def _short(text: str) -> str:
     """Foreign text that is not endless."""
     return text if len(text) <= 100 else text[:100] + "..."
-
-
-def _bases(embedding: Embedding) -> str:
-    return embedding.purpose or "a model of other widths than those that are known"
 
 
 def _encoders(embedding: Embedding) -> str:
@@ -205,7 +201,7 @@ def retrieve(
     out = Out(as_json)
     with errors():
         from evoken.files import check_can_write
-        from evoken.images import counted
+        from evoken.images import counted, notes_of_others
         from evoken.models.load import load_clip
         from evoken.models.sampling import check_sampling
         from evoken.textual_inversion.folder import LearnRun
@@ -223,6 +219,8 @@ def retrieve(
             out.say(f"{i + 1:5}  {similarity:.3f}  {_short(image)}")
         if ranked.ignored:
             out.say(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
+        for note in notes_of_others(ranked.others):
+            out.say(note)
         out.say(f"The full list: {file}")
         out.result(
             images=[{"file": name, "similarity": cosine} for name, cosine in ranked.images],

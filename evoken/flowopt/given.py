@@ -120,6 +120,7 @@ def together(parts: Sequence[Given]) -> Given:
         tuple(h for s in sets for h in s.hashes),
         sizes=tuple(size for s in sets for size in s.sizes),
         files=tuple(file for s in sets for file in s.files),
+        others=tuple(dict.fromkeys(name for s in sets for name in s.others)),
     )
     masks = tuple(mask for part in parts for mask in part.masks)
     return _given(images, masks, tuple(frame for part in parts for frame in part.frames))

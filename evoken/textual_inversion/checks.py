@@ -122,7 +122,7 @@ def said_of_annotations(found: ImageSet, settings: LearnSettings) -> list[str]:
         first = PurePath(found.names[told.index(False)])
         said.append(
             "Note: a style is learned much better where captions say what the pictures show: "
-            f"put a text such as 'a cat' into {shown(first.stem + '.txt')} beside "
+            f"write a text such as 'a cat' into {shown(first.stem + '.txt')} beside "
             f"{shown(first.name)}, and so on."
         )
     return said

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from evoken.documents import read_json
@@ -45,7 +46,9 @@ def write_comparison(paths: Sequence[Path], output: Path, force: bool = False) -
         if (state := state_of(run.path, run.finished)) != "finished":
             raise RunError(
                 f"{shown(run.path)} is not finished: it is {state}.",
-                "Wait for it, or continue it with: evoken learn --resume RUN",
+                "Wait for it."
+                if state == "running"
+                else f"Continue it with: evoken learn --resume {quote(str(run.path))}",
             )
     check_free(output, force)
     write_text(output, _page(runs, output.parent))

@@ -32,10 +32,12 @@ class Ranking:
     Attributes:
         images: file names and cosines, the best first; equal ones by name.
         ignored: files with an image's suffix that are damaged or too small.
+        others: folders in the folder that have images, too, and are not read.
     """
 
     images: tuple[tuple[str, float], ...]
     ignored: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -76,8 +78,8 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
     """
     if not folder.is_dir():
         raise ImageError(f"{shown(folder)} is not a folder of pictures.", "Check the path.")
-    files = find(folder).images
-    found, ignored = [], []
+    there = find(folder)
+    files, found, ignored = there.images, [], []
     for i in range(0, len(files), BATCH):
         names, tensors = [], []
         for file in files[i : i + BATCH]:
@@ -97,7 +99,8 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
             f"found no image in {shown(folder)} that can be read.",
             "Put some pictures there.",
         )
-    return Ranking(tuple(sorted(found, key=lambda x: (-x[1], x[0]))), tuple(ignored))
+    best_first = sorted(found, key=lambda x: (-x[1], x[0]))
+    return Ranking(tuple(best_first), tuple(ignored), there.others)
 
 
 def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> Path:

@@ -155,7 +155,10 @@ def _no_model(embedding: Embedding, tool: str) -> str:
         return ""
     widths = ", ".join(f"{name} {width}" for name, width in embedding.widths.items())
     known = ", ".join(base.name for base in TOOLS[tool])
-    return f"Note: {NAMES[tool]} loads words for {known}; it has no model of this width ({widths})."
+    return (
+        f"Note: {NAMES[tool]} loads words for {known}; it has no model of this width ({widths}), "
+        "and the file shows the format alone."
+    )
 
 
 def _left_out(tool: str, base: Base, names: tuple[str, ...]) -> str:

@@ -78,6 +78,15 @@ class Embedding:
         whole = all(self._is_whole(base) for base in self.bases)
         return names if whole else f"{names} ({' + '.join(self.vectors)} alone)"
 
+    @property
+    def serves(self) -> str:
+        """The purpose; without a base, the model that the file names."""
+        model, unknown = (
+            self.about.get("model"),
+            "a model of widths that other programs do not know",
+        )
+        return self.purpose or (f"{shown(model, 100)}, {unknown}" if model else unknown)
+
     def _is_whole(self, base: Base) -> bool:
         return set(base.widths) - set(self.vectors) <= {"t5xxl"}
 

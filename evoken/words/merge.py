@@ -1,6 +1,7 @@
 """Several words as one: the weighted sum of their vectors."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -100,7 +101,8 @@ def weighted(texts: Sequence[str]) -> tuple[list[str], list[float]]:
         try:
             weights.append(float(weight) if path else math.nan)
         except ValueError:
-            if re.fullmatch(r"[0-9.,]+%?", weight):
+            names_word = os.path.lexists(path) and not os.path.lexists(text)
+            if names_word or re.fullmatch(r"[0-9.,]+%?", weight):
                 raise SettingError(
                     f"the weight behind the colon must be a number (got {shown(weight)}).",
                     "Write it like 0.7, with a point.",

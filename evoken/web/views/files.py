@@ -69,7 +69,7 @@ def file(request: Request) -> Response:
         id=request.path_params["id"],
         name=path.name,
         layout=LAYOUTS[embedding.layout],
-        base=embedding.purpose or "a model of other widths than those that are known",
+        base=embedding.serves,
         vectors=[
             (name, len(v), v.shape[1], v.norm(dim=1).tolist())
             for name, v in embedding.vectors.items()
