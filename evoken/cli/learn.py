@@ -91,7 +91,8 @@ def learn(
         return f"Continue with: evoken learn --resume {quote(str(started[0].run.path))}"
 
     with errors(advice):
-        from evoken.textual_inversion.job import BUDGETS, Workers, begun, foreseen, reopened
+        from evoken.textual_inversion.budget import BUDGETS
+        from evoken.textual_inversion.job import Workers, begun, foreseen, reopened
         from evoken.textual_inversion.queue import concept_of
 
         at_work = Workers(workers, ray)
@@ -204,12 +205,13 @@ def finish(
     """End an interrupted run where it is: its best word so far, and a report."""
     out = Out(as_json)
     with errors(lambda: f"Go on with: evoken finish {quote(str(path))}"):
+        from evoken.textual_inversion.budget import to_learn_on
         from evoken.textual_inversion.job import reopened
 
         with reopened(path, display=out.display) as job:
             job.finish(out.display, more=False)
         result = _told(job.run, out)
-        out.say(f"To learn on after all: {job.to_learn_on}")
+        out.say(f"To learn on after all: {to_learn_on(path, job.learner)}")
         out.result(**result)
 
 

@@ -27,6 +27,7 @@ from evoken.progress import SILENT, Display
 from evoken.prompts import KINDS
 from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec
+from evoken.textual_inversion.budget import BUDGETS, check_calls, check_left, to_learn_on
 from evoken.textual_inversion.checks import (
     check_memory,
     check_room,
@@ -37,7 +38,7 @@ from evoken.textual_inversion.checks import (
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import Forecast, forecast
 from evoken.textual_inversion.initialization import as_start, read_start
-from evoken.textual_inversion.learn import Learner, Record, cost_of_generation, seconds_left
+from evoken.textual_inversion.learn import Learner, Record, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
 from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
@@ -51,7 +52,6 @@ from evoken.textual_inversion.workflow import (
 )
 from evoken.words.word import Word
 
-BUDGETS = ("calls", "minutes", "patience")  # what a run can go on with
 MOST_WORKERS = 10_000  # of a cluster
 MOST_CUT = 1 / 3  # of a picture; the crop may take that from one without a note
 
@@ -150,19 +150,6 @@ class LearnJob:
             preview_if_due(run, learner, last=True)
             yield from write_result(run, learner)
 
-    @property
-    def to_learn_on(self) -> str:
-        """The command, with twice the budget that is used up, if one is."""
-        settings, learner = self.learner.settings, self.learner
-        command = f"evoken learn --resume {quote(str(self.run.path))}"
-        if not learner.finished:
-            return command
-        if learner.generation >= learner.generations:
-            return f"{command} --calls {2 * settings.calls}"
-        if settings.minutes and learner.seconds >= 60 * settings.minutes:
-            return f"{command} --minutes {2 * settings.minutes:g}"
-        return f"{command} --patience 0"
-
     def catch_up(self) -> None:
         """Bring the learner to where the folder's records end."""
         self.learner.replay(self.run.records()[self.learner.generation + 1 :])
@@ -195,7 +182,7 @@ class LearnJob:
         if more and self.learner.finished:
             display.say(
                 f"Nothing is left to learn for {settings.placeholder}. To learn on after all, "
-                f"type: {self.to_learn_on}"
+                f"type: {to_learn_on(self.run.path, self.learner)}"
             )
         elif more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
@@ -425,7 +412,7 @@ def reopened(
     if budget:
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
-        _check_calls(run, settings.calls)
+        check_calls(run, settings.calls)
     if model is None or model.spec != run.spec:
         model = started(run.spec, display)
     run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew
@@ -443,42 +430,12 @@ def reopened(
         yield job
 
 
-def _check_calls(run: LearnRun, calls: int) -> None:
-    """Raise ``SettingError`` unless so many calls pay for another generation of a run. How many one
-    takes is known once one is done.
-    """
-    records = run.records()
-    if len(records) > 1 and calls < (least := records[-1].calls + cost_of_generation(records)):
-        raise SettingError(
-            f"`calls` must be at least {least:,} (got {calls:,}): it counts from the start of the "
-            f"run, which has spent {records[-1].calls:,} calls, and another generation takes "
-            f"{cost_of_generation(records):,}.",
-            "Raise `calls`.",
-        )
-
-
 def _extend(job: LearnJob) -> None:
-    """Write the learner's budget into the folder.
-
-    Raises:
-        SettingError: it leaves nothing to do.
-    """
-    run, learner = job.run, job.learner
-    with held(run.path):
+    """Write the learner's budget into the folder; errors are those of ``check_left``."""
+    with held(job.run.path):
         job.catch_up()
-        if learner.finished:
-            s = learner.settings
-            limits = [f"{s.calls:,} calls"]
-            limits += [f"{s.minutes:g} minutes"] if s.minutes else []
-            limits += [f"a patience of {s.patience} generations"] if s.patience else []
-            raise SettingError(
-                f"with {' and '.join(limits)} there is nothing left to do: the run has spent "
-                f"{learner.calls:,} calls in {learner.seconds / 60:.1f} minutes, and generation "
-                f"{learner.best_generation} of {learner.generation} was the best.",
-                "Raise `calls`, `minutes` or `patience`: they count from the start of the run, and "
-                "0 lifts a limit of minutes or patience.",
-            )
-        run.extend(learner.settings)
+        check_left(job.learner)
+        job.run.extend(job.learner.settings)
 
 
 def _clip(settings: LearnSettings, name: str, model: LatentModel, display: Display) -> Clip | None:

@@ -18,10 +18,11 @@ from evoken.progress import SILENT, Display
 from evoken.run_folder import as_written, check_new, is_run_folder, state_of
 from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
+from evoken.textual_inversion.budget import BUDGETS
 from evoken.textual_inversion.checks import check_room, check_shown, pictures_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.initialization import read_start
-from evoken.textual_inversion.job import ALONE, BUDGETS, LearnJob, Workers, begun, reopened
+from evoken.textual_inversion.job import ALONE, LearnJob, Workers, begun, reopened
 from evoken.textual_inversion.learn import check_placeholder
 from evoken.textual_inversion.settings import LearnSettings
 

@@ -1,0 +1,53 @@
+"""With which budget a run can go on after its end."""
+
+from pathlib import Path
+from shlex import quote
+
+from evoken.errors import SettingError
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.learn import Learner, cost_of_generation
+
+BUDGETS = ("calls", "minutes", "patience")  # all count from the start of the run
+
+
+def check_calls(run: LearnRun, calls: int) -> None:
+    """Raise ``SettingError`` unless so many calls pay for another generation of a run. How many one
+    takes is known once one is done.
+    """
+    records = run.records()
+    if len(records) > 1 and calls < (least := records[-1].calls + cost_of_generation(records)):
+        raise SettingError(
+            f"`calls` must be at least {least:,} (got {calls:,}): it counts from the start of the "
+            f"run, which has spent {records[-1].calls:,} calls, and another generation takes "
+            f"{cost_of_generation(records):,}.",
+            "Raise `calls`.",
+        )
+
+
+def check_left(learner: Learner) -> None:
+    """Raise ``SettingError`` if a learner's budget leaves nothing to do."""
+    if not learner.finished:
+        return
+    s = learner.settings
+    limits = [f"{s.calls:,} calls"]
+    limits += [f"{s.minutes:g} minutes"] if s.minutes else []
+    limits += [f"a patience of {s.patience} generations"] if s.patience else []
+    raise SettingError(
+        f"with {' and '.join(limits)} there is nothing left to do: the run has spent "
+        f"{learner.calls:,} calls in {learner.seconds / 60:.1f} minutes, and generation "
+        f"{learner.best_generation} of {learner.generation} was the best.",
+        "Raise `calls`, `minutes` or `patience`: they count from the start of the run, and "
+        "0 lifts a limit of minutes or patience.",
+    )
+
+
+def to_learn_on(folder: Path, learner: Learner) -> str:
+    """The command by which a run goes on: with twice the budget that is used up, if one is."""
+    s, run = learner.settings, quote(str(folder))
+    if not learner.finished:
+        return f"evoken learn --resume {run}"
+    if learner.generation >= learner.generations:
+        return f"evoken learn --resume {run} --calls {2 * s.calls}"
+    if s.minutes and learner.seconds >= 60 * s.minutes:
+        return f"evoken learn --resume {run} --minutes {2 * s.minutes:g}"
+    return f"evoken learn --resume {run} --patience 0"
