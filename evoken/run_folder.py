@@ -299,7 +299,8 @@ def read_config(path: Path, *commands: str) -> dict[str, Any]:
     made = f"{', '.join(most)} or {last}" if most else last
     file, expected = path / "config.json", f"a run folder made by 'evoken {made}'"
     if not file.is_file():
-        raise RunError(f"{shown(path)} is not {expected}.", "Check the path.")
+        why = "" if path.exists() else ": it does not exist"
+        raise RunError(f"{shown(path)} is not {expected}{why}.", "Check the path.")
     with as_written(file):
         config: dict[str, Any] = read_json(file)
         found, made_by = config["format"], config.setdefault("command", "learn")

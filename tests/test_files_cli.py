@@ -155,6 +155,15 @@ def test_inspect_names_the_base_and_hides_control_characters() -> None:
     assert len(result.output) < 1000 and "2 x 1280" in result.output
 
 
+def test_inspect_says_of_a_long_word_that_it_is_usual(tiny_folder: Path) -> None:
+    model, told = ("--model", tiny_folder / "model"), "Long words are usual"
+    for name, length in (("long", 100.0), ("short", 0.1)):
+        word = length * torch.nn.functional.normalize(vectors(16), dim=1)
+        Path(f"{name}.safetensors").write_bytes(save({"<a>": word}))
+        result = evoken("inspect", f"{name}.safetensors", *model)
+        assert result.exit_code == 0 and (told in result.output) == (name == "long")
+
+
 @pytest.mark.parametrize("name", ["stickers", "x" * 5000, "a\0b", "no/such", ""])
 def test_inspect_does_without_a_model_that_does_not_fit(name: str) -> None:
     header = {"evoken": json.dumps({"model": name})}

@@ -249,4 +249,4 @@ def test_what_cannot_be_picked_is_said(done: Path) -> None:
     last = len(LearnRun.open(done).records()) - 1
     refused(evoken("pick", done), "NUMBER", f"evoken pick {done} 10")
     refused(evoken("pick", done, last + 1), f"NUMBER must be from 0 to {last} (got {last + 1})")
-    refused(evoken("pick", "nowhere", 1), "nowhere is not a run folder")
+    refused(evoken("pick", "nowhere", 1), "nowhere is not a run folder", "it does not exist")

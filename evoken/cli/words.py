@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AnyWord = Annotated[
     str, typer.Argument(metavar="WORD", help="A run folder, any embedding file, or a hub id.")
 ]
+LONG = 10  # times the typical length of the vocabulary's
 ONLY_NAME = tuple(set(ModelSpec.__dataclass_fields__) - {"name", "config"})
 
 
@@ -175,14 +176,15 @@ def _nearest_of(embedding: Embedding, name: str, config: str, out: Out) -> list[
     from evoken.models.load import load_model
     from evoken.words.word import fitted, nearest_words, word_of
 
-    word = word_of(embedding)
     model = load_model(ModelSpec(name, encoders=_encoders(embedding), config=config))
-    vocabulary = model.vocabulary()
+    vectors, vocabulary = fitted(word_of(embedding), model).vectors, model.vocabulary()
     typical = vocabulary.vectors.norm(dim=1).median()
-    found = nearest_words(fitted(word, model).vectors, vocabulary)
+    found = nearest_words(vectors, vocabulary)
     out.say(f"Nearest words of {_short(name)} (cosine); their typical norm is {typical:.3f}:")
     for i, words in enumerate(found):
         out.say(f"  {i + 1}: " + ", ".join(f"{_short(w)} {cosine:.2f}" for w, cosine in words))
+    if vectors.norm(dim=1).max() > LONG * typical:
+        out.say("Long words are usual; to mix one with others, learn it with --fidelity 2.")
     return found
 
 
