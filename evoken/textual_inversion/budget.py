@@ -15,11 +15,13 @@ def check_calls(run: LearnRun, calls: int) -> None:
     takes is known once one is done.
     """
     records = run.records()
-    if len(records) > 1 and calls < (least := records[-1].calls + cost_of_generation(records)):
+    if len(records) < 2:
+        return
+    spent, cost = records[-1].calls, cost_of_generation(records)
+    if calls < spent + cost:
         raise SettingError(
-            f"`calls` must be at least {least:,} (got {calls:,}): it counts from the start of the "
-            f"run, which has spent {records[-1].calls:,} calls, and another generation takes "
-            f"{cost_of_generation(records):,}.",
+            f"`calls` must be at least {spent + cost:,} (got {calls:,}): it counts from the start "
+            f"of the run, which has spent {spent:,} calls, and another generation takes {cost:,}.",
             "Raise `calls`.",
         )
 

@@ -81,11 +81,10 @@ class Embedding:
     @property
     def serves(self) -> str:
         """The purpose; without a base, the model that the file names."""
-        model, unknown = (
-            self.about.get("model"),
-            "a model of widths that other programs do not know",
-        )
-        return self.purpose or (f"{shown(model, 100)}, {unknown}" if model else unknown)
+        unknown = "a model of widths that other programs do not know"
+        if model := self.about.get("model"):
+            unknown = f"{shown(model, 100)}, {unknown}"
+        return self.purpose or unknown
 
     def _is_whole(self, base: Base) -> bool:
         return set(base.widths) - set(self.vectors) <= {"t5xxl"}
