@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from evoken.models.shared import export_embedded as export_embedded
     from evoken.pictures.drawing import draw as draw
     from evoken.pictures.scoring import evaluate as evaluate
+    from evoken.resuming import resume as resume
     from evoken.spec import ModelSpec as ModelSpec
     from evoken.textual_inversion.folder import LearnRun as LearnRun
     from evoken.textual_inversion.job import learn_into as learn_into
-    from evoken.textual_inversion.job import resume as resume
     from evoken.textual_inversion.learn import learn as learn
     from evoken.textual_inversion.queue import learn_all as learn_all
     from evoken.textual_inversion.settings import LearnSettings as LearnSettings
@@ -66,7 +66,7 @@ _HOMES = {
     "load_word": "evoken.words.word",
     "merge": "evoken.words.merge",
     "preset": "evoken.textual_inversion.settings",
-    "resume": "evoken.textual_inversion.job",
+    "resume": "evoken.resuming",
     "save_word": "evoken.words.word",
 }
 __all__ = list(_HOMES)

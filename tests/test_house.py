@@ -35,7 +35,7 @@ LAYERS = (
     ("words", "search", "run_folder"),
     ("pictures",),
     ("textual_inversion", "flowopt"),
-    ("summaries",),
+    ("summaries", "resuming"),
     ("web",),
     ("cli",),
     ("evoken", "__main__"),  # the package's face, and the command by another name

@@ -1,7 +1,9 @@
 """evoken from Python: what a program or a notebook sees of it."""
 
+import re
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,11 @@ def test_types_are_shipped() -> None:
     assert Path(evoken.__file__).with_name("py.typed").exists()
 
 
+def _named(error: EvokenError) -> list[str]:
+    """The names in backticks: what somebody in Python can type."""
+    return re.findall(r"`(\w+)`", str(error))
+
+
 def test_a_run_from_python_is_that_of_the_command(
     tiny_folder: Path, photos: Path, done: Path
 ) -> None:
@@ -56,8 +63,9 @@ def test_a_run_from_python_is_that_of_the_command(
     word = Path("learned_embeds.safetensors")
     assert names[word] == mine[word]
     assert repr(run.word()) == f"<Word <disc>: 1 x {run.word().vectors.shape[1]}>"
-    with pytest.raises(EvokenError, match="already"):
+    with pytest.raises(EvokenError, match="already") as refused:
         evoken.learn_into("runs/python", photos, settings, spec, clip=clip)
+    assert set(_named(refused.value)) <= {*signature(evoken.learn_into).parameters, "resume"}
 
 
 def test_an_interrupted_run_is_resumed_from_python(
@@ -74,6 +82,8 @@ def test_an_interrupted_run_is_resumed_from_python(
     again = evoken.resume("whole")
     assert not capsys.readouterr().err
     assert (again.path / "learned_embeds.safetensors").read_bytes() == expected
+    with pytest.raises(EvokenError, match="learn, invert or edit': it does not exist"):
+        evoken.resume("nothing")
 
 
 def test_workers_are_one_argument(tiny_folder: Path, photos: Path, done: Path) -> None:
@@ -125,10 +135,20 @@ def test_pictures_are_edited_and_inverted_into_folders(tiny_folder: Path, photos
     )
     assert len(edited.records()) == 2 and edited.pick(1)[0].exists()
     assert repr(edited).startswith("<FlowOptRun edit: edit on ")
+    with pytest.raises(SettingError, match="Leave out `calls`"):
+        evoken.resume("edit", calls=9)
+    lines = (edited.path / "records.jsonl").read_text().splitlines(keepends=True)
+    before = commands.files(edited.path)
+    (edited.path / "records.jsonl").write_text(lines[0])
+    evoken.resume("edit")
+    assert len(edited.records()) == 2 and set(commands.files(edited.path)) == set(before)
     found = evoken.invert_into("invert", picture, "a cat", flow, **small)
     assert (found.path / "noise.safetensors").exists()
     with pytest.raises(SettingError, match="no `target`"):
         evoken.edit_into("no", picture, "a cat", model=flow)
+    with pytest.raises(EvokenError, match="already") as refused:
+        evoken.edit_into("edit", picture, "a cat", "a dog", flow)
+    assert set(_named(refused.value)) <= {*signature(evoken.edit_into).parameters, "resume"}
 
 
 def test_an_evaluation_takes_a_word(model: StableDiffusion, clip: Clip) -> None:

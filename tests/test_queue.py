@@ -194,11 +194,11 @@ def test_from_python(tiny_folder: Path, folders: list[Path]) -> None:
         "default", placeholder="<any>", popsize=5, draws=4, validation_draws=8, calls=128, samples=0
     )
     model, clip = ModelSpec(str(tiny_folder / "model")), str(tiny_folder / "clip")
-    runs = learn_all(folders[:2], settings, model, parent="mine", clip=clip)
+    runs = learn_all(folders[:2], settings, model, output="mine", clip=clip)
     assert [run.path for run in runs] == [Path("mine/disc"), Path("mine/ring")]
     assert [run.word().placeholder for run in runs] == ["<disc>", "<ring>"]
     with pytest.raises(RunError, match="its run has other `subspace`"):
-        learn_all(folders, preset("paper", placeholder="<any>"), model, parent="mine", clip=clip)
+        learn_all(folders, preset("paper", placeholder="<any>"), model, output="mine", clip=clip)
 
 
 def test_what_changes_no_result_is_no_other_run(

@@ -266,7 +266,7 @@ def described(iterate: Iterate, pictures: int, strip: bool = False, seeds: bool 
 
 
 def edit_into(
-    folder: PathLike,
+    output: PathLike,
     pictures: PathLike,
     source: str = "",
     target: str | Sequence[str] = "",
@@ -282,7 +282,7 @@ def edit_into(
     """Edit pictures and write everything to a new run folder, like ``evoken edit``.
 
     Args:
-        folder: must not exist yet.
+        output: the run folder, which must not exist yet.
         pictures: a picture, a folder of pictures, or a YAML of pictures and prompts.
         source: what the pictures show.
         target: what they should show; of several, each is an edit of its own.
@@ -303,7 +303,7 @@ def edit_into(
     """
     targets = (target,) if isinstance(target, str) else tuple(target)
     return _into(
-        folder,
+        output,
         Request(pictures, source, targets, as_words(word), mask),
         model,
         preset,
@@ -314,7 +314,7 @@ def edit_into(
 
 
 def invert_into(
-    folder: PathLike,
+    output: PathLike,
     pictures: PathLike,
     prompt: str = "",
     model: LatentModel | ModelSpec | str = "",
@@ -333,7 +333,15 @@ def invert_into(
     The other arguments and the errors are those of ``edit_into``.
     """
     asked = Request(pictures, prompt, None, as_words(word))
-    return _into(folder, asked, model, preset, changes, "", with_progress)
+    return _into(output, asked, model, preset, changes, "", with_progress)
+
+
+def resume(folder: PathLike, *, with_progress: bool = False) -> FlowOptRun:
+    """Continue an interrupted edit or inversion; see ``evoken.resume``."""
+    display = Display(Console(stderr=True)) if with_progress else SILENT
+    job = reopened(folder, display)
+    job.finish(display)
+    return job.run
 
 
 def _into(

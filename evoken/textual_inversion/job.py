@@ -208,7 +208,7 @@ class LearnJob:
 
 
 def learn_into(
-    folder: PathLike,
+    output: PathLike,
     images: PathLike | ImageSet,
     settings: LearnSettings,
     model: LatentModel | ModelSpec | str = "stickers",
@@ -221,7 +221,7 @@ def learn_into(
     """Learn a word and write everything to a new run folder, like ``evoken learn``.
 
     Args:
-        folder: must not exist yet.
+        output: the run folder, which must not exist yet.
         images: an image, a folder of three to five images, or what ``load_images`` returned.
         settings: from ``preset``, or ``LearnSettings``.
         model: a name, a spec or a loaded model.
@@ -237,7 +237,7 @@ def learn_into(
         EvokenError: an argument cannot be used; in this case nothing was written.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
-    with begun(folder, images, settings, model, clip, Workers(workers, ray), display) as job:
+    with begun(output, images, settings, model, clip, Workers(workers, ray), display) as job:
         job.finish(display)
     return job.run
 
@@ -250,13 +250,7 @@ def resume(
     with_progress: bool = False,
     **budget: Any,
 ) -> LearnRun:
-    """Continue an interrupted run. The result equals that of an uninterrupted run, bit for bit.
-    Arguments and errors are those of ``learn_into``.
-
-    Args:
-        budget: ``calls``, ``minutes`` and ``patience`` of the whole run from now on, also of one
-            that has ended.
-    """
+    """Continue the learning of a word; see ``evoken.resume``."""
     display = Display(Console(stderr=True)) if with_progress else SILENT
     with reopened(folder, Workers(workers, ray), display, budget) as job:
         job.finish(display)
@@ -397,7 +391,8 @@ def reopened(
     """A run folder, and a fresh learner made of its settings and images.
 
     Args:
-        budget: see ``resume``.
+        budget: ``calls``, ``minutes`` and ``patience`` of the whole run from now on, also of one
+            that has ended.
         model: that of the run, if it is loaded already.
         replays: whether the learner is to be told the records of its search.
 

@@ -219,7 +219,7 @@ def learn_all(
     settings: LearnSettings,
     model: LatentModel | ModelSpec | str = "stickers",
     *,
-    parent: PathLike = "runs",
+    output: PathLike = "runs",
     clip: str = "",
     workers: int | None = None,
     ray: str | None = None,
@@ -231,7 +231,7 @@ def learn_all(
     Args:
         folders: of three to five images each; their names become the words.
         settings: from ``preset``, or ``LearnSettings``; the placeholder is each folder's name.
-        parent: the folder that the run folders are put into.
+        output: the folder that the run folders are put into.
 
     The other arguments are those of ``learn_into``.
 
@@ -242,7 +242,7 @@ def learn_all(
     display = Display(Console(stderr=True)) if with_progress else SILENT
     wanted = fitting(model) if isinstance(model, str) else model
     spec = wanted if isinstance(wanted, ModelSpec) else wanted.spec
-    queued = queue(folders, parent, lambda name: replace(settings, placeholder=name), spec, clip)
+    queued = queue(folders, output, lambda name: replace(settings, placeholder=name), spec, clip)
     done = list(outcomes(queued, wanted, clip, Workers(workers, ray), display))
     check_all_learned(done)
     return [one.run for one in done if one.run]
