@@ -23,6 +23,7 @@ MIN_SIDE = 16
 MAX_PIXELS = 120_000_000  # about 11,000 x 11,000; decoded once, at most 0.5 GB
 GROUNDS = (255, 128, 0)  # white, grey and black, for what is transparent
 APART = 64  # levels of 255, in the root mean square of the channels: colours that differ plainly
+MOST_COLOURED = 0.01  # of a mask: programs put a mark or a coloured edge into some
 DARK = 16  # of a picture that is darker than a 16th of white, the brightest value becomes white
 
 
@@ -103,14 +104,30 @@ def _profile(image: Image.Image) -> bytes:
 
 @quiet()
 def decode_mask(content: bytes, path: Path) -> Image.Image:
-    """A mask's file as upright levels of grey; what is transparent is black. Errors as of
-    ``decode``.
+    """A mask's file as upright levels of grey; what is transparent is black.
+
+    Raises:
+        ImageError: as of ``decode``; or it is in colours, whose brightness would say nothing.
     """
     image = _upright(content, path)
     if _transparent(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if _coloured(image) > MOST_COLOURED:
+        raise ImageError(
+            f"the mask {shown(path)} is in colours, but must be white where it counts and black "
+            "elsewhere.",
+            "Paint it in black and white.",
+        )
     return image.convert("L")
+
+
+def _coloured(image: Image.Image) -> float:
+    """The share of pixels that are plainly no grey."""
+    if image.mode in ("1", "L"):
+        return 0.0
+    levels = np.asarray(image.convert("RGB"))
+    return float((levels.max(2) - levels.min(2) > APART).mean())
 
 
 @quiet()  # Pillow warns of every oddity that it can do without

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import Result
 
 import evoken
-from evoken.annotations import Annotations
+from evoken.annotations import Annotations, read_scaled_mask
 from evoken.errors import ImageError, SettingError
 from evoken.images import load_images
 from evoken.models.clip import Clip
@@ -144,10 +144,28 @@ def test_what_is_no_mask_is_refused(photos: Path) -> None:
     edge.save(path)
     with pytest.raises(ImageError, match="middle square"):
         load_images(photos, 16)
+    labels = Image.new("P", (40, 30))
+    labels.putpalette([0, 0, 0, 128, 0, 0])
+    labels.paste(1, (10, 5, 30, 25))
+    labels.save(path)
+    with pytest.raises(ImageError, match=r"masklabel.* is in colours, but must be white"):
+        load_images(photos, 16)
     path.write_bytes(b"no picture")
     with pytest.raises(ImageError, match="not an image"):
         load_images(photos, 16)
     assert load_images(photos, 16, masks=False).names == ("0.png", "1.png", "2.png", "3.png")
+
+
+def test_a_speck_of_colour_makes_no_picture_of_a_mask(tmp_path: Path) -> None:
+    mask = Image.new("RGB", (100, 100))
+    mask.paste((255, 255, 255), (20, 20, 80, 80))
+    mask.paste((200, 0, 0), (0, 0, 9, 9))
+    mask.save(path := tmp_path / "mask.png")
+    assert read_scaled_mask(path, (100, 100)).getpixel((50, 50)) == 255
+    mask.paste((200, 0, 0), (0, 0, 20, 9))
+    mask.save(path)
+    with pytest.raises(ImageError, match="in colours"):
+        read_scaled_mask(path, (100, 100))
 
 
 def half(count: int) -> torch.Tensor:
