@@ -1,6 +1,6 @@
 """All methods, with the settings that are tried for each on the concepts to tune on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -16,7 +16,8 @@ from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, preset
 from evoken.words.word import Word
 
-RATES = (0.3, 1.0, 3.0, 10.0)
+RATES = (0.3, 1.0, 3.0, 10.0, 30.0)
+SIGMAS = (0.1, 0.3, 3.0, 30.0)  # from short steps to those that evoken's default takes
 EQUAL_SECONDS = ", equal seconds"  # the end of the names of such methods
 TOGETHER = 16  # samples of a step there: twice as fast on two cores as four
 
@@ -92,6 +93,12 @@ OFFICIAL: dict[str, Any] = {
 CORRECTED: dict[str, Any] = {"draws": 8, "sentences": 8}
 
 
+def _steps(sigmas: Sequence[float], **settings: Any) -> dict[str, Method]:
+    """One of evoken's searches with other first steps, too."""
+    longer = {f"sigma {s}": of_evoken(**settings | {"sigma": s}) for s in sigmas}
+    return {"": of_evoken(**settings)} | longer
+
+
 def nothing(contest: Contest) -> None:
     """No word at all."""
     contest.offer(contest.model.nothing())
@@ -151,20 +158,23 @@ METHODS: dict[str, Row] = {
     "FZOO": Row(
         "losses",
         "one-sided differences along 30 random directions",
-        {f"rate {r}": scalar.fzoo(r) for r in (0.1, 0.3, 1.0)},
+        {f"rate {r}": scalar.fzoo(r) for r in (0.1, 0.3, 1.0, 3.0, 10.0)}
+        | {"rate 3.0, difference 3.0": scalar.fzoo(3.0, difference=3.0)},
     ),
     "CMA-ES": Row(
         "losses",
         "full covariance, 64 principal axes",
-        {"": of_evoken(search="cma", subspace="pca", axes=64)},
+        _steps((3.0, 30.0), search="cma", subspace="pca", axes=64, sigma=0.3),
     ),
     "sep-CMA-ES": Row(
-        "losses", "CMA-ES with a diagonal covariance", {"": of_evoken(search="sep-cma")}
+        "losses",
+        "CMA-ES with a diagonal covariance",
+        _steps((3.0, 30.0), search="sep-cma", sigma=0.3),
     ),
     "LRA-CMA-ES": Row(
         "losses",
         "CMA-ES whose learning rate adapts to noise",
-        {f"sigma {s}": scalar.lra_cma(s) for s in (0.1, 0.3)},
+        {f"sigma {s}": scalar.lra_cma(s) for s in SIGMAS},
     ),
     "lq-CMA-ES": Row(
         "losses",
@@ -174,25 +184,25 @@ METHODS: dict[str, Row] = {
     "CR-FM-NES": Row(
         "losses",
         "a natural evolution strategy for many dimensions",
-        {f"sigma {s}": scalar.cr_fm_nes(s) for s in (0.1, 0.3)},
+        {f"sigma {s}": scalar.cr_fm_nes(s) for s in SIGMAS},
     ),
     "NGOpt": Row(
         "losses",
         "what nevergrad chooses for such a problem",
-        {f"sigma {s}": scalar.of_nevergrad("NGOpt", s) for s in (0.1, 0.3)},
+        {f"sigma {s}": scalar.of_nevergrad("NGOpt", s) for s in SIGMAS},
     ),
     "TBPSA": Row(
         "losses",
         "nevergrad's own for noisy losses",
-        {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in (0.1, 0.3)},
+        {f"sigma {s}": scalar.of_nevergrad("TBPSA", s) for s in SIGMAS},
     ),
     "zero-order": Row(
         "losses",
         "Adam on differences",
-        {"": of_evoken(search="zero-order", sigma=0.05)},
+        _steps((0.5, 5.0), search="zero-order", sigma=0.05),
     ),
     "random": Row(
-        "losses", "random steps, the best is kept", {"": of_evoken(search="random", sigma=0.1)}
+        "losses", "random steps, the best is kept", _steps((1.0,), search="random", sigma=0.1)
     ),
     "DFO-LS": Row(
         "residuals",
@@ -212,7 +222,7 @@ METHODS: dict[str, Row] = {
         "an ensemble smoother",
         {
             f"{m} members, sigma {s}": squares.es_mda(m, sigma=s)
-            for m, s in ((60, 1.0), (60, 0.3), (120, 1.0))
+            for m, s in ((60, 1.0), (60, 0.3), (120, 1.0), (60, 10.0))
         },
     ),
     "POUNDERS": Row(

@@ -60,7 +60,7 @@ _FROM_EQ_4: dict[str, Any] = {"initialization": "attention"}
 TRIED: Mapping[str, tuple[Method, int]] = {
     "evoken": (of_evoken(**_FROM_EQ_4), LONG),
     "evoken, short steps": (of_evoken(sigma=SHORT, **_FROM_EQ_4), CALLS),
-    "separable CMA-ES": (of_evoken(search="sep-cma", **_FROM_EQ_4), CALLS),
+    "separable CMA-ES": (of_evoken(search="sep-cma", sigma=0.3, **_FROM_EQ_4), CALLS),
     "random search": (of_evoken(search="random", sigma=0.1, **_FROM_EQ_4), CALLS),
     "gradients": (averaged(0.3), FEW),
     "early, from Eq. 4": (of_evoken(sigma=SHORT, **_FROM_EQ_4), EARLY),

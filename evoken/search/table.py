@@ -23,7 +23,8 @@ class Row(NamedTuple):
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
         hears: whether ``hear`` is of use to it.
-        suited: settings of a run that suit it, where neither preset nor user says otherwise.
+        suited: settings of a run that minimises Eq. 1 that suit it, where neither preset nor user
+            says otherwise.
     """
 
     module: str
@@ -41,7 +42,7 @@ class Row(NamedTuple):
 
 SEARCHES = {
     # Its model averages the draws of many generations, so it prefers more directions; the others
-    # rank on these draws. Its steps are long because long words are learned best (decision 18).
+    # rank on these draws. Steps are long because long words are learned best (decision 18).
     "gauss-newton": Row(
         "evoken.search.gauss_newton",
         "GaussNewton",
@@ -49,10 +50,10 @@ SEARCHES = {
         hears=True,
         suited={"popsize": 61, "draws": 8, "sigma": 30.0},
     ),
-    "cma": Row("evoken.search.cma", "CMAES", has_best=True),
-    "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True),
-    "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam"),
-    "random": Row("evoken.search.random_search", "RandomSearch"),
+    "cma": Row("evoken.search.cma", "CMAES", has_best=True, suited={"sigma": 3.0}),
+    "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True, suited={"sigma": 30.0}),
+    "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam", suited={"sigma": 0.5}),
+    "random": Row("evoken.search.random_search", "RandomSearch", suited={"sigma": 1.0}),
 }
 
 

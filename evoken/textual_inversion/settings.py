@@ -165,7 +165,8 @@ class LearnSettings:
         "Scatter of the first candidates, in spreads of the vocabulary",
         least=1e-4,
         most=1000,
-        suited="30 for gauss-newton, less with a fidelity; else 0.3",
+        suited="30 for gauss-newton and sep-cma, 3 for cma, 1 for random, 0.5 for zero-order, less "
+        "with a fidelity; 0.3 for similarity",
     )
     draws: int = _budget(
         16,
@@ -255,7 +256,8 @@ class LearnSettings:
         kind = _default("kind") if self.kind is UNSET else self.kind
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
-        suited = dict(search_of(search).suited)
+        objective = self.objective if self.objective is not UNSET else values.get("objective", "")
+        suited = {} if objective == "similarity" else dict(search_of(search).suited)
         if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in suited:
             suited["sigma"] = min(suited["sigma"], WITHIN * self.fidelity)
         values = {**suited, "vectors": KINDS[kind].vectors, **values}
