@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.evidence.ablations import ABLATIONS
-from benchmarks.evidence.contest import ENTRIES, Contest, run
+from benchmarks.evidence.contest import Contest, run, sketched
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import NOTHING
 from benchmarks.evidence.scalar import _hardly_varied
@@ -117,15 +117,17 @@ def test_a_gradient_is_what_differences_of_the_loss_say(
     assert (ahead - behind) / (2 * length) == pytest.approx(float(slope.norm()), rel=0.1)
 
 
-def test_the_projection_keeps_losses_and_inner_products(begin: Begin) -> None:
+def test_residuals_are_those_of_the_loss_and_a_projection_keeps_their_products(
+    begin: Begin,
+) -> None:
     contest = begin()
     words = contest.vectors(np.random.default_rng(0).standard_normal((6, contest.start.numel())))
-    whole = contest._objective(8).weighted(words, 2)
     found = contest.residuals(words, 2, 8)
-    assert found.shape == (6, ENTRIES)
-    np.testing.assert_allclose((found**2).sum(1), contest.losses(words, 2, 8), rtol=0.1)
-    np.testing.assert_allclose(found @ found.T, whole @ whole.T / whole.shape[1], rtol=0.1)
-    np.testing.assert_array_equal(found, contest.residuals(words, 2, 8))
+    np.testing.assert_allclose((found**2).sum(1), contest.losses(words, 2, 8), rtol=1e-5)
+    projected = sketched(found, 1_000, contest.seed)
+    assert projected.shape == (6, 1_000)
+    np.testing.assert_allclose(projected @ projected.T, found @ found.T, rtol=0.15)
+    np.testing.assert_array_equal(projected, sketched(found, 1_000, contest.seed))
 
 
 def test_words_of_dti_are_as_long_as_the_vocabulary_is_in_the_mean(begin: Begin) -> None:

@@ -22,7 +22,6 @@ from evoken.textual_inversion.draws import Draws, captioned, draw
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import preset
 
-ENTRIES = 2_000  # of a residual, after its random projection
 # Calls after which words are measured.
 MARKS = (500, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 14_000, 20_000, 28_000, 40_000)
 DEFAULT = preset("default", placeholder=WORD)
@@ -137,11 +136,11 @@ class Contest:
         return Serial(objective)(words, objective.split(len(words), step)).losses
 
     def residuals(self, words: Vectors, step: int, draws: int) -> NDArray[np.float64]:
-        """Candidate x ENTRIES: the weighted residuals whose mean square is ``losses``, under a
-        random projection that keeps inner products in the mean (a count sketch, Charikar et al.
-        2002), scaled so that the sum of squares is the loss.
+        """Candidate x entry: the weighted residuals whose mean square is ``losses``, scaled so that
+        the sum of squares is the loss.
         """
-        return sketched(self._objective(draws).weighted(words, step), self.seed)
+        found = self._objective(draws).weighted(words, step)
+        return np.asarray(found / found.shape[1] ** 0.5)
 
     def gradient(self, word: Vectors, step: int, batch: int, weighted: bool = False) -> Vectors:
         """Of Eq. 1, or of evoken's objective, by autograd on so many draws of a step."""
@@ -181,13 +180,15 @@ class Contest:
         return self._objectives[key]
 
 
-def sketched(residuals: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Row x ENTRIES, of row x entry: a count sketch of their mean square's root."""
+def sketched(residuals: NDArray[np.float64], size: int, seed: int) -> NDArray[np.float64]:
+    """Row x size, of row x entry: a random projection that keeps inner products in the mean (a
+    count sketch, Charikar et al. 2002).
+    """
     entries = residuals.shape[1]
     rng = numpy_generator(seed, 0, "sketch")
-    place = rng.integers(ENTRIES, size=entries)
-    sign = rng.choice([-1.0, 1.0], size=entries) / entries**0.5
-    return np.stack([np.bincount(place, sign * row, ENTRIES) for row in residuals])
+    place = rng.integers(size, size=entries)
+    sign = rng.choice([-1.0, 1.0], size=entries)
+    return np.stack([np.bincount(place, sign * row, size) for row in residuals])
 
 
 Method = Callable[[Contest], None]

@@ -117,7 +117,7 @@ METHODS: dict[str, Row] = {
         "residuals", "words at most twice as long as others", {"": of_evoken(fidelity=2)}
     ),
     "evoken, sketched": Row(
-        "residuals", "the same, on projected residuals", {"": of_evoken(sketch=True)}
+        "residuals", "evoken's search, on projected residuals", {"": of_evoken(sketch=True)}
     ),
     "gradients": Row(
         "gradients",

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from benchmarks.evidence.contest import ENTRIES, Contest, Method, sketched
+from benchmarks.evidence.contest import Contest, Method, sketched
 from evoken.arrays import Coords, Losses, Vectors
 from evoken.evaluation.chunks import Chunk, Evaluation
 from evoken.evaluation.evaluator import Serial
@@ -14,6 +14,7 @@ from evoken.seeds import numpy_generator
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.subspace import pca_basis
 
+ENTRIES = 2_000  # of a residual, where it is projected
 SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
 
 
@@ -37,7 +38,7 @@ class _Bank:
         return found
 
     def many(self, coords: Coords) -> Coords:
-        """Row x ENTRIES."""
+        """Row x entry."""
         return self._contest.residuals(self._contest.vectors(coords), self._step, self._draws)
 
 
@@ -110,8 +111,7 @@ def pounders(draws: int = 16, radius: float = 1.0, axes: int = 64, entries: int 
             bank = _Bank(contest, draws, step, x)
 
             def residuals(z: Coords, bank: _Bank = bank, start: Coords = x) -> Coords:
-                # Folding a count sketch gives one of fewer entries.
-                return bank(start + z @ basis).reshape(-1, entries).sum(0)
+                return sketched(bank(start + z @ basis)[None], entries, contest.seed)[0]
 
             with redirect_stdout(None):  # it tells why it ends
                 package(
@@ -153,8 +153,9 @@ def es_mda(members: int = 60, steps: int = 16, draws: int = 8, sigma: float = 1.
             rng = numpy_generator(contest.seed, step, "ensemble")
             ensemble = mean[:, None] + sigma * rng.standard_normal((size, members))
             at_start = contest.residuals(contest.start[None], step, draws)[0]
-            errors = np.full(ENTRIES, max(float(at_start @ at_start) / ENTRIES, 1e-12))
-            smoother = ESMDA(errors, np.zeros(ENTRIES), steps, rng)
+            entries = len(at_start)
+            errors = np.full(entries, max(float(at_start @ at_start) / entries, 1e-12))
+            smoother = ESMDA(errors, np.zeros(entries), steps, rng)
             for _ in range(steps):
                 found = contest.residuals(contest.vectors(ensemble.T.copy()), step, draws)
                 smoother.prepare_assimilation(Y=found.T)
@@ -167,8 +168,8 @@ def es_mda(members: int = 60, steps: int = 16, draws: int = 8, sigma: float = 1.
 
 
 class Sketched(Serial):
-    """Residuals are projected as the other solvers get them, before a search sees their Gram
-    matrix.
+    """Residuals are projected to ENTRIES before a search sees their Gram matrix, as they would
+    be for solvers that cannot hold more.
     """
 
     def __init__(self, objective: DenoisingLoss) -> None:
@@ -179,7 +180,8 @@ class Sketched(Serial):
         if not chunks[0].gram:
             return super().__call__(vectors, chunks)
         before = self._whole.model.calls
-        found = sketched(self._whole.weighted(vectors, chunks[0].generation), self._whole.seed)
+        whole = self._whole.weighted(vectors, chunks[0].generation)
+        found = sketched(whole / whole.shape[1] ** 0.5, ENTRIES, self._whole.seed)
         relative = np.vstack([found[:1], found[1:] - found[:1]])
         calls = self._whole.model.calls - before
         return Evaluation((found**2).sum(1), relative @ relative.T, calls)

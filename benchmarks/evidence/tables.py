@@ -43,7 +43,7 @@ TABLES: dict[tuple[str, str], Table] = {
     ("stickers-flow", "methods"): Table(
         "evidence.flow",
         (
-            *("no word", "evoken", "gradients", "gradients, averaged", "gradients, our objective"),
+            *("no word", "evoken", "gradients, averaged", "gradients, our objective"),
             *("DTI", "GFTI, official", "ZOODiP", "sep-CMA-ES", "random"),
         ),
         5,
