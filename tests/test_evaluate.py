@@ -11,6 +11,7 @@ import torch
 from transformers import Dinov2Config, Dinov2Model
 from typer.testing import Result
 
+from evoken.cli.learn import said_of_loss
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.pictures.metrics import concept_score
@@ -107,6 +108,16 @@ def test_a_run_that_ends_no_better_than_without_a_word_says_so(given: Path) -> N
     (given / "no_word.json").unlink()  # a run of an older version
     write_report(LearnRun.open(given))
     assert "no word" not in (given / "report.html").read_text()
+
+
+def test_a_run_that_ends_at_its_start_says_so(given: Path) -> None:
+    result = LearnRun.open(given).result()
+    at_start = result["gain_over_start"] == 0
+    assert ("so the result is the start" in (given / "report.html").read_text()) is at_start
+    for gain, advice in ((0.0, True), (0.1, False)):
+        said = said_of_loss(result | {"gain_over_start": gain})
+        assert ("that of the start, as nothing better was found" in said) is advice
+        assert ("Shorter steps (--fidelity 2)" in said) is advice
 
 
 def test_the_start_is_the_one_that_was_chosen(

@@ -179,22 +179,26 @@ def _told(run: LearnRun, out: Out) -> dict[str, Any]:
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     result = run.result()
-    out.say(_said_of_loss(result))
+    out.say(said_of_loss(result))
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
     about = {"run": run.path, "word": run.path / WORD_FILE, "placeholder": word}
     return about | {"report": run.path / "report.html"} | result
 
 
-def _said_of_loss(result: Mapping[str, Any]) -> str:
+def said_of_loss(result: Mapping[str, Any]) -> str:
     """What the word is better than, by its loss."""
     said = f"Its validation loss is {result['validation_loss']:.4f}: "
-    said += f"{result['gain_over_start']:.4f} below that of the start"
-    gain = result["gain_over_no_word"]
+    gain, advice = result["gain_over_no_word"], ""
+    if result["gain_over_start"] > 0:
+        said += f"{result['gain_over_start']:.4f} below that of the start"
+    else:
+        said += "that of the start, as nothing better was found"
+        advice = " Shorter steps (--fidelity 2), another --seed or more calls may help."
     if gain is None:
-        return f"{said}."
+        return f"{said}.{advice}"
     if gain <= 0:
-        return f"{said}, but no better than with no word at all. More calls may help."
-    return f"{said}, and {gain:.4f} below that of no word at all."
+        return f"{said}, but no better than with no word at all.{advice or ' More calls may help.'}"
+    return f"{said}, and {gain:.4f} below that of no word at all.{advice}"
 
 
 @takes()
