@@ -14,7 +14,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 def train_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     """BPE merges from captions, laid out as OpenAI's vocabulary is: the 256 bytes, the 256 bytes at
-    the end of a word, one token per merge, start and end of text.
+    the end of a word, one token per merge, start and end of text. The same captions give the same
+    merges.
     """
     # Any CLIPTokenizer carries the right normalizer and splitting; only its BPE model is replaced.
     reference = CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
@@ -22,16 +23,20 @@ def train_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     bpe.normalizer = reference.normalizer or normalizers.Lowercase()
     bpe.pre_tokenizer = reference.pre_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    endings = [letter + "</w>" for letter in alphabet]
     trainer = trainers.BpeTrainer(
-        vocab_size=MAX_TOKENS - 2 * len(alphabet) - 2,
+        vocab_size=MAX_TOKENS - 2,
         min_frequency=2,
         initial_alphabet=alphabet,
+        # Else the trainer numbers them in an order of chance, and numbers decide between pairs
+        # that are equally frequent.
+        special_tokens=endings,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     bpe.train_from_iterator(captions, trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
-    tokens = alphabet + [letter + "</w>" for letter in alphabet]
+    tokens = alphabet + endings
     tokens += ["".join(pair) for pair in merges] + [START, END]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)

@@ -168,6 +168,12 @@ def test_the_tokenizer_reads_back_what_it_wrote() -> None:
         assert tokenizer.unk_token_id not in ids[:-1]
 
 
+def test_the_same_captions_make_the_same_tokenizer() -> None:
+    captions = [world.sample(2, i).caption for i in range(40)]  # of few, many pairs are as frequent
+    made = [vocabulary.train_tokenizer(captions).backend_tokenizer.to_str() for _ in range(6)]
+    assert len(set(made)) == 1
+
+
 @torch.no_grad()
 def test_a_finished_autoencoder_has_one_small_variance_and_its_means() -> None:
     model = autoencoder.build()
