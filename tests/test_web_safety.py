@@ -40,6 +40,13 @@ def browser(tmp_path: Path, finished: Path) -> Iterator[Browser]:
         yield found
 
 
+def mask(size: tuple[int, int] = (40, 30)) -> bytes:
+    picture, content = Image.new("RGB", size), io.BytesIO()
+    picture.paste("white", (5, 5, 15, 15))
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
 def photo(exif: bool = False, size: tuple[int, int] = (40, 30)) -> bytes:
     picture, content = Image.new("RGB", size, "red"), io.BytesIO()
     picture.paste("blue", (5, 5, 15, 15))
@@ -243,7 +250,10 @@ def test_nothing_of_what_a_camera_wrote_is_kept_or_given_out(
 def test_the_field_says_what_is_a_mask_and_not_the_name(browser: Browser) -> None:
     site = browser.site
     site.queue._ended.set()  # nothing of it is to run
-    files = [("picture", ("ski-mask.png", photo())), ("mask", ("white.png", photo()))]
+    files = [("picture", ("ski-mask.png", photo())), ("mask", ("white.png", mask()))]
+    coloured = [files[0], ("mask", ("white.png", photo()))]
+    sent = browser.post("/edit", coloured, target="a dog")
+    assert sent.status_code == 400 and "is in colours, but must be white" in sent.text
     assert browser.post("/edit", files, target="a dog").status_code == 200
     [job] = site.queue.jobs()
     modes = {}
@@ -251,7 +261,7 @@ def test_the_field_says_what_is_a_mask_and_not_the_name(browser: Browser) -> Non
         with Image.open(site.queue.folder(job) / name) as kept:
             modes[name] = kept.mode
     assert modes == {"ski-mask.png": "RGB", "mask/white.png": "L"}
-    sent = browser.post("/edit", [*files, ("mask", ("b.png", photo()))], target="a dog")
+    sent = browser.post("/edit", [*files, ("mask", ("b.png", mask()))], target="a dog")
     assert sent.status_code == 400 and "one mask at most (got 2)" in sent.text
     assert len(site.queue.jobs()) == 1
 
