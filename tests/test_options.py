@@ -100,6 +100,7 @@ def test_settings_made_by_hand_are_those_of_the_preset() -> None:
         ({"fidelity": 2.0, "sigma": 5.0}, 5.0),
         ({"search": "cma"}, 3.0),
         ({"search": "cma", "fidelity": 2.0}, 0.3),
+        ({"search": "cma", "fidelity": 0.1}, 0.015),
         ({"search": "sep-cma"}, 30.0),
         ({"search": "cma", "objective": "similarity"}, 0.3),
         ({"search": "random", "sigma": 0.2}, 0.2),

@@ -61,3 +61,9 @@ def search_of(name: str) -> Row:
     """The row of a search; raises ``SettingError`` if there is none of this name."""
     one_of("search", name, tuple(SEARCHES))
     return SEARCHES[name]
+
+
+def suited(setting: str) -> str:
+    """The values of a setting that suit searches, in words."""
+    values = {name: row.suited[setting] for name, row in SEARCHES.items() if setting in row.suited}
+    return ", ".join(f"{value:g} for {name}" for name, value in values.items())

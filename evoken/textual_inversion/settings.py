@@ -19,7 +19,7 @@ from evoken.options import (
     to_dict,
 )
 from evoken.prompts import KINDS, holds, pieces
-from evoken.search.table import SEARCHES, search_of
+from evoken.search.table import SEARCHES, search_of, suited
 
 # How the start is found, and whether CLIP compares the vocabulary with the images for it.
 INITIALIZATIONS = {
@@ -158,22 +158,21 @@ class LearnSettings:
         "Candidates per generation",
         least=4,
         most=10_000,
-        suited="61 for gauss-newton, else 30",
+        suited=f"{suited('popsize')}, else 30",
     )
     sigma: float = _expert(
         0.3,
         "Scatter of the first candidates, in spreads of the vocabulary",
         least=1e-4,
         most=1000,
-        suited="30 for gauss-newton and sep-cma, 3 for cma, 1 for random, 0.5 for zero-order, less "
-        "with a fidelity; 0.3 for similarity",
+        suited=f"{suited('sigma')}, less with a fidelity; 0.3 for similarity",
     )
     draws: int = _budget(
         16,
         "Random draws per generation",
         least=1,
         most=100_000,
-        suited="8 for gauss-newton, else 16",
+        suited=f"{suited('draws')}, else 16",
     )
     sentences: int = _expert(
         4, "Different sentences among the draws of a generation", least=1, most=100_000
@@ -257,10 +256,10 @@ class LearnSettings:
         one_of("kind", kind, tuple(KINDS))
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         objective = self.objective if self.objective is not UNSET else values.get("objective", "")
-        suited = {} if objective == "similarity" else dict(search_of(search).suited)
-        if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in suited:
-            suited["sigma"] = min(suited["sigma"], WITHIN * self.fidelity)
-        values = {**suited, "vectors": KINDS[kind].vectors, **values}
+        of_search = {} if objective == "similarity" else dict(search_of(search).suited)
+        if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in of_search:
+            of_search["sigma"] = min(of_search["sigma"], WITHIN * self.fidelity)
+        values = {**of_search, "vectors": KINDS[kind].vectors, **values}
         if self.effort is not UNSET:
             one_of("effort", self.effort, tuple(EFFORTS))
             values = {**values, "calls": EFFORTS[self.effort]}
