@@ -203,27 +203,38 @@ def _correlation(rows: Sequence[Mapping[str, Any]], score: str, target: str) -> 
     return float(spearmanr(values, truths).statistic) if len({*values}) > 1 else 0.0
 
 
-def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures; prints them as a table."""
-    found: dict[str, Any] = {
-        "agreement.words": len(rows),
-        "agreement.things": len({row["noun"] for row in rows}),
-    }
-    print(f"{'score':52} {'judge':7} {'within a thing':>22} {'over all':>9}")
-    for score, (target, label) in SCORES.items():
+def agreements(
+    rows: Sequence[Mapping[str, Any]], targets: Mapping[str, str], prefix: str
+) -> dict[str, Any]:
+    """Figures of the scores that all rows have, by what each should agree with."""
+    found: dict[str, Any] = {f"{prefix}.words": len(rows)}
+    for score, target in targets.items():
         if not all(score in row for row in rows):
             continue
         within, overall = agreement(rows, score, target)
         if within is None or overall is None:
             continue
-        print(f"{label:52} {target:7} {within!s:>22} {overall:9.3f}")
-        found[f"agreement.{score}.within"] = {
+        found[f"{prefix}.{score}.within"] = {
             "median": round(within.value, 3),
             "low": round(within.low, 3),
             "high": round(within.high, 3),
             "n": within.n,
         }
-        found[f"agreement.{score}.overall"] = round(overall, 3)
+        found[f"{prefix}.{score}.overall"] = round(overall, 3)
+    return found
+
+
+def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures; prints them as a table."""
+    targets = {score: target for score, (target, _) in SCORES.items()}
+    found = agreements(rows, targets, "agreement")
+    found["agreement.things"] = len({row["noun"] for row in rows})
+    print(f"{'score':52} {'judge':7} {'within a thing':>22} {'over all':>9}")
+    for score, (target, label) in SCORES.items():
+        if within := found.get(f"agreement.{score}.within"):
+            shown = f"{within['median']:.3f} [{within['low']:.3f}, {within['high']:.3f}]"
+            overall = found[f"agreement.{score}.overall"]
+            print(f"{label:52} {target:7} {shown:>22} {overall:9.3f}")
     return found
 
 

@@ -10,7 +10,9 @@ import torch
 from benchmarks import figures
 from benchmarks.documents import fill
 from benchmarks.evidence import distribution, results
+from benchmarks.evidence.agreement import of_methods
 from benchmarks.evidence.contest import MARKS
+from benchmarks.evidence.curves import curve
 from benchmarks.evidence.report import NOTHING, OURS, THOROUGH, Evidence, slug
 from benchmarks.evidence.results import packed, unpacked
 from benchmarks.evidence.tables import ALL, concepts
@@ -96,8 +98,9 @@ def test_the_best_variant_is_of_the_concepts_to_tune_on(
     monkeypatch.setattr(results, "RESULTS", tmp_path / "rows.jsonl")
     with pytest.raises(SystemExit, match="gradients, averaged is not tuned"):
         results.best_variant("gradients, 1 word", "stickers-flow")
+    best = list(ALL["gradients, averaged"].variants)[1]
     for noun in concepts(True, 4):
-        variants = sorted(ALL["gradients, averaged"].variants, key=lambda v: v != "rate 1.0")
+        variants = sorted(ALL["gradients, averaged"].variants, key=lambda v: v != best)
         for loss, variant in enumerate(variants):
             row = {
                 "method": "gradients, averaged",
@@ -107,7 +110,7 @@ def test_the_best_variant_is_of_the_concepts_to_tune_on(
             }
             row |= {"loss": loss, "weights": results.weights("stickers")}
             figures.append(results.RESULTS, [row])
-    assert results.best_variant("gradients, 1 word", "stickers-flow") == "rate 1.0"
+    assert results.best_variant("gradients, 1 word", "stickers-flow") == best
     assert results.best_variant("evoken", "stickers") == ""
 
 
@@ -174,14 +177,21 @@ def test_a_method_counts_with_the_seeds_that_it_has_everywhere() -> None:
 def test_curves_are_named_at_their_ends(tmp_path: Any) -> None:
     from benchmarks.evidence.curves import apart, draw
 
-    curve = [(float(mark), 1.0 - mark / 30_000) for mark in MARKS]
+    points = [(float(mark), 1.0 - mark / 30_000) for mark in MARKS]
     rows = rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)])
     for method in (OURS, "gradients", "random"):
-        rows |= rows_of(method, 0.6, 0.5, curve)
+        rows |= rows_of(method, 0.6, 0.5, points)
     draw(Evidence(rows, typical=0.4), tmp_path / "curves.svg")
     text = (tmp_path / "curves.svg").read_text()
     assert all(name in text for name in (OURS, "gradients", "random", "no word"))
     assert apart([0.0, 0.0, 5.0], 1.0) == [0.0, 1.0, 5.0]
+
+
+def test_curves_end_where_the_words_are_finished() -> None:
+    rows = rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)])
+    rows |= rows_of(OURS, 0.5, 0.6, [(500, 0.9), (1_104, 0.8), (1_720, 0.5)])
+    found = curve(Evidence(rows, typical=0.4), OURS)
+    assert found == [(500, pytest.approx(-0.1)), (1_000, pytest.approx(-0.2)), (1_720, -0.5)]
 
 
 def test_steps_of_evokens_bases_are_shorter_than_words_and_others_are_not() -> None:
@@ -195,3 +205,22 @@ def test_steps_of_evokens_bases_are_shorter_than_words_and_others_are_not() -> N
     assert min(float(length[name]) for name in {*found} - {*own}) > 3
     same = distribution.compared({"itself": words}, words)
     assert same["evidence.distribution.itself.distance"] == 0
+
+
+def test_scores_are_compared_with_the_judge_over_the_words_of_all_methods() -> None:
+    rows = rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)])
+    for i, loss in enumerate((0.9, 0.8, 0.7, 0.6)):
+        rows |= rows_of(f"method {i}", loss, 0.2 + 0.2 * i, [(500, loss)])
+    for row in rows.values():
+        row |= {"scene": row["judge"], "style": 0.5, "imagenet": 0.1}
+        row |= {"concept": row["judge"] ** 2, "prompt": 1 - row["judge"]}
+    found = of_methods(Evidence(rows, typical=0.4))
+    within = {k: v["median"] for k, v in found.items() if k.endswith("within")}
+    assert found["agreement.methods.words"] == 5 * 6 and found["agreement.good.words"] == 2 * 6
+    for which in ("methods", "good"):
+        assert within[f"agreement.{which}.gain.within"] == 1
+        assert within[f"agreement.{which}.concept.within"] == 1
+        assert within[f"agreement.{which}.imagenet.within"] == 0
+        assert within[f"agreement.{which}.prompt.within"] == -1
+    del rows["method 0", "otter", 0]["concept"]
+    assert not of_methods(Evidence(rows, typical=0.4))

@@ -63,20 +63,23 @@ def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
 
 
 def curve(evidence: Evidence, method: str) -> list[tuple[float, float]]:
-    """Calls, and the mean over all words of the loss there, less that of no word, if measured."""
+    """Calls, and the mean over all words of the loss there, less that of no word, if measured; at
+    the marks, and where the words are finished.
+    """
     beside = NOTHING in evidence.methods
     pairs = evidence.pairs([method, NOTHING] if beside else [method])
+    rows = [evidence.rows[method, *pair] for pair in pairs]
+    base = [evidence.rows[NOTHING, *pair]["loss"] if beside else 0.0 for pair in pairs]
     found = []
     for mark in MARKS:
-        losses = []
-        for pair in pairs:
-            row = evidence.rows[method, *pair]
-            after = [loss for calls, _, loss in row["curve"] if calls >= mark]
-            base = evidence.rows[NOTHING, *pair]["loss"] if beside else 0.0
-            if after:
-                losses.append(after[0] - base)
-        if len(losses) == len(pairs):
+        after = [[loss for calls, _, loss in row["curve"] if calls >= mark] for row in rows]
+        if all(after):
+            losses = [its[0] - b for its, b in zip(after, base, strict=True)]
             found.append((float(mark), statistics.mean(losses)))
+    end = statistics.mean(row["calls"] for row in rows)
+    if found and end > found[-1][0]:
+        losses = [row["loss"] - b for row, b in zip(rows, base, strict=True)]
+        found.append((end, statistics.mean(losses)))
     return found
 
 

@@ -16,7 +16,7 @@ from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.settings import MISTAKES, preset
 from evoken.words.word import Word
 
-RATES = (0.3, 1.0, 3.0, 10.0, 30.0)
+RATES = (3.0, 10.0, 30.0, 100.0)
 SIGMAS = (0.1, 0.3, 3.0, 30.0)  # from short steps to those that evoken's default takes
 EQUAL_SECONDS = ", equal seconds"  # the end of the names of such methods
 TOGETHER = 16  # samples of a step there: twice as fast on two cores as four

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from benchmarks import figures
 from benchmarks.evidence import curves
 from benchmarks.evidence.ablations import STARTS
+from benchmarks.evidence.agreement import of_methods
 from benchmarks.evidence.methods import EQUAL_SECONDS
 from benchmarks.evidence.report import Evidence
 from benchmarks.evidence.results import RESULTS, best_variant, done
@@ -39,6 +40,8 @@ def publish(table: Table, model: str) -> None:
         found |= evidence.of_styles()
     else:
         found |= evidence.found()
+        if table.prefix == "evidence":
+            found |= of_methods(evidence)
     figures.update(found)
     figures.pack(RESULTS)
     for file, methods in sheets(table).items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from benchmarks.evidence.words import PICTURES
 from benchmarks.learn import MEASURES
 from evoken.pictures.metrics import Score
 
@@ -28,6 +29,7 @@ BESIDE = ((THOROUGH, EQUAL_SECONDS, ""), (OURS, EQUAL_CALLS, "_equal_calls"))
 ABOUT = ("seed",)  # numbers in a row that measure nothing
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
+LEAST_SPREAD = 0.5**0.5 / PICTURES  # of two seeds, one of which shows the thing once more
 FEW = 8  # concepts; the bootstrap of fewer cannot reach far enough
 
 
@@ -200,7 +202,8 @@ class Evidence:
                 found[f"{score}_vs_gradient"] = self._ratio(ours, score, best)
         if min(self.seeds[ours], self.seeds[judged]) > 1:
             found["seed_spread_vs_gradient"] = lambda nouns: (
-                self._seed_spread(ours, nouns) / max(self._seed_spread(judged, nouns), 1e-9)
+                self._seed_spread(ours, nouns)
+                / max(self._seed_spread(judged, nouns), LEAST_SPREAD / len(nouns))
             )
         if NOTHING in self.methods:
             found["gain_vs_gradient_over_empty"] = lambda nouns: self._gain(ours, lowest, nouns)
