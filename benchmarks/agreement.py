@@ -214,12 +214,8 @@ def agreements(
         within, overall = agreement(rows, score, target)
         if within is None or overall is None:
             continue
-        found[f"{prefix}.{score}.within"] = {
-            "median": round(within.value, 3),
-            "low": round(within.low, 3),
-            "high": round(within.high, 3),
-            "n": within.n,
-        }
+        its = (within.value, within.low, within.high, within.n)
+        found[f"{prefix}.{score}.within"] = figures.interval(*its, digits=3)
         found[f"{prefix}.{score}.overall"] = round(overall, 3)
     return found
 

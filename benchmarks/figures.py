@@ -83,9 +83,14 @@ def update(found: dict[str, Any], instead_of: str = "") -> None:
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     """Median and range of repeated measurements."""
+    return interval(statistics.median(values), min(values), max(values), len(values), digits)
+
+
+def interval(value: float, low: float, high: float, n: int, digits: int = 4) -> dict[str, float]:
+    """A figure of ``n`` measurements or concepts, with its ends."""
     return {
-        "median": round(statistics.median(values), digits),
-        "low": round(min(values), digits),
-        "high": round(max(values), digits),
-        "n": len(values),
+        "median": round(value, digits),
+        "low": round(low, digits),
+        "high": round(high, digits),
+        "n": n,
     }

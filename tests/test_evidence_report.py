@@ -62,6 +62,16 @@ def test_figures_say_what_the_rows_say() -> None:
     assert f"{its}.seed" not in table
 
 
+def test_a_rival_that_never_varies_counts_as_varying_by_one_picture() -> None:
+    rival = "gradients, averaged, equal seconds"
+    rows = rows_of(THOROUGH, 0.5, 0.5, [(500, 0.5)]) | rows_of(OURS, 0.5, 0.5, [(500, 0.5)])
+    rows |= rows_of(rival, 0.4, 1.0, [(500, 0.4)])
+    for noun in ("otter", "squid"):
+        rows[THOROUGH, noun, 1]["judge"] += 1 / 16
+    found = Evidence(rows, typical=0.4).found()["evidence.seed_spread_vs_gradient"]
+    assert found["median"] == 2  # as two of its things do
+
+
 def test_what_rows_measure_beside_becomes_a_figure() -> None:
     rows = rows_of(OURS, 0.5, 0.6, [(500, 0.5)])
     for row in rows.values():

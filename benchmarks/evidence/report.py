@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from benchmarks import figures
 from benchmarks.evidence.words import PICTURES
 from benchmarks.learn import MEASURES
 from evoken.pictures.metrics import Score
@@ -283,12 +284,7 @@ class Evidence:
 
     def _written(self, score: Score, digits: int) -> dict[str, Any]:
         """As figures have it."""
-        return {
-            "median": round(score.value, digits),
-            "low": round(score.low, digits),
-            "high": round(score.high, digits),
-            "n": len(self.nouns),
-        }
+        return figures.interval(score.value, score.low, score.high, len(self.nouns), digits)
 
 
 def slug(method: str) -> str:
