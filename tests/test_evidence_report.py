@@ -21,7 +21,7 @@ from benchmarks.evidence.tables import ALL, concepts
 def rows_of(method: str, loss: float, judge: float, curve: list[tuple[float, float]]) -> Any:
     """Of a method that is the same on three concepts and two seeds."""
     row = {"calls": curve[-1][0], "seconds": 9.0, "loss": loss, "judge": judge, "norm": 0.8}
-    row |= {"reconstruction": 0.5, "editability": 0.4}
+    row |= {"reconstruction": 0.5, "editability": 0.4, "precision": "bfloat16"}
     return {
         (method, noun, seed): {**row, "curve": [[calls, 1.0, at] for calls, at in curve]}
         for noun in ("otter", "squid", "teapot")
@@ -60,6 +60,21 @@ def test_figures_say_what_the_rows_say() -> None:
     its, table = f"evidence.{slug('GFTI, official')}", evidence.table()
     assert table[f"{its}.loss"] == 0.8 and table[f"{its}.method"] == "GFTI, official"
     assert f"{its}.seed" not in table
+
+
+def test_seconds_of_another_kind_of_processor_are_not_compared() -> None:
+    rows = {
+        **rows_of(OURS, 0.5, 0.6, [(500, 0.5)]),
+        **rows_of("gradients", 0.4, 0.8, [(500, 0.4)]),
+        **rows_of("random", 0.6, 0.2, [(500, 0.6)]),
+    }
+    rows["random", "otter", 1]["precision"] = "float32"
+    table = Evidence(rows, typical=0.4).table()
+    assert {n for n in table if n.endswith(".seconds")} == {
+        "evidence.evoken.seconds",
+        "evidence.gradients.seconds",
+    }
+    assert table["evidence.random.calls"] == 500
 
 
 def test_a_rival_that_never_varies_counts_as_varying_by_one_picture() -> None:

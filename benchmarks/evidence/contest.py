@@ -167,6 +167,7 @@ class Contest:
                 "weighting": DEFAULT.weighting,
                 "validation_draws": DEFAULT.validation_draws,
                 "captions": self._captions,
+                "chunk": draws,  # one batch: many solvers ask for one candidate at a time
             }
             self._objectives[key] = DenoisingLoss(
                 self.model,

@@ -24,9 +24,10 @@ PLAIN = ("gradients", "gradients, averaged", "gradients, our objective")
 # Rivals with gradients: those that take no more calls than evoken's default, and those that take
 # no more seconds than its thorough search, among which are all of the others.
 EQUAL_CALLS = (*PLAIN, *DTI)
-EQUAL_SECONDS = (*(f"{name}, equal seconds" for name in PLAIN[1:]), *EQUAL_CALLS)
-# What stands beside what, and the end of its figures' names.
-BESIDE = ((THOROUGH, EQUAL_SECONDS, ""), (OURS, EQUAL_CALLS, "_equal_calls"))
+LARGE_STEPS = tuple(f"{name}, equal seconds" for name in PLAIN[1:])
+EQUAL_SECONDS = (*LARGE_STEPS, *EQUAL_CALLS)
+# What stands beside what, once one of some rivals is there, and the end of its figures' names.
+BESIDE = ((THOROUGH, EQUAL_SECONDS, LARGE_STEPS, ""), (OURS, EQUAL_CALLS, PLAIN, "_equal_calls"))
 ABOUT = ("seed",)  # numbers in a row that measure nothing
 BAD = 0.25  # share of the judge below which a word is one
 RESAMPLED = 2_000
@@ -113,15 +114,18 @@ class Evidence:
 
     def table(self) -> dict[str, Any]:
         """The means of every method, of all that their rows measure: ``PREFIX.METHOD.COLUMN``, and
-        its name.
+        its name. Seconds are those of processors that compute in the precision of most rows.
         """
         found: dict[str, Any] = {}
+        usual = statistics.mode(row["precision"] for row in self.rows.values())
         for method in self.methods:
             its = f"{self.prefix}.{slug(method)}"
             rows = [row for key, row in self.rows.items() if key[0] == method]
             numbers = [k for k, v in rows[0].items() if isinstance(v, int | float)]
             # Rows may be older than a score.
             columns = [k for k in numbers if k not in ABOUT and all(k in row for row in rows)]
+            if any(row["precision"] != usual for row in rows):
+                columns.remove("seconds")
             found |= {f"{its}.{name}": round(self.mean(method, name), 4) for name in columns}
             found |= {f"{its}.n": len(self.values(method, "loss")), f"{its}.method": method}
         return found
@@ -132,10 +136,9 @@ class Evidence:
         if OURS not in self.methods:
             return {}
         found = dict[str, Any]()
-        for ours, names, suffix in BESIDE:
+        for ours, names, needed, suffix in BESIDE:
             its = [name for name in names if name in self.methods]
-            # The first two are those that no other comparison has.
-            if ours in self.methods and {*names[:2]} & {*its}:
+            if ours in self.methods and {*needed} & {*its}:
                 beside = self._beside_gradients(ours, its)
                 statistics_ |= {f"{name}{suffix}": s for name, s in beside.items()}
                 judged = self.best(its, "judge")

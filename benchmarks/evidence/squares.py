@@ -55,7 +55,7 @@ def _again(solve: Callable[[_Bank, Coords], object], draws: int) -> Method:
     return method
 
 
-def dfo_ls(draws: int = 8, radius: float = 1.0, growing: int = 30) -> Method:
+def dfo_ls(draws: int = 16, radius: float = 1.0, growing: int = 30) -> Method:
     """DFO-LS (Cartis et al. 2019).
 
     Args:
@@ -73,7 +73,7 @@ def dfo_ls(draws: int = 8, radius: float = 1.0, growing: int = 30) -> Method:
     return _again(solve, draws)
 
 
-def dfbgn(draws: int = 8, block: int = 60, radius: float = 1.0) -> Method:
+def dfbgn(draws: int = 16, block: int = 60, radius: float = 1.0) -> Method:
     """DFBGN (Cartis & Roberts 2021): Gauss-Newton in random subspaces of ``block`` dimensions."""
 
     def solve(bank: _Bank, x: Coords) -> None:
@@ -125,7 +125,9 @@ def pounders(draws: int = 16, radius: float = 1.0, axes: int = 64, entries: int 
 
 
 def two_point(draws: int = 8, step: float = 0.3) -> Method:
-    """``scipy.optimize.least_squares`` with forward differences of a length that suits."""
+    """``scipy.optimize.least_squares`` with forward differences, and a first trust radius, of a
+    length that suits.
+    """
 
     def solve(bank: _Bank, x: Coords) -> None:
         from scipy.optimize import least_squares
@@ -134,7 +136,8 @@ def two_point(draws: int = 8, step: float = 0.3) -> Method:
             found = bank.many(np.vstack([x, x + step * np.eye(len(x))]))
             return np.asarray((found[1:] - found[0]).T / step)
 
-        least_squares(bank, x, jacobian, xtol=SMALLEST, ftol=SMALLEST, gtol=None, max_nfev=10**6)
+        ends = {"xtol": SMALLEST, "ftol": SMALLEST, "gtol": None, "max_nfev": 10**6}
+        least_squares(bank, x, jacobian, x_scale=step, **ends)
 
     return _again(solve, draws)
 

@@ -35,12 +35,13 @@ PICTURES = 16  # of the plain sentence
 FRESH = 77  # the seed of images that no method is given
 
 _model = "stickers"  # of each process
+_precision = "float32"
 _exact: LatentModel  # in float32; that of ``learn.measure`` is in bfloat16, if the processor has it
 
 
 def prepare(model: str, pictures: int = PICTURES) -> None:
     """What every process loads once."""
-    global _model, _exact
+    global _model, _precision, _exact
     learn.prepare("float32", pictures)
     _exact = learn.measure.model
     if model != _exact.spec.name:
@@ -48,7 +49,7 @@ def prepare(model: str, pictures: int = PICTURES) -> None:
     half = ModelSpec(model, precision="bfloat16")
     chosen = _exact if imitates(half) else load_model(half)
     learn.measure.model = cast(StableDiffusion, chosen)
-    _model = model
+    _model, _precision = model, chosen.spec.precision
 
 
 def exact() -> LatentModel:
@@ -107,6 +108,7 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
     curve += [[row["calls"], row["seconds"], round(scores["loss"], 5)]]
     return {
         "weights": weights(_model),
+        "precision": _precision,
         "method": method,
         "variant": variant,
         "noun": noun,
