@@ -84,6 +84,21 @@ def test_every_method_offers_words_until_its_calls_are_spent(begin: Begin, name:
     assert 0.5 * CALLS <= contest.calls < 1.5 * CALLS  # with a generation too few or too many
 
 
+@pytest.mark.parametrize("name", [name for name in HERE if name in PACKAGES])
+def test_what_a_package_draws_comes_from_the_seed(begin: Begin, name: str) -> None:
+    method = next(iter(METHODS[name].variants.values()))
+    words = []
+    for other in (1, 2):
+        np.random.seed(other)  # noqa: NPY002  # which some packages draw from
+        before = np.random.get_state()[1]  # noqa: NPY002
+        contest = begin(calls=600)
+        run(method, contest)
+        np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+        words.append(contest.word)
+    assert torch.equal(*words)
+    assert not hasattr(np, "int")
+
+
 def test_what_is_measured_is_not_paid_for(begin: Begin) -> None:
     def held_out(word: Vectors) -> float:
         return float(contest.losses(word[None], 99, 8)[0])

@@ -1,8 +1,8 @@
 """What all methods are given: images, a start, an objective to ask, and calls to spend."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +141,17 @@ class Contest:
         """
         found = self._objective(draws).weighted(words, step)
         return np.asarray(found / found.shape[1] ** 0.5)
+
+    @contextmanager
+    def global_numbers(self, step: int) -> Iterator[None]:
+        """Meanwhile numpy's global generator, the only one that some packages know, is a step's."""
+        before = np.random.get_state()  # noqa: NPY002
+        seed = int(numpy_generator(self.seed, step, "global").integers(2**32))
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
 
     def gradient(self, word: Vectors, step: int, batch: int, weighted: bool = False) -> Vectors:
         """Of Eq. 1, or of evoken's objective, by autograd on so many draws of a step."""

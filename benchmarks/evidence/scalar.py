@@ -122,16 +122,12 @@ def cr_fm_nes(sigma: float = 0.3) -> Method:
             found = float(contest.losses(contest.vectors(x.T.copy()), step, DRAWS)[0])
             return found if np.isfinite(found) else np.inf
 
-        seed = int(numpy_generator(contest.seed, 0, "nes").integers(2**31))
-        before = np.random.get_state()  # noqa: NPY002  # the package knows the global one alone
-        search = CRFMNES(size, loss, np.zeros((size, 1)), sigma, POPSIZE, seed=seed)
-        try:
+        with contest.global_numbers(0):
+            search = CRFMNES(size, loss, np.zeros((size, 1)), sigma, POPSIZE)
             while True:
                 search.one_iteration()
                 step += 1
                 contest.offer(contest.vectors(search.m.reshape(1, size))[0])
-        finally:
-            np.random.set_state(before)  # noqa: NPY002
 
     return method
 
@@ -140,21 +136,21 @@ def of_nevergrad(name: str, sigma: float = 0.3) -> Method:
     """A search of ``nevergrad``, such as NGOpt or TBPSA."""
 
     def method(contest: Contest) -> None:
-        import nevergrad
+        most, step = contest.most // DRAWS, 0
+        with contest.global_numbers(0):
+            import nevergrad  # which draws some, too
 
-        size, step = contest.start.numel(), 0
-        space = nevergrad.p.Array(init=np.zeros(size)).set_mutation(sigma=sigma)
-        space.random_state.seed(contest.seed)
-        most = contest.most // DRAWS
-        search = nevergrad.optimizers.registry[name](space, budget=most, num_workers=POPSIZE)
-        while True:
-            asked = [search.ask() for _ in range(POPSIZE)]
-            coords = np.stack([one.value for one in asked])
-            losses = without_failures(contest.losses(contest.vectors(coords), step, DRAWS))
-            for one, loss in zip(asked, losses.tolist(), strict=True):
-                search.tell(one, loss)
-            step += 1
-            contest.offer(contest.vectors(search.recommend().value[None])[0])
+            space = nevergrad.p.Array(init=np.zeros(contest.start.numel()))
+            space.set_mutation(sigma=sigma).random_state.seed(contest.seed)
+            search = nevergrad.optimizers.registry[name](space, budget=most, num_workers=POPSIZE)
+            while True:
+                asked = [search.ask() for _ in range(POPSIZE)]
+                coords = np.stack([one.value for one in asked])
+                losses = contest.losses(contest.vectors(coords), step, DRAWS)
+                for one, loss in zip(asked, without_failures(losses).tolist(), strict=True):
+                    search.tell(one, loss)
+                step += 1
+                contest.offer(contest.vectors(search.recommend().value[None])[0])
 
     return method
 
