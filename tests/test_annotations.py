@@ -255,6 +255,22 @@ def test_a_caption_may_be_a_sentence_that_is_drawn_anyway() -> None:
         assert len(found.sentence[found.image == 1].unique()) == 2
 
 
+@pytest.mark.parametrize("count", [8, 20])
+def test_pictures_without_a_caption_keep_their_sentences(images: torch.Tensor, count: int) -> None:
+    templates = KINDS["style"].templates
+    assert len(set(templates)) < len(templates)  # the paper's list has two of them twice
+    captions = ["", "a cat in the style of {}", "", ""]
+    for generation in range(20):
+        drawn = draw(0, generation, "draws", 32, images, templates, (0.0, 1.0), count)
+        found = captioned(drawn, captions)
+        before = {
+            float(t): drawn.sentences[i]
+            for t, i in zip(drawn.t, drawn.sentence.tolist(), strict=True)
+        }
+        for t, image, i in zip(found.t, found.image.tolist(), found.sentence.tolist(), strict=True):
+            assert found.sentences[i] == (captions[image] or before[float(t)])
+
+
 @pytest.mark.parametrize(
     ("content", "caption"),
     [

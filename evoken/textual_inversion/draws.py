@@ -70,9 +70,11 @@ def captioned(draws: Draws, captions: Sequence[str]) -> Draws:
     Args:
         captions: a template for each image, "" where it has none.
     """
-    texts = list(dict.fromkeys((*draws.sentences, *filter(None, captions))))
+    # The drawn sentences come first, all of them (a style's templates hold two twice), so that
+    # their numbers are as they were drawn.
+    its = [c for c in dict.fromkeys(captions) if c and c not in draws.sentences]
+    texts = [*draws.sentences, *its]
     own = torch.tensor([texts.index(c) if c else -1 for c in captions])[draws.image]
-    # Templates come first among the texts, so that their numbers are as they were drawn.
     sentence, order = torch.where(own < 0, draws.sentence, own).sort(stable=True)
     used, sentence = sentence.unique(return_inverse=True)
     return Draws(
