@@ -134,7 +134,7 @@ class Field:
         fits: Any = (int, float) if self.type is float else self.type
         if not isinstance(value, fits) or (isinstance(value, bool) and self.type is not bool):
             raise SettingError(f"`{self.name}` must be {_NAMED[self.type]} (got {shown(value)}).")
-        if self.about.choices:
+        if self.about.choices and value != self.about.default:  # "" may leave it open
             one_of(self.name, value, self.about.choices)
         elif self.type in (int, float) and not self._in_range(value):
             allowed = self.range or "a finite number"

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from benchmarks.reference import commands
 from evoken.cli.app import app
-from evoken.cli.options import _options_of
+from evoken.cli.options import _options_of, read_file
 from evoken.errors import SettingError
 from evoken.flowopt.rules import RULES
 from evoken.flowopt.settings import FLOWOPT_PRESETS, FlowOptSettings, flowopt_preset
 from evoken.options import PANELS, check, fields_of, known_names, make, setting, to_dict
 from evoken.spec import ModelSpec
-from evoken.textual_inversion.settings import PRESETS, LearnSettings, preset
+from evoken.textual_inversion.folder import LearnRun
+from evoken.textual_inversion.settings import PRESETS, LearnSettings, changed, preset
 from tests.commands import QUICK, evoken, refused
 
 ROOT = Path(__file__).parent.parent
@@ -223,6 +224,48 @@ def test_a_file_of_options_is_as_good_as_the_line(tiny_folder: Path, photos: Pat
     assert settings_of("b") == settings_of("a")
     words = [Path(run, "learned_embeds.safetensors").read_bytes() for run in ("a", "b")]
     assert words[0] == words[1]
+
+    other = evoken(
+        "learn", photos, "--config", "a/config.json", "--output", "c", "--search", "random"
+    )
+    assert other.exit_code == 0, other.output
+    found, before = settings_of("c"), settings_of("a")
+    assert (before.pop("search"), before.pop("sigma")) == ("gauss-newton", 30.0)
+    assert (found.pop("search"), found.pop("sigma")) == ("random", 1.0)  # which suits it
+    assert found == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"effort": "thorough"},
+        {"calls": 500},
+        {"search": "cma"},
+        {"kind": "style"},
+        {"preset": "paper"},
+        {"fidelity": 2.0},
+        {"objective": "similarity", "search": "sep-cma"},
+        {"start": "otter"},
+        {"seed": 3},
+    ],
+    ids=str,
+)
+def test_what_the_line_changes_decides_over_a_file(change: dict[str, Any]) -> None:
+    file = make(LearnSettings, {"placeholder": "<disc>", "samples": 2}).to_dict()
+    file |= {"patience": 7}
+    wanted = make(LearnSettings, {"placeholder": "<disc>", "samples": 2, "patience": 7} | change)
+    assert make(LearnSettings, changed(file, change)) == wanted
+
+
+def test_an_effort_beside_other_calls_is_refused(photos: Path, done: Path) -> None:
+    said = "the effort thorough is 48,000 --calls (got 500). Leave out --effort or --calls."
+    refused(evoken("learn", photos, "--calls", 500, "--effort", "thorough"), said)
+    config = json.loads((done / "config.json").read_text())
+    assert "effort" not in config["settings"]  # the calls say it
+    config["settings"] |= {"effort": "normal"}  # as earlier versions wrote it
+    (done / "config.json").write_text(json.dumps(config))
+    assert LearnRun.open(done).settings.calls == config["settings"]["calls"]
+    assert "effort" not in read_file(done / "config.json")
 
 
 @pytest.mark.parametrize(

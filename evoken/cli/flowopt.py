@@ -59,6 +59,16 @@ DEFAULT_MODEL = FITTING | {"name": "the word's own, or stickers-flow"}
 OF_EDITS = ("fresh", "source_guidance", "patience", "strengths", "everywhere", "seeds")
 
 
+def _changed(file: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file with those of the line: a strip of strengths is left out where the line
+    has a single one, and the other way round.
+    """
+    for one, other in ((SINGLE, ("strengths",)), (("strengths",), SINGLE)):
+        if line.keys() & {*one} and not line.keys() & {*other}:
+            file = {name: value for name, value in file.items() if name not in other}
+    return file | line
+
+
 @takes(
     settings=From(FlowOptSettings, OF_EDITS, DEFAULTS["invert"]),
     spec=From(ModelSpec, defaults=DEFAULT_MODEL),
@@ -83,7 +93,7 @@ def invert(
 
 
 @takes(
-    settings=From(FlowOptSettings, defaults=DEFAULTS["edit"]),
+    settings=From(FlowOptSettings, defaults=DEFAULTS["edit"], changed=_changed),
     spec=From(ModelSpec, defaults=DEFAULT_MODEL),
 )
 def edit(
@@ -179,8 +189,7 @@ def _start(
             ending = f"-{context.info_name}"
             name = shortened(name_of_pictures(asked[0]), LONGEST - len(ending)) + ending
             folder = output or Path("runs") / name
-            wanted = _line_wins(context, changes)
-            jobs = begun_all(folder, each, model, preset, wanted, clip, out.display)
+            jobs = begun_all(folder, each, model, preset, changes, clip, out.display)
         left += jobs
         results = []
         for job in jobs:
@@ -190,16 +199,6 @@ def _start(
             results.append(_told(job, out))
             left.remove(job)
         out.result(**(results[0] if len(results) == 1 else {"runs": results}))
-
-
-def _line_wins(context: typer.Context, changes: dict[str, Any]) -> dict[str, Any]:
-    """Without the strengths of a file where the line has a single one, and the other way round."""
-    sources = {name: context.get_parameter_source(name) for name in changes}
-    line = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    for one, other in ((SINGLE, ("strengths",)), (("strengths",), SINGLE)):
-        if line.intersection(one) and not line.intersection(other):
-            changes = {name: value for name, value in changes.items() if name not in other}
-    return changes
 
 
 def _told(job: FlowOptJob, out: Out) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import wraps
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -28,11 +29,13 @@ class From(NamedTuple):
         settings: the class.
         without: names of fields that are no options of this command.
         defaults: what the help shows as a field's default where it is not the class's own.
+        changed: the values of a file with those that the line changes.
     """
 
     settings: type
     without: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = {}
+    changed: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = or_
 
     def fields(self) -> dict[str, Field]:
         """The fields that become options, by name."""
@@ -50,11 +53,15 @@ def takes(**groups: From) -> Callable[[Callable[..., None]], Callable[..., None]
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**options: Any) -> None:
-            _running.append(options["context"] if needs_context else options.pop("context"))
+            context = options["context"] if needs_context else options.pop("context")
+            _running.append(context)
             options.pop("config_file")
             for group, source in groups.items():
                 values = {name: options.pop(name) for name in source.fields()}
-                options[group] = {n: v for n, v in values.items() if v is not None and v != []}
+                given = {n: v for n, v in values.items() if v is not None and v != []}
+                file = {n: v for n, v in given.items() if in_file(context, n)}
+                line = {n: v for n, v in given.items() if n not in file}
+                options[group] = source.changed(file, line)
             command(**options)
 
         signature = inspect.signature(command, eval_str=True)
@@ -77,6 +84,14 @@ def takes(**groups: From) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def in_file(context: typer.Context, name: str) -> bool:
+    """Whether a file of options, and not the line, gave a parameter of a command its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
 _running: deque[typer.Context] = deque(maxlen=1)  # the command that was started last
 
 
@@ -243,5 +258,7 @@ def read_file(path: Path) -> dict[str, Any]:
         )
     if isinstance(content.get("settings"), dict) and isinstance(content.get("model"), dict):
         run = {name: content[name] for name in ("clip",) if content.get(name)}
-        return {**content["settings"], **content["model"], **run}
+        found = {**content["settings"], **content["model"], **run}
+        found.pop("effort", None)  # of an earlier version, beside the calls that it stood for
+        return found
     return content

@@ -1,5 +1,7 @@
 """Every choice of a learning run, and the presets."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -162,7 +164,7 @@ class LearnSettings:
     )
     sigma: float = _expert(
         0.3,
-        "Scatter of the first candidates, in spreads of the vocabulary",
+        "Length of the first steps, in spreads of the vocabulary",
         least=1e-4,
         most=1000,
         suited=f"{suited('sigma')}, less with a fidelity; 0.3 for similarity",
@@ -187,9 +189,10 @@ class LearnSettings:
         64, "Fixed draws on which the result is chosen", least=1, most=100_000
     )
     effort: str = _budget(
-        "normal",
+        "",
         f"Calls to spend ({', '.join(f'{n} {calls:,}' for n, calls in EFFORTS.items())})",
         choices=tuple(EFFORTS),
+        suited="normal",
     )
     calls: int = _budget(
         EFFORTS["normal"],
@@ -260,9 +263,16 @@ class LearnSettings:
         if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in of_search:
             of_search["sigma"] = min(of_search["sigma"], WITHIN * self.fidelity)
         values = {**of_search, "vectors": KINDS[kind].vectors, **values}
-        if self.effort is not UNSET:
+        if self.effort is not UNSET and self.effort != "":
             one_of("effort", self.effort, tuple(EFFORTS))
-            values = {**values, "calls": EFFORTS[self.effort]}
+            calls = EFFORTS[self.effort]
+            values = {**values, "calls": calls}
+            if self.calls not in (UNSET, calls):
+                raise SettingError(
+                    f"the effort {self.effort} is {calls:,} `calls` (got {shown(self.calls)}).",
+                    "Leave out `effort` or `calls`.",
+                )
+            object.__setattr__(self, "effort", "")  # from here on, `calls` says it
         fill(self, self._suited_to_start(values))
         if self.objective == "similarity":
             for unused in (n for n, v in given.items() if v != values.get(n, _default(n))):
@@ -402,13 +412,15 @@ class LearnSettings:
         return self.captions and self.objective == "denoising"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return to_dict(self)
+        """As JSON holds it: without the effort, which ``calls`` says."""
+        return {name: value for name, value in to_dict(self).items() if name != "effort"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LearnSettings":
-        """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
-        return make(cls, values)
+        """From what ``to_dict`` gave, also of an earlier version; raises ``SettingError`` for
+        unknown names.
+        """
+        return make(cls, {name: value for name, value in values.items() if name != "effort"})
 
 
 def _default(name: str) -> Any:
@@ -427,3 +439,32 @@ def preset(name: str, **changes: Any) -> LearnSettings:
             have no effect.
     """
     return make(LearnSettings, changes | {"preset": name})
+
+
+# Settings that others follow from, unless those are given.
+DECIDING = ("preset", "kind", "objective", "search", "fidelity", "initialization", "start")
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a run with some changed. What follows from a setting that is changed is left open,
+    so that it follows from the new one: the steps that suit a search, the calls of an effort.
+    """
+    same = {name for name, value in changes.items() if values.get(name) == value}
+    left = dict(values)
+    if {"effort", "calls"} & (changes.keys() - same):
+        left = {name: value for name, value in left.items() if name not in ("effort", "calls")}
+    if {*DECIDING} & (changes.keys() - same):
+        left = _undecided(left)
+    return left | dict(changes)
+
+
+def _undecided(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without those that follow from the others."""
+    word = {"placeholder": "<word>"}
+    with suppress(SettingError):
+        whole = make(LearnSettings, word | values)
+        for name in list(values):
+            less = {n: value for n, value in values.items() if n != name}
+            if make(LearnSettings, word | less) == whole:
+                values = less
+    return values
