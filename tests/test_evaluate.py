@@ -1,6 +1,7 @@
 """The scores of a learned word, and what it is better than."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from transformers import Dinov2Config, Dinov2Model
 from typer.testing import Result
 
 from evoken.cli.learn import said_of_loss
+from evoken.errors import SettingError
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.pictures.metrics import concept_score
-from evoken.pictures.scoring import LABELS, drawn, scores_of
+from evoken.pictures.scoring import LABELS, drawn, evaluate, scores_of
 from evoken.prompts import KINDS
 from evoken.textual_inversion.evaluation import evaluate_run
 from evoken.textual_inversion.folder import LearnRun
@@ -23,6 +25,7 @@ from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.report import write_report
 from evoken.textual_inversion.settings import preset
+from evoken.words.word import Word, save_word
 from tests.commands import evoken, refused
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -118,6 +121,29 @@ def test_a_run_that_ends_at_its_start_says_so(given: Path) -> None:
         said = said_of_loss(result | {"gain_over_start": gain})
         assert ("that of the start, as nothing better was found" in said) is advice
         assert ("Shorter steps (--fidelity 2)" in said) is advice
+    assert "0.0700 above that of the start," in said_of_loss(result | {"gain_over_start": -0.07})
+
+
+def test_scores_are_of_the_word_that_the_run_has_now(done: Path) -> None:
+    assert evoken("evaluate", done, "--count", 2).exit_code == 0
+    run = LearnRun.open(done)
+    assert run.evaluation() == json.loads((done / "scores.json").read_text())
+    other = Word("<disc>", run.word().vectors + 1, run.word().encoders)
+    save_word(done / "learned_embeds.safetensors", other)
+    assert run.evaluation() == {}
+    assert evoken("compare", done, shutil.copytree(done, "runs/other")).exit_code == 0
+    assert "(evaluate)" not in Path("compare.html").read_text()
+
+
+def test_what_cannot_be_scored_is_refused_before_a_picture_is_drawn(
+    model: StableDiffusion, clip: Clip, images: torch.Tensor
+) -> None:
+    calls = model.calls
+    with pytest.raises(SettingError, match="`count` must be from 2 to 1,000"):
+        evaluate(model, clip, images, "cat", count=1)
+    with pytest.raises(SettingError, match="`thorough` is for objects"):
+        evaluate(model, clip, images, "cat", "style", 2, thorough=True)
+    assert model.calls == calls
 
 
 def test_the_start_is_the_one_that_was_chosen(
@@ -185,8 +211,8 @@ def test_the_loss_of_no_word_is_shown_from_the_beginning(given: Path) -> None:
 def test_all_of_a_picture_counts_for_a_style(
     model: StableDiffusion, clip: Clip, images: torch.Tensor
 ) -> None:
-    pictures = drawn(model, "cat", "style", 2, 0, thorough=True)
-    assert len(pictures) == 5  # nothing is beside a style
+    pictures = drawn(model, "cat", "style", 2, 0)
+    assert len(pictures) == 5
     found = scores_of(pictures, clip, images, "style", masks=torch.zeros(4, 1, 16, 16))
     plain = pictures[KINDS["style"].plain]
     assert found.concept == concept_score(clip, plain, images, None)

@@ -1,6 +1,7 @@
 """Runs that end early, go on after their end, or give another generation's word."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -188,6 +189,26 @@ def test_where_nothing_is_left_to_learn_the_way_on_is_a_larger_budget(done: Path
     assert "Learning" not in again.output
 
 
+def test_a_dry_run_is_refused_where_the_run_would_be(learn: Learn) -> None:
+    assert learn("--dry-run").exit_code == 0 and not RUN.exists()
+    RUN.mkdir(parents=True)
+    (RUN / "notes.txt").write_text("mine")
+    refused(learn("--dry-run"), str(RUN), "--output")
+
+
+def test_the_way_on_names_every_budget_that_is_used_up(learn: Learn) -> None:
+    how = ("--search", "random", "--sigma", 1e-4, "--preview-every", 0, "--samples", 0)
+    assert learn(*how, "--calls", 3000, "--patience", 3).exit_code == 0
+    spent = LearnRun.open(RUN).records()[-1].calls
+    shutil.rmtree(RUN)  # the same again, ended by calls and patience at once
+    assert learn(*how, "--calls", spent, "--patience", 3).exit_code == 0
+    result = evoken("learn", "--resume", RUN)
+    on = f"evoken learn --resume {RUN} --calls {2 * spent} --patience 0"
+    assert f"type: {on}\n" in result.output
+    assert evoken(*on.split()[1:]).exit_code == 0
+    assert LearnRun.open(RUN).records()[-1].calls > spent
+
+
 def test_learning_ends_when_the_loss_stays_flat(learn: Learn) -> None:
     # Steps so small that nothing gets better for long.
     how = ("--search", "random", "--sigma", 1e-4, "--preview-every", 0, "--samples", 0)
@@ -250,3 +271,7 @@ def test_what_cannot_be_picked_is_said(done: Path) -> None:
     refused(evoken("pick", done), "NUMBER", f"evoken pick {done} 10")
     refused(evoken("pick", done, last + 1), f"NUMBER must be from 0 to {last} (got {last + 1})")
     refused(evoken("pick", "nowhere", 1), "nowhere is not a run folder", "it does not exist")
+    (done / "records.jsonl").write_text("")
+    said = "has no word yet: its first generation is not done.", f"evoken learn --resume {done}"
+    refused(evoken("pick", done, 0), *said)
+    refused(evoken("finish", done), *said)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import OBJECT_TEMPLATES
 from evoken.seeds import derive
-from evoken.textual_inversion.draws import draw
+from evoken.textual_inversion.draws import Draws, draw
 from evoken.textual_inversion.objective import DenoisingLoss, ImageSimilarity
 from tests import tiny
 
@@ -75,6 +77,27 @@ def test_relative_weights_are_those_of_the_error_without_a_prompt(
     empty = relative._predict(model.condition([""]), relative._validation, 1)[0].double()
     errors = empty.square().mean((1, 2, 3)) * relative.weights(relative._validation.t)
     assert float(errors.log().mean()) == pytest.approx(0, abs=1e-6)  # a regression's property
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 20])
+def test_few_validation_draws_do_not_make_weights_swing(
+    model: StableDiffusion, images: torch.Tensor, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors that are the same at all noise levels but for a fifth by chance."""
+    rng = torch.Generator().manual_seed(0)
+
+    def predict(self: DenoisingLoss, hidden: object, draws: Draws, candidates: int) -> torch.Tensor:
+        size = (0.1 * torch.randn(len(draws.t), generator=rng)).exp()
+        return (size[:, None, None, None] * torch.ones_like(draws.noise))[None]
+
+    monkeypatch.setattr(DenoisingLoss, "_predict", predict)
+    about: dict[str, Any] = {"t_range": (0.2, 0.9), "weighting": "relative"}
+    for seed in range(40):
+        objective = DenoisingLoss(
+            model, images, "<disc>", OBJECT_TEMPLATES, seed, 6, validation_draws=count, **about
+        )
+        found = objective.weights(torch.linspace(0.2, 0.9, 50))
+        assert found.isfinite().all() and found.max() < 6 * found.min()
 
 
 def test_candidates_share_their_random_numbers(

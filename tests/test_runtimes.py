@@ -38,6 +38,7 @@ from evoken.textual_inversion import forecast as forecasts
 from evoken.textual_inversion.forecast import forecast
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import preset
+from evoken.textual_inversion.workflow import calls_of_previews
 from tests.commands import SMALL
 from tests.elsewhere import elsewhere
 
@@ -435,6 +436,18 @@ def test_a_forecast_disturbs_nothing(model: StableDiffusion, images: Tensor, cli
         one, other = (dataclasses.replace(x.step(), seconds=0) for x in (plain, asked))
         assert one == other
     assert math.isclose(forecast(learner(model, images, clip, minutes=1e-9)).minutes, 0, abs_tol=9)
+
+
+def test_a_forecast_is_of_what_is_left(model: StableDiffusion, images: Tensor, clip: Clip) -> None:
+    asked = learner(model, images, clip, minutes=50, calls=10**9, preview_every=0, samples=0)
+    assert 50 < forecast(asked).minutes < 51
+    asked.generation, asked.seconds = 98, 60 * 48.0
+    assert 2 < forecast(asked, calls_done=asked.calls).minutes < 3
+    asked = learner(model, images, clip, preview_every=2)
+    whole, each = calls_of_previews(asked), 4 * 10 * 2  # pictures, steps, guidance
+    assert asked.generations == 4 and whole == 3 * each  # of generations 0, 2 and 4
+    asked.generation = 2  # whose preview is there, as that of generation 0 is
+    assert calls_of_previews(asked) == whole - 2 * each
 
 
 def test_forecasts_of_quick_and_slow_models_agree_and_know_of_workers(

@@ -25,9 +25,9 @@ from evoken.cli.common import (
 from evoken.cli.options import From, flags, takes
 from evoken.cli.terminal import with_flags
 from evoken.errors import SettingError, shown
-from evoken.options import BUDGET, in_range, make
+from evoken.options import BUDGET, make
 from evoken.spec import FITTING, ModelSpec, fitting
-from evoken.textual_inversion.settings import LearnSettings
+from evoken.textual_inversion.settings import LearnSettings, changed
 
 if TYPE_CHECKING:
     from evoken.models.judge import Judge
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 NOT_FINITE = "not finite"  # what is printed of a loss, or a gain, that is none
 
 
-@takes(settings=From(LearnSettings), spec=From(ModelSpec, defaults=FITTING))
+@takes(settings=From(LearnSettings, changed=changed), spec=From(ModelSpec, defaults=FITTING))
 def learn(
     context: typer.Context,
     settings: dict[str, Any],
@@ -102,7 +102,8 @@ def learn(
                     "`dry_run` is for one folder of images.", "Type: evoken learn FOLDER --dry-run"
                 )
             chosen = _settings(images[0], settings)
-            found = foreseen(images[0], chosen, fitting(**spec), clip, at_work, out.display)
+            folder = output or Path("runs") / concept_of(images[0])
+            found = foreseen(folder, images[0], chosen, fitting(**spec), clip, at_work, out.display)
             out.say(f"Learning {chosen.placeholder!r} would take {found}.")
             return out.result(placeholder=chosen.placeholder, **asdict(found))
         if images and len(images) > 1 and resume is None:
@@ -189,10 +190,12 @@ def said_of_loss(result: Mapping[str, Any]) -> str:
     """What the word is better than, by its loss."""
     said = f"Its validation loss is {result['validation_loss']:.4f}: "
     gain, advice = result["gain_over_no_word"], ""
-    if result["gain_over_start"] > 0:
-        said += f"{result['gain_over_start']:.4f} below that of the start"
-    else:
-        said += "that of the start, as nothing better was found"
+    change = result["gain_over_start"]
+    if change > 0:
+        said += f"{change:.4f} below that of the start"
+    else:  # above it only where the word is not the best that was found
+        said += f"{-change:.4f} above " if change else ""
+        said += "that of the start" + ("" if change else ", as nothing better was found")
         advice = " Shorter steps (--fidelity 2), another --seed or more calls may help."
     if gain is None:
         return f"{said}.{advice}"
@@ -253,13 +256,12 @@ def evaluate(
     with errors():
         from evoken.files import check_can_write
         from evoken.models.load import load_scorer
-        from evoken.models.sampling import MOST
-        from evoken.pictures.scoring import LABELS, sentences
+        from evoken.pictures.scoring import LABELS, check_count, sentences
         from evoken.textual_inversion.evaluation import WORDS, cost, evaluate_run, write_scores
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
 
-        in_range("count", count, 2, MOST)
+        check_count(count)
         run = LearnRun.open(path)
         run.word()
         check_can_write(run.scores_path)

@@ -7,10 +7,13 @@ from dataclasses import dataclass, fields
 import torch
 
 from evoken.arrays import Images, Masks
+from evoken.errors import SettingError
 from evoken.models.base import Model
 from evoken.models.clip import Clip
 from evoken.models.image_encoder import ImageEncoder
 from evoken.models.judge import Judge
+from evoken.models.sampling import MOST
+from evoken.options import in_range
 from evoken.pictures.drawing import images_of
 from evoken.pictures.masks import found_masks
 from evoken.pictures.metrics import (
@@ -86,10 +89,23 @@ class Scores:
 
 
 def sentences(kind: str, thorough: bool) -> tuple[str, ...]:
-    """The templates whose pictures ``evaluate`` draws."""
+    """The templates whose pictures ``evaluate`` draws.
+
+    Raises:
+        SettingError: there are no ``thorough`` ones of this kind.
+    """
     row = KINDS[kind]
+    if thorough and not (row.beside or row.recoloured):
+        raise SettingError(f"`thorough` is for objects (this is a {kind}).", "Leave it out.")
     more = (row.beside, row.recoloured) if thorough else ()
     return (*row.samples, *filter(None, more))
+
+
+def check_count(count: int) -> None:
+    """Raise ``SettingError`` unless so many pictures of a sentence can be scored: one has nothing
+    to differ from.
+    """
+    in_range("count", count, 2, MOST)
 
 
 def evaluate(
@@ -111,14 +127,18 @@ def evaluate(
 
     Args:
         word: a learned word, or an ordinary word.
-        count: pictures per prompt.
+        count: pictures per prompt, 2 to 1,000.
         concept: what the judge calls the object or style.
         on_prompt: called with every prompt before its pictures are drawn.
         masks: of the images, N x 1 x S x S, 1 all over where an image has none; where the thing is
             then found (``evoken.pictures.masks``).
         scorer: of what ``BY_SCORER`` names, instead of the CLIP model.
-        thorough: draw the word beside another thing and in another colour, too.
+        thorough: draw the word beside another thing and in another colour, too; objects only.
+
+    Raises:
+        SettingError: ``count`` or ``thorough`` is not possible.
     """
+    check_count(count)
     pictures = drawn(model, word, kind, count, seed, thorough, on_prompt)
     return scores_of(pictures, clip, images, kind, judge, concept, masks, scorer)
 

@@ -30,7 +30,8 @@ class Search(ABC):
         """
         Args:
             popsize: of a generation, see ``candidates``.
-            sigma: how far the first candidates lie from the centre, per coordinate.
+            sigma: how long the first steps are, per coordinate: how far the first candidates lie
+                from the centre, unless a search says otherwise.
             generations: how many the budget allows, for searches that plan ahead.
         """
 

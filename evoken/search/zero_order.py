@@ -23,7 +23,9 @@ class ZeroOrderAdam(Search):
         generations: int,
         difference: float = 0.05,
     ) -> None:
-        """``sigma`` is Adam's learning rate in coords, falling linearly to a tenth."""
+        """``sigma`` is Adam's learning rate in coords, falling linearly to a tenth; candidates lie
+        ``difference`` from the centre.
+        """
         self._rng = numpy_generator(seed, 0, "zero order")
         self._directions = np.zeros((popsize - 1, dimension))
         self._x, self._m, self._v = (np.zeros(dimension) for _ in range(3))

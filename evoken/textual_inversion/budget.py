@@ -44,12 +44,12 @@ def check_left(learner: Learner) -> None:
 
 
 def to_learn_on(folder: Path, learner: Learner) -> str:
-    """The command by which a run goes on: with twice the budget that is used up, if one is."""
-    s, run = learner.settings, quote(str(folder))
-    if not learner.finished:
-        return f"evoken learn --resume {run}"
+    """The command by which a run goes on: with twice each budget that is used up."""
+    s, command = learner.settings, ["evoken", "learn", "--resume", quote(str(folder))]
     if learner.generation >= learner.generations:
-        return f"evoken learn --resume {run} --calls {2 * s.calls}"
-    if s.minutes and learner.seconds >= 60 * s.minutes:
-        return f"evoken learn --resume {run} --minutes {2 * s.minutes:g}"
-    return f"evoken learn --resume {run} --patience 0"
+        command += ["--calls", str(2 * s.calls)]
+    if learner.out_of_time:
+        command += ["--minutes", f"{2 * s.minutes:g}"]
+    if learner.out_of_patience:
+        command += ["--patience", "0"]
+    return " ".join(command)

@@ -92,7 +92,7 @@ def _notes(runs: list[LearnRun]) -> list[str]:
         notes.append(
             "The words were learned from different images, which losses and scores depend on."
         )
-    drawn = [_drawn(found) for run in runs if (found := _evaluation(run))]
+    drawn = [_drawn(found) for run in runs if (found := run.evaluation())]
     if len({*drawn}) > 1:
         notes.append(
             f"The words were evaluated with {' and '.join(dict.fromkeys(drawn))}: these scores "
@@ -138,19 +138,11 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
     return rows
 
 
-def _evaluation(run: LearnRun) -> dict[str, Any]:
-    """What ``evoken evaluate`` wrote, if it was asked."""
-    if not run.scores_path.exists():
-        return {}
-    with as_written(run.scores_path):
-        return dict(read_json(run.scores_path))
-
-
 def _evaluated(run: LearnRun) -> dict[str, str]:
     """The scores that ``evoken evaluate`` found of the learned word. Those that a scorer gave are
     in rows of their own: they cannot be compared with CLIP's.
     """
-    found = _evaluation(run)
+    found = run.evaluation()
     if not found:
         return {}
     with as_written(run.scores_path):

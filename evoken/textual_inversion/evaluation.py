@@ -83,7 +83,7 @@ def evaluate_run(
             "Learn the word with one: evoken learn FOLDER --clip CLIP",
         )
     learner.replay(run.records()[:1])  # a start may have been chosen in generation 0
-    before, word = learner.model.calls, run.word()
+    before, word = _calls(learner), run.word()
     vectors = {"no word": learner.no_word, "start": learner.start.vectors, "learned": word.vectors}
     drawn = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
     # Before pictures are drawn, which takes long.
@@ -113,11 +113,16 @@ def evaluate_run(
         for one in (learner.start, word)
     )
     return Evaluated(
-        learner.model.calls - before,
+        _calls(learner) - before,
         losses,
         gains,
         {name: (start[name], learned[name]) for name in start},
     )
+
+
+def _calls(learner: Learner) -> int:
+    """So far, of all models that the objective asks."""
+    return sum(model.calls for model in learner.objective.models)
 
 
 def write_scores(
@@ -129,6 +134,7 @@ def write_scores(
         scorer: the folder of the network that scored, of which the name is kept; None for CLIP.
     """
     values = {name: [asdict(score) for score in pair] for name, pair in found.scores.items()}
-    about: dict[str, Any] = {"count": count, "seed": seed, "steps": STEPS}
+    about: dict[str, Any] = {"word": run.word_hash()}
+    about |= {"count": count, "seed": seed, "steps": STEPS}
     about |= {"scorer": scorer.name} if scorer else {}
     write_json(run.scores_path, about | found.to_dict() | {"start_and_learned": values})

@@ -14,6 +14,7 @@
 Reports, drawing and evaluation read only this folder.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -300,6 +301,16 @@ class LearnRun:
         """Where the scores that ``evoken evaluate`` found are or will be."""
         return self.path / "scores.json"
 
+    def evaluation(self) -> dict[str, Any]:
+        """What ``evoken evaluate`` found of the run's word; empty where it was not asked, or was of
+        a word that the run had before.
+        """
+        if not self.scores_path.exists():
+            return {}
+        with as_written(self.scores_path):
+            found = dict(read_json(self.scores_path))
+        return found if found.get("word") in (None, self.word_hash()) else {}
+
     @property
     def score_name(self) -> str:
         """What ``scores`` are called: as that of the last preview is."""
@@ -418,6 +429,10 @@ class LearnRun:
     def word(self) -> Word:
         """The learned word; raises ``WordError`` if there is none yet."""
         return load_word(self.path)
+
+    def word_hash(self) -> str:
+        """SHA-256 of its vectors: two words are the same where it is."""
+        return hashlib.sha256(self.word().vectors.numpy().tobytes()).hexdigest()
 
 
 def _described(images: ImageSet) -> list[dict[str, Any]]:

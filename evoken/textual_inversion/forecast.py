@@ -73,7 +73,7 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     model.calls = before
     minutes = (learner.total_calls - calls_done) * each / 60
     if settings.minutes:
-        minutes = min(minutes, settings.minutes)
+        minutes = min(minutes, max(0.0, settings.minutes - learner.seconds / 60))
     drawn = calls_of_previews(learner) + calls_of_sheets(learner)
     drawn += calls_of_no_word(learner, known=calls_done > 0)
     minutes += drawn * seconds / UNIT / 60

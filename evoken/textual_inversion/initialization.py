@@ -1,6 +1,6 @@
 """Where the search for a word begins (paper 3.4).
 
-Vectors are vector x width, with the vocabulary's typical norm unless they are those of a file.
+Vectors are vector x width.
 """
 
 from collections.abc import Sequence

@@ -141,14 +141,18 @@ class LearnJob:
                 if nothing is None:
                     nothing = run.loss_of_no_word()
                 yield Progress(learner, record, preview_if_due(run, learner), nothing)
-            if learner.generation < 0:
-                raise RunError(
-                    f"{shown(run.path)} has nothing to end with yet: its first generation is not "
-                    "done.",
-                    f"Type: evoken learn --resume {quote(str(run.path))}",
-                )
+            self._check_begun()
             preview_if_due(run, learner, last=True)
             yield from write_result(run, learner)
+
+    def _check_begun(self) -> None:
+        """Raise ``RunError`` unless there is a word, that of the start at least."""
+        if not self.run.records():
+            path = self.run.path
+            raise RunError(
+                f"{shown(path)} has no word yet: its first generation is not done.",
+                f"Type: evoken learn --resume {quote(str(path))}",
+            )
 
     def catch_up(self) -> None:
         """Bring the learner to where the folder's records end."""
@@ -160,9 +164,11 @@ class LearnJob:
 
         Raises:
             SettingError: there is no such generation.
+            RunError: the run has not done its first.
         """
         run, learner = self.run, self.learner
         records = run.records()
+        self._check_begun()
         if not 0 <= number < len(records):
             raise SettingError(
                 f"`number` must be from 0 to {len(records) - 1} (got {number}).",
@@ -306,9 +312,7 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    # Pictures come before the model, which takes long.
-    check_shown(pictures_of(images, CHECKED, settings))
-    check_new(path)
+    _check(path, images, settings)
     with _prepared(images, settings, model, clip, workers, display) as its:
         learner = its.learner
         run = LearnRun.create(
@@ -317,7 +321,14 @@ def begun(
         yield LearnJob(run, learner)
 
 
+def _check(folder: Path, images: PathLike | ImageSet, settings: LearnSettings) -> None:
+    """What can be checked before the model is loaded, which takes long."""
+    check_shown(pictures_of(images, CHECKED, settings))
+    check_new(folder)
+
+
 def foreseen(
+    folder: PathLike,
     images: PathLike | ImageSet,
     settings: LearnSettings,
     model: LatentModel | ModelSpec | str = "stickers",
@@ -328,7 +339,7 @@ def foreseen(
     """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
     Arguments and errors as for ``learn_into``.
     """
-    check_shown(pictures_of(images, CHECKED, settings))
+    _check(Path(folder), images, settings)
     with _prepared(images, settings, model, clip, workers, display) as its:
         return forecast(its.learner)
 

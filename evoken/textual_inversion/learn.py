@@ -162,10 +162,13 @@ class Learner:
         self.cost = self.objective.calls(candidates) + self.objective.validation_calls
         self.generations = self._generations(settings.calls)
         if not self.generations:
+            lower = "`popsize`" if settings.objective == "similarity" else "`popsize` or `draws`"
+            if settings.objective != "similarity" and self._calls_at_start() >= settings.calls:
+                lower = "`validation_draws`"
             raise SettingError(
-                f"`calls` must be at least {self._least_calls()}, the budget of a start and one "
-                f"generation (got {settings.calls}).",
-                "Raise `calls`, or lower `popsize` or `draws`.",
+                f"`calls` must be at least {self._least_calls():,}, the budget of a start and one "
+                f"generation (got {settings.calls:,}).",
+                f"Raise `calls`, or lower {lower}.",
             )
         self.search = kind(
             *(dimension, settings.seed, settings.popsize, settings.sigma),
@@ -202,10 +205,19 @@ class Learner:
     @property
     def finished(self) -> bool:
         """Whether a budget is used up, or the settings' patience with a loss that stays flat."""
-        s = self.settings
-        late = bool(s.minutes) and self.seconds >= s.minutes * 60
-        flat = bool(s.patience) and self.generation - self._improved >= s.patience
-        return self.generation >= self.generations or (self.generation >= 0 and (late or flat))
+        ended = self.out_of_time or self.out_of_patience
+        return self.generation >= self.generations or (self.generation >= 0 and ended)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the settings' minutes are over."""
+        return bool(self.settings.minutes) and self.seconds >= self.settings.minutes * 60
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the loss has been flat for as many generations as the settings allow."""
+        patience = self.settings.patience
+        return bool(patience) and self.generation - self._improved >= patience
 
     @property
     def vectors(self) -> Vectors:

@@ -82,17 +82,17 @@ class DenoisingLoss(Objective):
         self.setup_calls = model.calls - before
 
     def _fit_log_error(self) -> NDArray[np.float64]:
-        """A cubic polynomial in t: the logarithm of the error without a prompt, on the validation
-        draws.
+        """A polynomial in t, cubic unless there are few draws: the logarithm of the error without a
+        prompt, on the validation draws.
         """
         draws = self._validation
         residuals = self._predict(self.model.condition([""]), draws, 1)[0]
         weighted = residuals.double() * self._mask_scales(draws)
         log = weighted.square().mean((1, 2, 3)).log().numpy()
         known = np.isfinite(log)  # a draw may overflow in half precision
-        degree = min(3, int(known.sum()) - 1)
-        if degree < 0:
+        if not known.any():
             return np.full(1, np.nan)  # every loss will be, and the learner says so
+        degree = min(3, int(known.sum()) // 8)  # between few points it would swing
         return np.polyfit(draws.t.double().numpy()[known], log[known], degree)
 
     def weights(self, t: NoiseLevels) -> Tensor:

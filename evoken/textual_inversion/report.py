@@ -59,7 +59,7 @@ def _gains(run: LearnRun, start: float, best: float) -> dict[str, Any]:
         "gain": f"{start - best:.4f}",
         "nothing_loss": "" if nothing is None else f"{nothing:.4f}",
         "gain_over_nothing": "" if nothing is None else f"{nothing - best:.4f}",
-        "found": start > best,
+        "is_start": start == best,
         "useless": nothing is not None and nothing <= best,
     }
 

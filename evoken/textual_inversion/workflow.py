@@ -104,10 +104,11 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
 
 
 def calls_of_previews(learner: Learner) -> int:
-    """Calls of all previews, which no budget pays for."""
+    """Calls of all previews that are to come, which no budget pays for."""
     settings, every = learner.settings, learner.settings.preview_every
     # Of generation 0, of those that are due, and of the last.
-    previews = 1 + ceil(learner.generations / every) if every else 1
+    done = 1 + learner.generation // every if every and learner.generation >= 0 else 0
+    previews = 1 + ceil(learner.generations / every) - done if every else 1
     pictures = previews * PREVIEWS * len(settings.previewed_prompts)
     return pictures * STEPS * learner.model.guidance_calls
 

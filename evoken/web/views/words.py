@@ -18,7 +18,7 @@ from evoken.run_folder import Summary, is_held
 from evoken.summaries import summary
 from evoken.textual_inversion.compare import write_comparison
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.report import charts
+from evoken.textual_inversion.report import charts, result_of
 from evoken.web.forms import for_people, text_of
 from evoken.web.job import RUNNING, WAITING, Job
 from evoken.web.jobs import HOME
@@ -117,7 +117,7 @@ def _word(site: Site, name: str) -> dict[str, Any]:
         {"generation": g, "file": f"previews/{file.name}", "score": scores.get(g)}
         for g, file in run.previews()
     ][-MOST_PREVIEWS:]
-    best = min(records, key=lambda r: r.validation).generation if records else None
+    best = result_of(run.settings, records).generation if records else None
     return about | {
         "title": run.settings.placeholder,
         "summary": line,
