@@ -16,6 +16,8 @@ from typing import Any
 
 from evoken.errors import RunError, reason_of, shown
 
+UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(UMASK)
 LONGEST = 255  # bytes of a name, on every file system that is in use
 
 
@@ -56,7 +58,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
+        os.chmod(partial, 0o666 & ~UMASK)
         os.replace(partial, path)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -83,7 +85,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_hidden(path)))
         lock = lock_folder(partial)
         yield partial
-        partial.chmod(0o755)
+        partial.chmod(0o777 & ~UMASK)
         os.replace(partial, path)
     except OSError as error:
         raise cannot_write(path, error, "choose another folder with `output`") from error

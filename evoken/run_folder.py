@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,6 +162,9 @@ def said_of_versions(config: Mapping[str, Any]) -> str:
     )
 
 
+LOOKS, LOOK = 10, 0.05  # for a lock, and seconds between them
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Within the block, no other process writes to this run folder.
@@ -169,14 +173,19 @@ def held(path: Path) -> Iterator[None]:
         RunError: one does, or nothing can be written there.
     """
     with (path / "config.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another process is working on {shown(path)}.", "Wait for it, or end it."
-            ) from None
-        except OSError:
-            pass  # some network file systems have no locks
+        for left in reversed(range(LOOKS)):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # who only looks (``is_held``) has a lock for a moment, too
+                if not left:
+                    raise RunError(
+                        f"another process is working on {shown(path)}.", "Wait for it, or end it."
+                    ) from None
+                time.sleep(LOOK)
+            except OSError:
+                break  # some network file systems have no locks
+            else:
+                break
         check_can_write(path / "config.json")
         remove_partial(path)  # of an earlier process of this run
         yield

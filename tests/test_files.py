@@ -60,6 +60,14 @@ def test_everybody_may_read_what_is_written() -> None:
     assert Path("folder/file").read_bytes() == b"new"
 
 
+def test_what_nobody_else_may_read_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoken.files.UMASK", 0o077)
+    write_bytes(Path("file"), b"")
+    with new_folder(Path("new")):
+        pass
+    assert mode(Path("file")) == 0o600 and mode(Path("new")) == 0o700
+
+
 def test_a_folder_that_was_not_filled_is_nowhere() -> None:
     def fill_half() -> None:
         with new_folder(Path("folder/new")) as folder:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,16 @@ def test_file_systems_without_locks_are_taken(done: Path, monkeypatch: pytest.Mo
     assert not is_held(done)
     with held(done):
         pass
+
+
+def test_who_only_looks_keeps_nobody_from_work(done: Path) -> None:
+    with (done / "config.json").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, looking.close)
+        timer.start()
+        with held(done):
+            pass
+        timer.join()
 
 
 def test_a_run_that_is_worked_on_is_running(done: Path) -> None:

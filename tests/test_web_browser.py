@@ -212,6 +212,39 @@ def test_the_keyboard_gets_past_the_head(visit: Visits) -> None:
     assert page.evaluate("document.activeElement.closest('main') !== null")
 
 
+def test_a_page_whose_server_is_gone_says_so(visit: Visits) -> None:
+    one = visit()
+    page = one.page("/words/disc")
+    one.context.set_offline(True)
+    said = page.get_by_role("alert")
+    expect(said).to_contain_text("evoken web does not answer: what you see is of", timeout=20_000)
+    assert violations(page) == []
+    one.context.set_offline(False)
+    expect(said).to_have_count(0, timeout=20_000)
+    one.wrong.clear()  # of the requests that failed
+
+
+def test_focus_and_what_is_open_stay_with_their_job(visit: Visits) -> None:
+    page = visit().page("/queue")
+    found = page.evaluate(
+        """() => {
+            const job = (name) => `<li id="job-${name}"><details><summary>Delete</summary></details>
+                <button>Stop</button></li>`;
+            const part = document.createElement("div");
+            part.innerHTML = `<ul id="jobs">${job("a")}${job("b")}</ul>`;
+            document.getElementById("main").append(part);
+            part.querySelector("#job-b details").open = true;
+            part.querySelector("#job-b button").focus();
+            const made = document.createElement("template");
+            made.innerHTML = `<ul id="jobs">${job("new")}${job("a")}${job("b")}</ul>`;
+            put(part, made.content);
+            const open = [...part.querySelectorAll("details")].filter((d) => d.open);
+            return [document.activeElement, ...open].map((e) => e.closest("li").id);
+        }"""
+    )
+    assert found == ["job-b", "job-b"]
+
+
 PAGES = {
     "Teach": "/",
     "Words": "/words",

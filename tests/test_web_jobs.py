@@ -19,9 +19,9 @@ from evoken.options import fields_of
 from evoken.run_folder import held
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.settings import LearnSettings
-from evoken.web import jobs
+from evoken.web import jobs, supervisor
 from evoken.web.forms import options_of, questions
-from evoken.web.job import DONE, RUNNING, STOPPED, read_job
+from evoken.web.job import DONE, FAILED, RUNNING, STOPPED, read_job
 from evoken.web.jobs import Queue
 from tests.web import TINY, Browser, opened, photos_of, state_in
 
@@ -116,6 +116,10 @@ def test_a_draft_that_is_changed_stays_the_same_run(browser: Browser, photos: Pa
     assert draft in browser.get("/")  # where else should one find it again?
     text = browser.wait(draft, lambda page: "GB</b> of memory" in page)
     assert "not used: notes.pdf" in text
+    form = browser.get(f"/?draft={draft.rpartition('/')[2]}")  # "Change something"
+    assert f"{draft}/photo/" in form and 'value="disc"' in form
+    refused = browser.post("/teach", word=" ", draft=draft.rpartition("/")[2], **TINY)
+    assert refused.status_code == 400 and "The word has no name yet" in refused.text
     again = browser.post("/teach", word="disc", calls="64", draft=draft.rpartition("/")[2], **TINY)
     assert again.url.path == draft
     text = browser.wait(draft, lambda page: "GB</b> of memory" in page)
@@ -333,3 +337,21 @@ def test_a_queue_that_could_not_go_on_tries_again(
         job = browser.site.queue.add("List", ("runs", "."))
         browser.wait("/queue", lambda page: browser.site.queue.job(job.id).state == DONE, 60)
     assert len(tried) == 2
+
+
+def test_a_job_that_was_killed_says_so_and_an_earlier_try_no_more(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = browser.site.queue
+    queue._ended.set()  # nothing of it is to run but here
+    job = queue.add("Teach <a>", ("learn", "photos"), "a")
+    folder = queue.folder(job)
+    (folder / "log.txt").write_text("error: could not write: no space left.\n")
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr("evoken.web.supervisor.sys.executable", str(killed))
+    supervisor.main(folder, browser.site.runs)
+    [job] = queue.jobs()
+    assert job.state == FAILED
+    assert queue.reason(job) == "it was killed (SIGKILL); a system short of memory does that"

@@ -14,13 +14,14 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 from starlette.requests import ClientDisconnect
 
 from evoken.errors import EvokenError, RunError
+from evoken.images import load_images
 from evoken.web.forms import for_people, text_of
 from evoken.web.safety import MOST_BYTES, place
-from evoken.web.uploads import MOST_FILES, keep_pictures, safe_name
+from evoken.web.uploads import MOST_FILES, as_seen, keep_pictures, safe_name
 from tests.web import HERE, Browser, opened
 
 PAGES = ("/", "/words", "/draw", "/edit", "/files", "/queue", "/status")
@@ -245,6 +246,42 @@ def test_nothing_of_what_a_camera_wrote_is_kept_or_given_out(
     assert b"camera" not in given_out
     with Image.open(io.BytesIO(given_out)) as shown:
         assert not shown.getexif()
+
+
+def test_what_is_shown_as_a_mask_is_learned_as_one(tmp_path: Path) -> None:
+    files = [("cat.jpg", photo()), ("cat_mask.jpg", mask()), ("ski-mask.jpg", photo())]
+    files += [("Cat.txt", b"on a sofa"), ("dog.MASKLABEL.png", mask()), ("dog.png", photo())]
+    keep_pictures(files, tmp_path, "")
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"cat.png", "cat.mask.png", "ski-mask.png", "Cat.txt"} | {
+        "dog.png",
+        "dog.mask.png",
+    }
+    found = load_images(tmp_path, 16)
+    assert found.names == ("cat.png", "dog.png", "ski-mask.png")
+    assert found.annotations.masks is not None
+
+
+def test_pictures_that_differ_in_their_endings_are_both_kept(tmp_path: Path) -> None:
+    keep_pictures([("cat.jpg", photo()), ("cat.webp", photo())], tmp_path, "")
+    assert {p.name for p in tmp_path.iterdir()} == {"cat.png", "cat-2.png"}
+
+
+def test_pictures_keep_their_colours_and_what_is_given_out_its_size() -> None:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {bytes(profile[i : i + 4]): i for i in range(132, 132 + 12 * profile[131], 12)}
+    for other in (b"TRC", b"XYZ"):  # of a device whose red is our blue
+        red, blue = (tags[letter + other] + 4 for letter in (b"r", b"b"))
+        profile[red : red + 8], profile[blue : blue + 8] = (
+            profile[blue : blue + 8],
+            profile[red : red + 8],
+        )
+    file = io.BytesIO()
+    Image.new("RGB", (3000, 20), (255, 0, 0)).save(file, "PNG", icc_profile=bytes(profile))
+    with Image.open(io.BytesIO(as_seen(file.getvalue(), Path("a.png")))) as seen:
+        assert seen.size == (3000, 20) and "icc_profile" not in seen.info
+        channels = [channel.getextrema() for channel in seen.split()]
+        assert [round(high / 255) for _, high in channels] == [0, 0, 1]
 
 
 def test_the_field_says_what_is_a_mask_and_not_the_name(browser: Browser) -> None:

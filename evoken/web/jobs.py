@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from evoken.errors import EvokenError, RunError, one_line, shown
+from evoken.errors import RunError, one_line, shown
 from evoken.files import lock_folder
 from evoken.web.job import DRAFT, FILE, RUNNING, STOPPED, WAITING, Job, read_job, write_job
 
@@ -133,9 +133,10 @@ class Queue:
         """
         about = (folder / FILE).lstat()
         stamp = (about.st_mtime_ns, about.st_ino, about.st_size)
-        if self._read.get(folder.name, ((), None))[0] != stamp:
-            self._read[folder.name] = (stamp, read_job(folder))
-        return self._read[folder.name][1]
+        found = self._read.get(folder.name)
+        if found is None or found[0] != stamp:
+            found = self._read[folder.name] = (stamp, read_job(folder))
+        return found[1]
 
     def job(self, id: str) -> Job | None:  # noqa: A002
         """One of them; None if there is no such job."""
@@ -186,7 +187,7 @@ class Queue:
             pause = PAUSE
             try:
                 self._look()
-            except (OSError, EvokenError):  # a full disk, or no process to be had: not for ever
+            except Exception:  # a full disk, no process to be had: not for ever, so it goes on
                 pause = AFTER_ERROR
 
     def _look(self) -> None:

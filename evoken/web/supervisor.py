@@ -18,7 +18,7 @@ AGAIN = 10.0  # seconds after which Ctrl-C is repeated: one may get lost while P
 def main(folder: Path, runs: Path) -> None:
     """Run the job of a folder in the folder of the runs."""
     job, started = read_job(folder), time.monotonic()
-    with (folder / "log.txt").open("ab") as log:
+    with (folder / "log.txt").open("wb") as log:  # of an earlier try, nothing is told any more
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "evoken", *job.arguments],
             cwd=runs,
@@ -37,6 +37,10 @@ def main(folder: Path, runs: Path) -> None:
             asked = time.monotonic()
     code = process.returncode
     stopped = code in INTERRUPTED or (asked and code < 0)
+    if code < 0 and not stopped:
+        with (folder / "log.txt").open("a") as log:
+            name = signal.Signals(-code).name
+            log.write(f"\nerror: it was killed ({name}); a system short of memory does that.\n")
     state = DONE if code == 0 else STOPPED if stopped else FAILED
     seconds = job.seconds + time.monotonic() - started
     write_job(folder, replace(job, state=state, seconds=seconds))

@@ -2,17 +2,18 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageCms
 from starlette.requests import Request
 
-from evoken.annotations import CAPTIONS, read_caption
-from evoken.decoding import decode_mask, decode_with_alpha
+from evoken.annotations import CAPTIONS, MASKS, is_mask, read_caption
+from evoken.decoding import decode_mask, decode_whole
 from evoken.errors import ImageError, shown
 from evoken.files import write_bytes
 from evoken.images import SUFFIXES
@@ -20,6 +21,8 @@ from evoken.images import SUFFIXES
 MOST_FILES, MOST_FIELDS = 40, 500
 MOST_WIDE = 2048  # px; the largest that a model is asked for
 MOST_CAPTION = 10_000  # bytes
+SRGB = ImageCms.createProfile("sRGB")
+# As people call them; more than ``MASKS``, where the picture is beside it.
 MASK = re.compile(r"[._-](mask|masklabel)$", re.IGNORECASE)
 Files = Sequence[tuple[str, bytes]]
 
@@ -70,11 +73,6 @@ def safe_name(name: str) -> str:
     return f"{stem}{mask}{dot if suffix else ''}{suffix[:12]}"
 
 
-def is_mask_name(name: str) -> bool:
-    """Whether a file is called as masks are that lie beside pictures."""
-    return bool(MASK.search(Path(name).stem))
-
-
 def caption_of(picture: Path) -> str:
     """The caption of a picture; "" also for a file that is no text, as `evoken learn` says."""
     try:
@@ -98,15 +96,15 @@ def keep_caption(picture: Path, text: str) -> bool:
     return True
 
 
-def keep_pictures(
-    files: Files, folder: Path, hint: str, is_mask: Callable[[str], bool] = is_mask_name
-) -> list[str]:
+def keep_pictures(files: Files, folder: Path, hint: str, masks: bool | None = None) -> list[str]:
     """Write pictures, their masks and their captions into a new folder; returns the names of those
-    that are none of these. Pictures become PNGs, upright, no wider than ``MOST_WIDE``.
+    that are none of these. Pictures become PNGs, upright, no wider than ``MOST_WIDE``, and masks
+    are called as ``evoken.annotations`` knows them.
 
     Args:
         hint: what to do where there is no picture.
-        is_mask: whether a file of that name is a mask, of which levels of grey are kept.
+        masks: whether all are masks, of which levels of grey are kept, or none is; by default
+            their names tell.
 
     Raises:
         ImageError: there are no pictures, too many files, or one that cannot be used.
@@ -115,16 +113,18 @@ def keep_pictures(
         raise ImageError(
             f"there are {len(files)} files, and {MOST_FILES} at most are taken.", "Choose fewer."
         )
-    ignored = []
-    for given, content in files:
-        name = safe_name(given)
-        path = Path(name)
-        if path.suffix.lower() in CAPTIONS and len(content) <= MOST_CAPTION:
+    ignored, names = [], [Path(safe_name(given)) for given, _ in files]
+    stems = {name.stem for name in names if name.suffix.lower() in SUFFIXES}
+    for (given, content), name in zip(files, names, strict=True):
+        if name.suffix.lower() in CAPTIONS and len(content) <= MOST_CAPTION:
             _write(folder / name, content, given)
-        elif path.suffix.lower() in SUFFIXES:
-            _write(
-                folder / f"{path.stem}.png", _cleaned(content, Path(given), is_mask(given)), given
-            )
+        elif name.suffix.lower() in SUFFIXES:
+            beside = masks is None and _is_mask(name, stems)
+            picture = _png(_small(_cleaned(content, Path(given), beside or bool(masks))))
+            if beside:
+                _write(folder / f"{MASK.sub('', name.stem)}{MASKS[0]}", picture, given)
+            else:  # cat.jpg and cat.heic are two pictures
+                _write(_free(folder / f"{name.stem}.png"), picture, given)
         else:
             ignored.append(given)
     if not any(folder.glob("*.png")):
@@ -132,15 +132,40 @@ def keep_pictures(
     return ignored
 
 
-def _cleaned(content: bytes, name: Path, mask: bool = False) -> bytes:
-    """A picture or a mask as PNG that holds its pixels and nothing else."""
+def _is_mask(name: Path, stems: Collection[str]) -> bool:
+    """Whether a file is a mask: by a name that nothing else has, or with its picture beside it."""
+    own = bool(MASK.search(name.stem)) and MASK.sub("", name.stem) in stems
+    return own or is_mask(name.with_suffix(".png"), stems)
+
+
+def _free(path: Path) -> Path:
+    """The path, or one with a number where there is a file already."""
+    others = (path.with_stem(f"{path.stem}-{i}") for i in range(2, MOST_FILES + 2))
+    return path if not path.exists() else next(p for p in others if not p.exists())
+
+
+def _cleaned(content: bytes, name: Path, mask: bool = False) -> Image.Image:
+    """A picture, in sRGB, or a mask: its pixels and nothing else."""
     if mask:
-        picture = decode_mask(content, name)
-    else:
-        picture, alpha = decode_with_alpha(content, name)
-        if alpha:
-            picture.putalpha(alpha)
+        return decode_mask(content, name)
+    found = decode_whole(content, name)
+    picture = found.picture
+    if found.profile:
+        with suppress(ImageCms.PyCMSError, OSError):  # of a profile that is damaged
+            own = ImageCms.ImageCmsProfile(BytesIO(found.profile))
+            picture = ImageCms.profileToProfile(picture, own, SRGB) or picture
+    if found.own.mode == "RGBA":
+        picture.putalpha(found.own.getchannel("A"))
+    return picture
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    """No wider and no higher than ``MOST_WIDE``."""
     picture.thumbnail((MOST_WIDE, MOST_WIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _png(picture: Image.Image) -> bytes:
     clean, file = Image.new(picture.mode, picture.size), BytesIO()
     clean.paste(picture)
     clean.save(file, "PNG", compress_level=1)
@@ -158,4 +183,4 @@ def as_seen(content: bytes, name: Path) -> bytes:
     with Image.open(BytesIO(content)) as picture:
         if not picture.info and not picture.getexif():
             return content
-    return _cleaned(content, name)
+    return _png(_cleaned(content, name))

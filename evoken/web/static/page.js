@@ -3,6 +3,7 @@
 "use strict";
 
 const EVERY = 1000; // ms between two looks at a part that changes
+const opened = new Date();
 
 // Parts that change: the server answers 304 where nothing did. Only the pieces (with ids) that are
 // others than before are put in, so that focus, scroll and what is open stay.
@@ -13,9 +14,12 @@ async function look(part) {
   try {
     answer = await fetch(part.dataset.live, { headers, credentials: "same-origin" });
   } catch {
-    return; // the server is gone for a moment, or for good
+    missed(part, "evoken web does not answer"); // for a moment, or for good
+    return;
   }
-  if (!answer.ok) return;
+  if (answer.status === 304) { missed(part, ""); return; }
+  if (!answer.ok) { missed(part, "This page is no longer up to date. Load it again"); return; }
+  missed(part, "");
   part.dataset.tag = answer.headers.get("ETag") || "";
   const made = document.createElement("template");
   made.innerHTML = await answer.text();
@@ -23,6 +27,27 @@ async function look(part) {
   put(part, made.content);
   const now = said(part);
   if (now !== before) document.getElementById("said").textContent = now;
+}
+
+// After three looks without an answer, a line says since when nothing is new.
+function missed(part, why) {
+  const line = document.getElementById("missed");
+  if (!why) {
+    part.seen = new Date();
+    part.missed = 0;
+    if (line && line.dataset.of === part.dataset.live) line.remove();
+    return;
+  }
+  part.missed = (part.missed || 0) + 1;
+  if (part.missed < 3 || line) return;
+  const since = (part.seen || opened).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const made = document.createElement("p");
+  made.id = "missed";
+  made.className = "refused";
+  made.setAttribute("role", "alert");
+  made.dataset.of = part.dataset.live;
+  made.textContent = `${why}: what you see is of ${since}.`;
+  document.getElementById("main").prepend(made);
 }
 
 // What is read out to those who do not see it, once it is another: a state, but no counter.
@@ -50,10 +75,16 @@ function put(part, made) {
   begin(part);
 }
 
+// Where an element stands: in what has an id, such as a job of a list, the how manieth of its kind.
+function place(element) {
+  const home = element.closest("[id]");
+  return home ? `${home.id} ${[...home.querySelectorAll(element.tagName)].indexOf(element)}` : "";
+}
+
 function keepOpen(old, piece) {
   const details = (root) => [root, ...root.querySelectorAll("details")].filter((d) => d.matches("details"));
-  const open = details(old).map((d) => d.open);
-  details(piece).forEach((d, i) => { if (open[i]) d.open = true; });
+  const open = new Set(details(old).filter((d) => d.open).map(place));
+  for (const d of details(piece)) { if (open.has(place(d))) d.open = true; }
   for (const field of old.querySelectorAll("input[name], select[name]")) {
     const same = [...piece.querySelectorAll(`[name="${CSS.escape(field.name)}"]`)];
     if (field.type === "radio") {
@@ -64,8 +95,9 @@ function keepOpen(old, piece) {
 }
 
 function again(part, focused) {
+  const home = (e) => (e.parentElement.closest("[id]") || part).id;
   const like = focused.id ? part.querySelector(`#${CSS.escape(focused.id)}`)
-    : [...part.querySelectorAll(focused.tagName)].find((e) => e.textContent === focused.textContent && e.name === focused.name && e.value === focused.value);
+    : [...part.querySelectorAll(focused.tagName)].find((e) => home(e) === home(focused) && e.textContent === focused.textContent && e.name === focused.name && e.value === focused.value);
   if (like) like.focus({ preventScroll: true });
 }
 
@@ -96,7 +128,7 @@ function drop(area) {
     e.preventDefault();
     area.classList.remove("over");
     const files = new DataTransfer();
-    for (const file of [...e.dataTransfer.files].slice(0, input.multiple ? 40 : 1)) files.items.add(file);
+    for (const file of e.dataTransfer.files) files.items.add(file);
     input.files = files.files;
     show();
   });
@@ -106,7 +138,7 @@ function drop(area) {
     other.type = "file"; other.webkitdirectory = true;
     other.addEventListener("change", () => {
       const files = new DataTransfer();
-      for (const file of [...other.files].slice(0, 40)) files.items.add(file);
+      for (const file of other.files) files.items.add(file);
       input.files = files.files;
       show();
     });

@@ -120,9 +120,9 @@ def _begin(
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
         # Whatever they are called: the form has a field for each.
-        keep_pictures(files, folder, "Choose one.", lambda _: False)
+        keep_pictures(files, folder, "Choose one.", masks=False)
         if masks:
-            keep_pictures(masks, folder / MASK, "Choose one.", lambda _: True)
+            keep_pictures(masks, folder / MASK, "Choose one.", masks=True)
     [picture] = folder.glob("*.png")
     for mask in folder.glob(f"{MASK}/*.png"):
         options.append(f"--mask={mask.relative_to(site.runs).as_posix()}")

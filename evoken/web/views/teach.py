@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from evoken.annotations import is_mask, mask_beside
 from evoken.decoding import decode, decode_mask
 from evoken.errors import EvokenError, ImageError, SettingError
 from evoken.images import square
@@ -20,7 +21,7 @@ from evoken.textual_inversion.settings import LearnSettings
 from evoken.web.forms import Question, for_people, options_of, questions, text_of
 from evoken.web.job import DRAFT, WAITING, Job
 from evoken.web.site import Site, render, site_of
-from evoken.web.uploads import MASK, caption_of, keep_caption, keep_pictures, posted
+from evoken.web.uploads import caption_of, keep_caption, keep_pictures, posted
 
 # Asked for by fields of their own, or files of this machine, which the page does not read.
 OWN = ("placeholder", "kind", "start")
@@ -191,9 +192,9 @@ class Photo(NamedTuple):
 
 def _photos(site: Site, draft: Job) -> list[Photo]:
     files = sorted((site.queue.folder(draft) / PHOTOS).glob("*.png"))
-    masks = {MASK.sub("", p.stem) for p in files if MASK.search(p.stem)}
-    photos = [p for p in files if not MASK.search(p.stem)]
-    return [Photo(p.name, p.stem in masks, caption_of(p)) for p in photos]
+    stems = {p.stem for p in files}
+    photos = [p for p in files if not is_mask(p, stems)]
+    return [Photo(p.name, mask_beside(p) is not None, caption_of(p)) for p in photos]
 
 
 def photo(request: Request) -> Response:
@@ -207,13 +208,8 @@ def photo(request: Request) -> Response:
         return Response(status_code=404)
     file = folder / name
     picture = square(decode(file.read_bytes(), file), SHOWN)
-    masks = [
-        p for p in folder.glob("*.png") if p.stem != file.stem and MASK.sub("", p.stem) == file.stem
-    ]
-    if masks:
-        level = square(decode_mask(masks[0].read_bytes(), masks[0]).convert("RGB"), SHOWN).convert(
-            "L"
-        )
+    if mask := mask_beside(file):
+        level = square(decode_mask(mask.read_bytes(), mask).convert("RGB"), SHOWN).convert("L")
         dark = picture.point(lambda value: value // 4)
         dark.paste(picture, mask=level)
         picture = dark
