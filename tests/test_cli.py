@@ -17,6 +17,7 @@ from safetensors import safe_open
 from typer.testing import Result
 
 from evoken.cli.common import load_words, spec_of
+from evoken.errors import SettingError
 from evoken.models.bases import FLUX, SD3, SDXL, Base
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.run_folder import held
@@ -174,6 +175,23 @@ def test_generate_takes_no_name_that_a_picture_has(tiny_folder: Path) -> None:
 def test_generate_says_how_many_steps_make_sense(tiny_folder: Path) -> None:
     refused(evoken("generate", "a cat", "--model", tiny_folder / "model", "--steps", 999), "500")
     assert not Path("pictures").exists()
+
+
+def test_pictures_are_drawn_towards_a_prompt_and_into_a_folder(tiny_folder: Path) -> None:
+    draw = ("generate", "a cat", "--model", tiny_folder / "model", "--steps", 2)
+    refused(evoken(*draw, "--guidance", 0), "--guidance must be from 1 to 1,000 (got 0")
+    refused(evoken(*draw, "--output", "cat.png"), "--output must be a folder (got cat.png)")
+    assert not Path("cat.png").exists()
+
+
+def test_words_for_different_encoders_need_a_choice() -> None:
+    one = Word("<a>", torch.zeros(1, 768), {"clip_l": 768})
+    both = Word("<b>", torch.zeros(1, 2048), {"clip_l": 768, "clip_g": 1280})
+    for words in ([one, both], [both, one]):
+        with pytest.raises(SettingError, match="for different text encoders"):
+            spec_of(words, [], "xl", {})
+    assert spec_of([one, both], [], "xl", {"encoders": "clip_l"}).encoders == "clip_l"
+    assert spec_of([one, one], [], "xl", {}).encoders == ""
 
 
 def test_a_run_says_how_its_word_is_computed(done: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -200,6 +201,22 @@ def test_a_word_is_fitted_to_the_encoders_that_a_model_reads() -> None:
         width = sum(encoders.values())
         with pytest.raises(WordError, match="'tiny' needs a word of width 32"):
             fitted(Word("<cat>", torch.zeros(1, width), encoders), model)
+
+
+def test_a_word_of_another_encoder_that_is_as_wide_is_refused() -> None:
+    model = SimpleNamespace(width=4096, encoders={"t5xxl": 4096}, spec=ModelSpec("chroma"))
+    with pytest.raises(WordError, match=r"needs a word for t5xxl \(got one for qwen3_8b\)"):
+        fitted(Word("<cat>", torch.zeros(1, 4096), {"qwen3_8b": 4096}), model)  # type: ignore[arg-type]
+    for encoders in ({"t5xxl": 4096}, {"clip_l": 4096}, {}):  # the last two: of no known model
+        word = Word("<cat>", torch.zeros(1, 4096), encoders)
+        assert fitted(word, model) is word  # type: ignore[arg-type]
+
+
+def test_a_word_has_rows_as_wide_as_its_encoders() -> None:
+    with pytest.raises(WordError, match=r"Take vectors\[None\] for one vector"):
+        Word("<cat>", torch.zeros(768))
+    with pytest.raises(WordError, match="must be 768 wide together \\(got 16\\)"):
+        Word("<cat>", torch.zeros(1, 16), {"clip_l": 768})
 
 
 def test_no_code_is_given_for_a_base_that_diffusers_loads_no_words_for() -> None:

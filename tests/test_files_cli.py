@@ -274,7 +274,12 @@ def test_the_order_is_that_of_the_cosines_whatever_stands_beside(
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("model", "CLIP's reading"), ("flow", "3 pictures drawn")]
+    ("name", "how"),
+    [  # whose text encoder is the CLIP's, is as wide as the CLIP's, and is another altogether
+        ("stickers", "CLIP's reading"),
+        ("model", "3 pictures drawn"),
+        ("flow", "3 pictures drawn"),
+    ],
 )
 def test_retrieve_ranks_a_folder(
     learned: Callable[[str], LearnRun], photos: Path, name: str, how: str

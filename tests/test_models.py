@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FluxPipeline,
@@ -188,6 +189,17 @@ def test_calls_count_batch_items(family: LatentModel) -> None:
     assert family.calls - before == 5 + 3 * 2 * family.guidance_calls  # steps, pictures
     family.generate(hidden[:2], [0, 1], steps=3, guidance=1.0)
     assert family.calls - before == 5 + 3 * 2 * (family.guidance_calls + 1)
+
+
+def test_no_picture_is_drawn_with_noise_that_comes_from_no_seed(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = DPMSolverMultistepScheduler.from_config(
+        model.scheduler.config, algorithm_type="sde-dpmsolver++"
+    )
+    plain = model.generate(model.condition(["a cat"]), [3], steps=4)
+    monkeypatch.setattr(model, "scheduler", own)
+    assert torch.equal(model.generate(model.condition(["a cat"]), [3], steps=4), plain)
 
 
 def test_a_picture_does_not_depend_on_those_beside_it(family: LatentModel) -> None:

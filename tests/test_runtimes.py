@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 from evoken.cache import cache_root
 from evoken.cli.app import app
 from evoken.errors import ModelError, SettingError
+from evoken.files import lock_folder
 from evoken.models import batches, memory
 from evoken.models.batches import MOST, UNIT, in_batches
 from evoken.models.clip import Clip
@@ -29,7 +31,7 @@ from evoken.models.load import load_model, warm_up
 from evoken.models.pipelines import load_pipeline
 from evoken.models.runtimes import int8, requirements
 from evoken.models.runtimes.choose import on_runtime
-from evoken.models.runtimes.exports import read_entry
+from evoken.models.runtimes.exports import Check, read_entry, write_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
 from evoken.models.runtimes.requirements import check_spec
 from evoken.runtimes import PRECISIONS, RUNTIMES
@@ -410,6 +412,32 @@ def test_freed_memory_is_given_back() -> None:
     del tensors
     memory.give_back(torch.device("cpu"))
     assert resident() < before + 50e6 and len(kept) == 100
+
+
+def test_files_that_were_read_take_no_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("memory.max", "8000\n"),
+        ("memory.current", "7500\n"),
+        ("memory.stat", "anon 1000\nfile 6500\nactive_file 2500\ninactive_file 3500\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    assert memory.available(torch.device("cpu")) == 6500
+
+
+def test_an_export_that_was_killed_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    left, busy = tmp_path / ".onnx-1.abcdefgh", tmp_path / ".onnx-1.ijklmnop"
+    for folder in (left, busy):
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"half")
+    lock = lock_folder(busy)
+    assert lock is not None
+    check = Check("onnx", 0.0, 1.0)
+    assert write_entry(tmp_path / "onnx-1", lambda folder: check) == check
+    assert {p.name for p in tmp_path.iterdir()} == {"onnx-1", busy.name}
+    os.close(lock)
 
 
 def test_growth_of_memory_is_measured() -> None:

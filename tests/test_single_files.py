@@ -11,6 +11,7 @@ from transformers import CLIPTextModelWithProjection
 
 from evoken.errors import ModelError
 from evoken.models.families.latent import LatentModel
+from evoken.models.families.sdxl import StableDiffusionXL
 from evoken.models.load import load_model
 from evoken.spec import ModelSpec
 from tests import ldm, mmdit, tiny
@@ -75,6 +76,28 @@ def test_the_older_models_too(version: str, tmp_path: Path) -> None:
     config = beside(pipe, tmp_path / "rest", "unet")
     whole = beside(pipe, tmp_path / "whole")
     assert_same(loaded(file, config), loaded(whole))
+
+
+@pytest.mark.parametrize("marks", [(), ("v_pred",), ("v_pred", "ztsnr")])
+def test_a_file_that_is_marked_is_of_another_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, ...]
+) -> None:
+    pipe = tiny.xl_pipeline()
+    file, config = ldm.save(pipe, tmp_path / "one.safetensors"), beside(pipe, tmp_path / "rest")
+    save_file(load_file(file) | {mark: torch.zeros(0) for mark in marks}, file)
+    monkeypatch.setattr(
+        "evoken.models.single_file.fetch_diffusers_config",
+        lambda shapes: {"pretrained_model_name_or_path": str(config)},
+    )
+    found = loaded(file)
+    assert isinstance(found, StableDiffusionXL)
+    said = found.scheduler.config
+    assert said.prediction_type == ("v_prediction" if marks else "epsilon")
+    assert said.rescale_betas_zero_snr == ("ztsnr" in marks)
+    # Who gives a configuration has said it.
+    given = loaded(file, config)
+    assert isinstance(given, StableDiffusionXL)
+    assert given.scheduler.config.prediction_type == "epsilon"
 
 
 def test_what_a_file_has_comes_from_the_file(tmp_path: Path) -> None:

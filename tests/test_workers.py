@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing import active_children
@@ -19,7 +20,7 @@ from evoken.errors import EvokenError, SearchError, SettingError, WorkerError
 from evoken.evaluation.chunks import Evaluation, ranges, total
 from evoken.evaluation.evaluator import Evaluator, Serial
 from evoken.evaluation.processes import Processes
-from tests.sums import Sums, Troubled, sums
+from tests.sums import Alone, Sums, Troubled, sums
 
 Start = Callable[..., Any]
 
@@ -108,6 +109,18 @@ def test_errors_come_back_and_end_all_workers(
     assert not active_children()
     with pytest.raises(WorkerError, match="closed"):
         evaluated(workers)
+
+
+def test_a_worker_that_can_never_start_is_given_up(tmp_path: Path) -> None:
+    """As where memory holds one model, and not two."""
+    with closing(Processes(Alone(tmp_path), 2)) as workers:
+        until = time.monotonic() + 60
+        while workers.workers > 1:
+            assert equal(evaluated(workers), expected()) and time.monotonic() < until
+        started = len(list(tmp_path.iterdir()))
+        assert started >= 4
+        assert equal(evaluated(workers), expected())
+        assert len(list(tmp_path.iterdir())) == started
 
 
 def test_a_process_killed_from_outside_is_replaced() -> None:

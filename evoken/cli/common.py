@@ -159,7 +159,8 @@ def spec_of(
     one that would be chosen here, its precision is not taken either.
 
     Raises:
-        SettingError: the words were learned on different models, and no option names one.
+        SettingError: the words were learned on different models or for different text encoders,
+            and no option names which.
     """
     from dataclasses import replace
 
@@ -170,6 +171,12 @@ def spec_of(
         raise SettingError(
             f"the words were learned on different models ({' and '.join(map(shown, names))}).",
             "Choose one with `name`.",
+        )
+    read_by = list(dict.fromkeys(", ".join(word.encoders) for word in words if word.encoders))
+    if len(read_by) > 1 and not given.get("encoders"):
+        raise SettingError(
+            f"the words are for different text encoders ({' and '.join(read_by)}).",
+            "Choose those that all have with `encoders`.",
         )
     word, of_word = next(iter(words), None), next(iter(of_words), None)
     name = given.get("name") or (of_word.name if of_word else default)
@@ -182,6 +189,14 @@ def spec_of(
     elif word and len(word.encoders) > 1:
         spec = replace(spec, encoders=",".join(word.encoders))
     return replace(spec, **{key: value for key, value in given.items() if key != "name"})
+
+
+def check_folder(output: Path | None, endings: tuple[str, ...]) -> None:
+    """Raise ``SettingError`` for the name of a file where a folder is asked for."""
+    if output and output.suffix.lower() in endings and not output.is_dir():
+        raise SettingError(
+            f"`output` must be a folder (got {shown(output)}).", "Leave out the file's name."
+        )
 
 
 def load_words(paths: Sequence[str] | None) -> tuple[list[Word], list[ModelSpec]]:

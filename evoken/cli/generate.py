@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, WordPaths, errors, load_words, spec_of
+from evoken.cli.common import (
+    AsJson,
+    Out,
+    Seed,
+    WordPaths,
+    check_folder,
+    errors,
+    load_words,
+    spec_of,
+)
 from evoken.cli.options import From, takes
 from evoken.options import ABOUT, BUDGET
 from evoken.spec import FITTING, ModelSpec
@@ -38,12 +47,13 @@ def generate(
     with errors():
         from evoken.dialects import notes
         from evoken.files import check_can_write
-        from evoken.images import counted
+        from evoken.images import SUFFIXES, counted
         from evoken.models.load import started
         from evoken.models.sampling import check_sampling
         from evoken.pictures.drawing import images_of, write_pictures
 
         check_sampling(count, steps, guidance)
+        check_folder(output, SUFFIXES)
         check_can_write(output / "picture.png")
         words, of_words = load_words(word)
         for note in notes((prompt, negative), [w.placeholder for w in words]):

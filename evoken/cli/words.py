@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoken.cli.common import AsJson, Out, Seed, errors
+from evoken.cli.common import AsJson, Out, Seed, check_folder, errors
 from evoken.cli.options import From, flags, takes
 from evoken.cli.terminal import with_flags
 from evoken.errors import EvokenError, SettingError, shown
@@ -44,7 +44,9 @@ def convert(
         from evoken.words.convert import convert
         from evoken.words.files import read_embedding
         from evoken.words.header import stem_of
+        from evoken.words.places import SUFFIXES
 
+        check_folder(output, SUFFIXES)
         embedding = read_embedding(path)
         folder = output or Path("embeddings") / stem_of(embedding.placeholder)
         converted = convert(embedding, tool, folder)

@@ -133,7 +133,8 @@ class Pool(ABC, Generic[Worker]):
                 if isinstance(answer, EvokenError):
                     raise answer
                 self._idle.append(worker)
-                self._failed_starts = 0
+                if index is None:  # one has started
+                    self._failed_starts = 0
                 if index is not None and isinstance(answer, Evaluation):
                     parts[index] = answer
         return total(parts[i] for i in range(len(chunks)))

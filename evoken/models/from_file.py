@@ -17,7 +17,7 @@ from evoken.models.hub import beside
 from evoken.models.memory import out_of_memory
 from evoken.models.provenance import DENOISERS, repository
 from evoken.models.quantized import GGUF, check_installed, check_runtime
-from evoken.models.single_file import check_complete, held_and_lacking, scaled_denoiser
+from evoken.models.single_file import check_complete, held_and_lacking, marked, scaled_denoiser
 from evoken.spec import ModelSpec
 
 WHOLE = "Give the folder or hub id of a whole pipeline of the same kind with `config`."
@@ -54,6 +54,8 @@ def from_file(
                 "Check that the configuration is that of the model.",
             ) from error
     check_complete(file, pipeline)
+    if (said := marked(file)) and not spec.config:
+        pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, **said)
     return pipeline
 
 

@@ -52,6 +52,9 @@ def _free_in_container() -> int:
     try:
         limit = (CONTAINER / "memory.max").read_text().strip()
         used = int((CONTAINER / "memory.current").read_text())
+        about = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        # Files that were read, such as weights, stay in memory until there is need of it.
+        used -= int(about.get("active_file", 0)) + int(about.get("inactive_file", 0))
     except (OSError, ValueError):
         return sys.maxsize
     return sys.maxsize if limit == "max" else max(0, int(limit) - used)

@@ -15,4 +15,4 @@ def check_sampling(count: int, steps: int = STEPS, guidance: float = GUIDANCE) -
     """
     in_range("count", count, 1, MOST)
     in_range("steps", steps, 1, MOST)
-    in_range("guidance", guidance, 0, MOST)
+    in_range("guidance", guidance, 1, MOST)  # below, it would point away from the prompt

@@ -128,6 +128,16 @@ def check_complete(file: Path, pipeline: Any) -> None:
         )
 
 
+def marked(file: Path) -> dict[str, Any]:
+    """What a file says of its scheduler: those who train Stable Diffusion XL on another target put
+    empty tensors into it, named v_pred and, for noise levels that end at pure noise, ztsnr.
+    """
+    names = _shapes(file)
+    if "v_pred" not in names:
+        return {}
+    return {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in names}
+
+
 def _shapes(file: Path) -> dict[str, Tensor]:
     """A file's tensors by name, without their values."""
     with safe_open(file, "pt") as content:

@@ -12,7 +12,7 @@ from evoken.errors import ImageError, shown
 from evoken.files import write_json
 from evoken.images import counted, find, square, to_tensor
 from evoken.models.clip import BATCH, Clip
-from evoken.models.load import load_model
+from evoken.models.load import default_clip, load_model
 from evoken.models.provenance import public_name
 from evoken.models.text import TextEncoder
 from evoken.pictures.drawing import images_of
@@ -62,7 +62,8 @@ def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tu
     """
     prompt = KINDS[run.settings.kind].plain.format(word.placeholder)
     width = clip.model.text_model.get_input_embeddings().weight.shape[1]
-    if word.vectors.shape[1] == width:
+    # Another CLIP may be as wide and was still trained apart: its words stand elsewhere.
+    if word.vectors.shape[1] == width and run.clip == default_clip(run.spec.name):
         return word_feature(clip, prompt, word), f"CLIP's reading of {prompt!r}"
     model = load_model(run.spec)
     pictures = images_of(model, prompt, word, count, seed)

@@ -12,11 +12,15 @@ from evoken.arrays import PathLike, Vectors
 from evoken.errors import WordError, one_line, shown
 from evoken.files import write_bytes
 from evoken.models.base import Model, Vocabulary
+from evoken.models.bases import BASES
 from evoken.prompts import holds, pieces
 from evoken.words.files import WORD_FILE as WORD_FILE
 from evoken.words.files import read_embedding, safetensors_bytes
 from evoken.words.header import header
 from evoken.words.layouts import Embedding, told_by_width
+
+# Text encoders as models are published with them. A file that names none may be of any other.
+_KNOWN = {pair for base in BASES for pair in base.widths.items()}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,20 @@ class Word:
     placeholder: str
     vectors: Vectors
     encoders: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ``WordError`` where the vectors are none of the encoders'."""
+        shape = tuple(self.vectors.shape)
+        if len(shape) != 2:
+            raise WordError(
+                f"the vectors of a word must be vector x width (got the shape {shape}).",
+                "Take vectors[None] for one vector.",
+            )
+        if self.encoders and sum(self.encoders.values()) != shape[1]:
+            raise WordError(
+                f"the vectors of the text encoders {', '.join(self.encoders)} must be "
+                f"{sum(self.encoders.values())} wide together (got {shape[1]})."
+            )
 
     def __repr__(self) -> str:
         rows, width = self.vectors.shape
@@ -78,6 +96,13 @@ def fitted(word: Word, model: Model) -> Word:
         WordError: it lacks some, or they are of other widths.
     """
     if word.vectors.shape[1] == model.width:
+        its, other = word.encoders.items(), model.encoders.items()
+        if its and its != other and {*its, *other} <= _KNOWN:
+            raise WordError(
+                f"{shown(model.spec.name)} needs a word for {' and '.join(model.encoders)} (got "
+                f"one for {' and '.join(word.encoders)}).",
+                "Use the model and the `encoders` that it was learned on.",
+            )
         return word
     parts = split(word) if word.encoders else {}
     chosen = [parts[n] for n, w in model.encoders.items() if word.encoders.get(n) == w]

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError, SettingError, shown
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
+from evoken.models.families.solver import dpm_solver
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import DDPM
 from evoken.spec import ModelSpec
@@ -33,7 +33,7 @@ class DiffusionModel(LatentModel):
                 f"the model's scheduler must be one of discrete diffusion (got {found}).",
                 "Use another model.",
             )
-        solver = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
+        solver = dpm_solver(self.scheduler)
         left = solver.alphas_cumprod
         if not bool(((left > 0) & (left <= 1)).all() and (left.diff() <= 0).all()):
             raise ModelError(
@@ -68,7 +68,7 @@ class DiffusionModel(LatentModel):
                 f"`steps` must be at most {levels // 2} for a model with {levels} noise levels "
                 f"(got {steps})."
             )
-        scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
+        scheduler = dpm_solver(self.scheduler)
         scheduler.set_timesteps(steps)
         latents = self.noise(seeds) * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:

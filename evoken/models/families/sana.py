@@ -13,6 +13,7 @@ from evoken.errors import ModelError
 from evoken.models.bases import SANA
 from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
+from evoken.models.families.solver import dpm_solver
 from evoken.models.language import Form
 from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.spec import ModelSpec
@@ -83,7 +84,7 @@ class Sana(PromptedFlow):
         return [float(s) for s in self._solver(steps).sigmas]
 
     def _solver(self, steps: int) -> Any:
-        scheduler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
+        scheduler = dpm_solver(self.scheduler)
         scheduler.set_timesteps(steps)
         return scheduler
 

@@ -1,5 +1,6 @@
 """The cache of exported denoisers: one folder each, whole or not there."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from evoken.documents import read_json
 from evoken.errors import SettingError, reason_of, shown
-from evoken.files import write_json
+from evoken.files import lock_folder, remove_abandoned, write_json
 
 ABOUT = "entry.json"
 
@@ -53,10 +54,13 @@ def write_entry(folder: Path, fill: Callable[[Path], Check]) -> Check:
     Raises:
         SettingError: the cache cannot be written.
     """
-    partial = None
+    partial = lock = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+            remove_abandoned(left)  # of a process that was killed
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        lock = lock_folder(partial)
         check = fill(partial)
         write_json(partial / ABOUT, {"check": asdict(check), "files": _digests(partial)})
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,6 +76,8 @@ def write_entry(folder: Path, fill: Callable[[Path], Check]) -> Check:
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def _digests(folder: Path) -> dict[str, str]:
