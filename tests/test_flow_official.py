@@ -159,6 +159,8 @@ def test_what_is_not_written_is_as_in_the_scripts_own_files(folder: Path) -> Non
     assert settings("edit", unnamed) == flowopt_preset("official-sd3-edit")
     flux = flowopt_preset("official-flux-edit")
     assert settings("edit", unnamed, preset="official-flux-edit") == flux
+    with pytest.raises(SettingError, match="of the preset official-sd3-edit"):
+        settings("edit", few, preset="official-flux-edit")
     assert settings("edit", {"dataset_yaml": EDITING["dataset_yaml"]}).rule == "fixed"
 
 

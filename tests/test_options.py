@@ -257,6 +257,16 @@ def test_what_the_line_changes_decides_over_a_file(change: dict[str, Any]) -> No
     assert make(LearnSettings, changed(file, change)) == wanted
 
 
+@pytest.mark.parametrize("change", [{"patience": 2}, {"rule": "adam"}, {"eta": 5.0}], ids=str)
+def test_what_updates_have_is_refused_where_there_are_none(change: dict[str, Any]) -> None:
+    (name,) = change
+    with pytest.raises(SettingError, match=f"`{name}` is of updates, of which there are none"):
+        flowopt_preset("edit", **change)
+    assert flowopt_preset("edit", iterations=3, **change).iterations == 3
+    found = flowopt_preset("edit")
+    assert flowopt_preset("edit", **found.to_dict()) == found  # as a run's config.json holds it
+
+
 def test_an_effort_beside_other_calls_is_refused(photos: Path, done: Path) -> None:
     said = "the effort thorough is 48,000 --calls (got 500). Leave out --effort or --calls."
     refused(evoken("learn", photos, "--calls", 500, "--effort", "thorough"), said)

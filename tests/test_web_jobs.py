@@ -23,6 +23,7 @@ from evoken.web import jobs, supervisor
 from evoken.web.forms import options_of, questions
 from evoken.web.job import DONE, FAILED, RUNNING, STOPPED, read_job
 from evoken.web.jobs import Queue
+from tests.test_web_safety import photo
 from tests.web import TINY, Browser, opened, photos_of, state_in
 
 
@@ -145,6 +146,34 @@ def test_what_never_began_is_stopped_and_deleted(browser: Browser) -> None:
     browser.post("/do/delete/a")
     browser.post("/do/delete/odd")
     assert not (browser.site.runs / "odd").exists() and job not in browser.site.queue.jobs()
+
+
+def test_an_edit_that_cannot_be_made_is_refused_and_one_that_failed_is_changed(
+    browser: Browser,
+) -> None:
+    queue = browser.site.queue
+    queue._ended.set()  # nothing of it is to run
+    picture = ("picture", ("cat.png", photo()))
+    for files, answers, said in (
+        ([picture], {"steps": "10", "guidance": "3", "last": "14"}, "“Last”"),
+        ([picture], {"strengths": "3:5, 4:5"}, "strength"),
+        ([picture], {"steps": "ten"}, "“Steps” must be a whole number (got"),
+        ([picture], {"frame": "mask"}, "“Frame” can be mask only with a mask"),
+        ([picture, ("mask", ("m.png", photo()))], {"everywhere": "on"}, "“Everywhere”"),
+        ([picture], {"patience": "3"}, "“Iterations”"),
+    ):
+        sent = browser.post("/edit", files, target="a dog", **answers)
+        assert sent.status_code == 400 and said in sent.text, (answers, sent.text)
+    assert not queue.jobs()
+    sent = browser.post("/edit", [picture], target="a dog", strengths="3:5\n4:5", seeds="2")
+    assert sent.status_code == 200
+    [job] = queue.jobs()
+    assert job.arguments.count("--strength=3:5") == job.arguments.count("--strength=4:5") == 1
+    queue.keep(replace(job, state=FAILED))
+    again = browser.get(f"/edits/{job.run}")
+    assert f'href="/edit?job={job.id}"' in again
+    form = browser.get(f"/edit?job={job.id}")
+    assert 'value="a dog"' in form and "3:5\n4:5</textarea>" in form
 
 
 def test_an_edit_without_a_picture_asks_for_one(browser: Browser) -> None:

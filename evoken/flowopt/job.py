@@ -105,7 +105,13 @@ class Request:
             values = {name: value for name, value in values.items() if name not in SINGLE}
         experiment = self.edits.experiment if self.edits else None
         if experiment and (experiment.family or preset in DEFAULTS):
-            preset = experiment.preset(self.command)
+            own = experiment.preset(self.command)
+            if preset not in (*DEFAULTS, own):
+                raise SettingError(
+                    f"the experiments are of the preset {own} (got {preset}).",
+                    "Leave out `preset`.",
+                )
+            preset = own
         found = flowopt_preset(preset, **(values | dict(changes)))
         if self.targets is None:
             check_inversion(found)

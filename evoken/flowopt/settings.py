@@ -223,6 +223,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 FLOWOPT_PRESETS = DEFAULTS | OFFICIAL
+OF_UPDATES = ("rule", "eta", "patience")
 
 
 def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
@@ -240,7 +241,18 @@ def flowopt_preset(name: str, **changes: Any) -> FlowOptSettings:
         chosen = chosen | {"strengths": ()}
     if isinstance(steps := changes.get("steps"), int) and chosen.get("last"):
         chosen = chosen | _of_steps(chosen, steps)
-    return FlowOptSettings.from_dict(chosen | changes)
+    found = FlowOptSettings.from_dict(chosen | changes)
+    if not found.iterations:
+        plain = FlowOptSettings.from_dict(
+            chosen | {name: value for name, value in changes.items() if name not in OF_UPDATES}
+        )
+        for name in OF_UPDATES:
+            if getattr(found, name) != getattr(plain, name):
+                raise SettingError(
+                    f"`{name}` is of updates, of which there are none (`iterations` is 0).",
+                    f"Set `iterations`, or leave out `{name}`.",
+                )
+    return found
 
 
 def _of_steps(chosen: dict[str, Any], steps: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _question(field: Field, default: Any, value: str) -> Question:
     about = field.about
     default = default if default is not None else about.suited or about.default
     text = f"{default:g}" if isinstance(default, float) else str(default or "")
-    text = ", ".join(default) if isinstance(default, tuple) else text
+    text = "\n".join(default) if isinstance(default, tuple) else text
     kind = "switch" if field.type is bool else "choice" if about.choices else "text"
     kind = "lines" if field.several and kind == "text" else kind
     least = most = step = ""
@@ -75,6 +75,7 @@ def _question(field: Field, default: Any, value: str) -> Question:
     label = field.name.replace("_", " ").capitalize()
     choices = ("", *about.choices) if about.choices else ()
     sentence = about.off or f"{field.sentence}."
+    sentence += " One to a line." if kind == "lines" else ""
     return Question(field.name, label, sentence, kind, choices, text, value, least, most, step)
 
 
@@ -99,6 +100,30 @@ def options_of(
         else:
             options.append(f"{field.option}={answer}")
     return options
+
+
+def values_of(settings: type, answers: Mapping[str, str]) -> dict[str, Any]:
+    """What was filled in for the fields of a settings class, by name.
+
+    Raises:
+        SettingError: an answer is no number, is too long, or holds letters that cannot be seen.
+    """
+    found: dict[str, Any] = {}
+    for field in fields_of(settings).values():
+        answer = text_of(answers, field.name)
+        if field.type is bool:
+            found |= {field.name: not field.about.off} if answer == ON else {}
+        elif answer and field.several:
+            found[field.name] = tuple(one.strip() for one in answer.splitlines() if one.strip())
+        elif answer:
+            try:
+                found[field.name] = field.type(answer)
+            except ValueError:
+                kind = "a whole number" if field.type is int else "a number"
+                raise SettingError(
+                    f"`{field.name}` must be {kind} (got {shown(answer)})."
+                ) from None
+    return found
 
 
 def text_of(answers: Mapping[str, Any], name: str) -> str:

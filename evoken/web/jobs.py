@@ -17,10 +17,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evoken.errors import RunError, one_line, shown
 from evoken.files import lock_folder
@@ -90,18 +91,21 @@ class Queue:
         state: str = WAITING,
         urgent: bool = False,
         id: str = "",  # noqa: A002
+        values: Mapping[str, Any] | None = None,
     ) -> Job:
         """A new job, at the end of the queue.
 
         Args:
             id: of a folder that ``new_folder`` made and that holds the uploads.
+            values: what the form held.
 
         Raises:
             RunError: too many wait.
         """
         if sum(job.state == WAITING for job in self.jobs()) >= MOST_WAITING:
             raise RunError(f"{MOST_WAITING} jobs wait already.", "Wait for some of them.")
-        job = Job(id or self.new_folder().name, title, tuple(arguments), run, state, urgent=urgent)
+        folder = id or self.new_folder().name
+        job = Job(folder, title, tuple(arguments), run, state, values, urgent)
         self.keep(job)
         return job
 

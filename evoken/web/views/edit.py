@@ -12,14 +12,15 @@ from starlette.routing import Route
 
 from evoken.decoding import read
 from evoken.errors import EvokenError, ImageError, RunError, SettingError, shown
+from evoken.flowopt.edit import check_everywhere
 from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.job import DEFAULT_MODEL
 from evoken.flowopt.originals import mask_path
 from evoken.flowopt.report import caption_of, charts
-from evoken.flowopt.settings import DEFAULTS, FlowOptSettings
+from evoken.flowopt.settings import DEFAULTS, FlowOptSettings, flowopt_preset
 from evoken.spec import FITTING, ModelSpec
 from evoken.summaries import summary
-from evoken.web.forms import for_people, options_of, questions, text_of
+from evoken.web.forms import for_people, options_of, questions, text_of, values_of
 from evoken.web.job import Job
 from evoken.web.site import Site, render, site_of
 from evoken.web.uploads import keep_pictures, posted
@@ -42,9 +43,11 @@ MASK = "mask"  # folder in a job's, and the field of the form
 
 def edit(request: Request) -> Response:
     """The form; with the iterate of another edit, where that is to be gone on from."""
-    query = request.query_params
+    site, query = site_of(request), request.query_params
     values = {name: query.get(name, "") for name in ("source", "target", "from_run", "from_file")}
-    return _form(request, site_of(request), values)
+    if (job := site.queue.job(query.get("job", ""))) and job.values:  # that is to be changed
+        values = {**job.values}
+    return _form(request, site, values)
 
 
 def _form(
@@ -117,6 +120,12 @@ def _begin(
         options += [f"--model={site.model(model)}"] if model != DEFAULT_MODEL or words else []
     options += [f"--clip={site.clip(clip)}"] if (clip := text_of(answers, "clip")) else []
     options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
+    # What the command would refuse is refused before it has waited for others.
+    settings = flowopt_preset("edit", **values_of(FlowOptSettings, answers))
+    if masks:
+        check_everywhere(settings)
+    elif settings.frame == "mask":
+        raise SettingError("`frame` can be mask only with a mask.", "Add one, or choose another.")
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
         # Whatever they are called: the form has a field for each.
@@ -129,7 +138,7 @@ def _begin(
     run = site.new_name(f"{picture.stem}-edit")
     path = picture.relative_to(site.runs).as_posix()
     arguments = ("edit", path, *options, f"--output={run}")
-    return site.queue.add(f"Edit to {target[:60]}", arguments, run, id=folder.name)
+    return site.queue.add(f"Edit to {target[:60]}", arguments, run, id=folder.name, values=answers)
 
 
 def example(request: Request) -> Response:
