@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from benchmarks import figures
-from benchmarks.documents import fill
+from benchmarks.documents import ROOT, fill
 from benchmarks.evidence import distribution, results
 from benchmarks.evidence.agreement import of_methods
 from benchmarks.evidence.contest import MARKS
 from benchmarks.evidence.curves import curve
+from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import NOTHING, OURS, THOROUGH, Evidence, slug
 from benchmarks.evidence.results import packed, unpacked
 from benchmarks.evidence.tables import ALL, concepts
@@ -249,3 +250,12 @@ def test_scores_are_compared_with_the_judge_over_the_words_of_all_methods() -> N
         assert within[f"agreement.{which}.prompt.within"] == -1
     del rows["method 0", "otter", 0]["concept"]
     assert not of_methods(Evidence(rows, typical=0.4))
+
+
+def test_the_page_names_the_methods_that_are_not_measured_yet() -> None:
+    known, page = figures.read(), (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    named = " ".join(
+        page.partition("Not yet in the first table: ")[2].partition(". So ")[0].split()
+    )
+    missing = [name for name in METHODS if f"evidence.{slug(name)}.method" not in known]
+    assert sorted(missing) == sorted(name.strip('"') for name in named.split("; ") if name)
