@@ -417,10 +417,10 @@ class LearnSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LearnSettings":
-        """From what ``to_dict`` gave, also of an earlier version; raises ``SettingError`` for
-        unknown names.
-        """
-        return make(cls, {name: value for name, value in values.items() if name != "effort"})
+        """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
+        # Earlier versions wrote the effort beside its calls, also when these were others later.
+        unused = ("effort",) if "calls" in values else ()
+        return make(cls, {name: value for name, value in values.items() if name not in unused})
 
 
 def _default(name: str) -> Any:
