@@ -231,18 +231,21 @@ def test_focus_and_what_is_open_stay_with_their_job(visit: Visits) -> None:
             const job = (name) => `<li id="job-${name}"><details><summary>Delete</summary></details>
                 <button>Stop</button></li>`;
             const part = document.createElement("div");
-            part.innerHTML = `<ul id="jobs">${job("a")}${job("b")}</ul>`;
+            const plain = (text) => `<details class="plain"><summary>${text}</summary></details>`;
+            part.innerHTML = `<ul id="jobs">${job("a")}${job("b")}</ul>${plain("before")}`;
+            part.querySelector(".plain").open = true;
             document.getElementById("main").append(part);
             part.querySelector("#job-b details").open = true;
             part.querySelector("#job-b button").focus();
             const made = document.createElement("template");
-            made.innerHTML = `<ul id="jobs">${job("new")}${job("a")}${job("b")}</ul>`;
+            made.innerHTML = `<ul id="jobs">${job("new")}${job("a")}${job("b")}</ul>${plain("now")}`;
             put(part, made.content);
             const open = [...part.querySelectorAll("details")].filter((d) => d.open);
-            return [document.activeElement, ...open].map((e) => e.closest("li").id);
+            const name = (e) => e.closest("li") ? e.closest("li").id : e.className;
+            return [document.activeElement, ...open].map(name);
         }"""
     )
-    assert found == ["job-b", "job-b"]
+    assert found == ["job-b", "job-b", "plain"]
 
 
 PAGES = {

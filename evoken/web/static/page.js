@@ -75,16 +75,17 @@ function put(part, made) {
   begin(part);
 }
 
-// Where an element stands: in what has an id, such as a job of a list, the how manieth of its kind.
-function place(element) {
-  const home = element.closest("[id]");
-  return home ? `${home.id} ${[...home.querySelectorAll(element.tagName)].indexOf(element)}` : "";
+// Where an element stands in a piece: in what has an id, such as a job of a list, or else in the
+// whole piece, the how manieth of its kind.
+function place(element, piece) {
+  const near = element.closest("[id]"), home = near && piece.contains(near) ? near : piece;
+  return `${home.id} ${[...home.querySelectorAll(element.tagName)].indexOf(element)}`;
 }
 
 function keepOpen(old, piece) {
   const details = (root) => [root, ...root.querySelectorAll("details")].filter((d) => d.matches("details"));
-  const open = new Set(details(old).filter((d) => d.open).map(place));
-  for (const d of details(piece)) { if (open.has(place(d))) d.open = true; }
+  const open = new Set(details(old).filter((d) => d.open).map((d) => place(d, old)));
+  for (const d of details(piece)) { if (open.has(place(d, piece))) d.open = true; }
   for (const field of old.querySelectorAll("input[name], select[name]")) {
     const same = [...piece.querySelectorAll(`[name="${CSS.escape(field.name)}"]`)];
     if (field.type === "radio") {
