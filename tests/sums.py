@@ -60,22 +60,3 @@ class Troubled(Sums):
 def sums(device: str) -> Objective:
     assert device == "cpu"
     return Sums()
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Builds the objective for the first worker; all others are killed while they start.
-
-    Attributes:
-        folder: in which every worker that starts leaves a file.
-    """
-
-    folder: Path
-
-    def __call__(self, device: str) -> Objective:
-        try:
-            (self.folder / "first").touch(exist_ok=False)
-        except FileExistsError:
-            (self.folder / str(os.getpid())).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return sums(device)

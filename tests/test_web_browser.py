@@ -238,7 +238,8 @@ def test_focus_and_what_is_open_stay_with_their_job(visit: Visits) -> None:
             part.querySelector("#job-b details").open = true;
             part.querySelector("#job-b button").focus();
             const made = document.createElement("template");
-            made.innerHTML = `<ul id="jobs">${job("new")}${job("a")}${job("b")}</ul>${plain("now")}`;
+            const jobs = ["new", "a", "b"].map(job).join("");
+            made.innerHTML = `<ul id="jobs">${jobs}</ul>${plain("now")}`;
             put(part, made.content);
             const open = [...part.querySelectorAll("details")].filter((d) => d.open);
             const name = (e) => e.closest("li") ? e.closest("li").id : e.className;

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing import active_children
@@ -17,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoken.errors import EvokenError, SearchError, SettingError, WorkerError
-from evoken.evaluation.chunks import Evaluation, ranges, total
+from evoken.evaluation.chunks import Chunk, Evaluation, ranges, total
 from evoken.evaluation.evaluator import Evaluator, Serial
+from evoken.evaluation.pool import Answer, Died, Pool, compute
 from evoken.evaluation.processes import Processes
-from tests.sums import Alone, Sums, Troubled, sums
+from tests.sums import Sums, Troubled, sums
 
 Start = Callable[..., Any]
 
@@ -111,16 +111,37 @@ def test_errors_come_back_and_end_all_workers(
         evaluated(workers)
 
 
-def test_a_worker_that_can_never_start_is_given_up(tmp_path: Path) -> None:
-    """As where memory holds one model, and not two."""
-    with closing(Processes(Alone(tmp_path), 2)) as workers:
-        until = time.monotonic() + 60
-        while workers.workers > 1:
-            assert equal(evaluated(workers), expected()) and time.monotonic() < until
-        started = len(list(tmp_path.iterdir()))
-        assert started >= 4
-        assert equal(evaluated(workers), expected())
-        assert len(list(tmp_path.iterdir())) == started
+class OneDies(Pool):
+    """A worker that computes, and one that dies at every start, as where memory is short."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers = ["computes", "dies"]
+        self._coming: list[tuple[str, Answer]] = [("computes", "ready"), ("dies", Died("killed"))]
+        self.starts = 1  # of the one that dies
+
+    def _give(self, worker: str, vectors: Any, chunk: Chunk) -> None:
+        self._coming.append((worker, compute(Sums(), vectors, chunk)))
+
+    def _answers(self) -> Iterator[tuple[str, Answer]]:
+        yield self._coming.pop(0)
+
+    def _replace(self, worker: str) -> None:
+        self.starts += 1
+        self._workers.append(worker)
+        self._coming.append((worker, Died("killed")))
+
+    def _end(self) -> None:
+        pass
+
+
+def test_a_worker_that_can_never_start_is_given_up() -> None:
+    with closing(OneDies()) as workers:
+        for _ in range(3):
+            assert equal(evaluated(workers), expected())
+        assert workers.starts == 3 and workers.workers == 1
 
 
 def test_a_process_killed_from_outside_is_replaced() -> None:
