@@ -257,6 +257,13 @@ def test_what_the_line_changes_decides_over_a_file(change: dict[str, Any]) -> No
     assert make(LearnSettings, changed(file, change)) == wanted
 
 
+def test_what_follows_is_left_open_beside_what_others_need() -> None:
+    about = {"placeholder": "<disc>", "objective": "similarity"}
+    file = make(LearnSettings, about | {"search": "sep-cma"}).to_dict()
+    wanted = make(LearnSettings, {"placeholder": "<disc>", "search": "sep-cma"})
+    assert make(LearnSettings, changed(file, {"objective": "denoising"})) == wanted
+
+
 @pytest.mark.parametrize("change", [{"patience": 2}, {"rule": "adam"}, {"eta": 5.0}], ids=str)
 def test_what_updates_have_is_refused_where_there_are_none(change: dict[str, Any]) -> None:
     (name,) = change

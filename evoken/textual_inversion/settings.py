@@ -461,10 +461,13 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 def _undecided(values: dict[str, Any]) -> dict[str, Any]:
     """The values without those that follow from the others."""
     word = {"placeholder": "<word>"}
-    with suppress(SettingError):
+    try:
         whole = make(LearnSettings, word | values)
-        for name in list(values):
-            less = {n: value for n, value in values.items() if n != name}
+    except SettingError:  # which is told once it is made of all that was given
+        return values
+    for name in list(values):
+        less = {n: value for n, value in values.items() if n != name}
+        with suppress(SettingError):  # where the others need it
             if make(LearnSettings, word | less) == whole:
                 values = less
     return values
