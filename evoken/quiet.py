@@ -62,14 +62,6 @@ def quiet_process() -> None:
     logging.disable()
 
 
-def import_libraries() -> None:
-    """Import diffusers and transformers without their notices."""
-    with quiet():  # diffusers brings in torchao, which says what it was not built for
-        import diffusers.models  # noqa: F401
-        import transformers  # noqa: F401
-        from diffusers import DiffusionPipeline  # noqa: F401
-
-
 def _loggings() -> tuple[ModuleType, ...]:
     import diffusers.utils.logging
     import transformers.utils.logging

@@ -24,6 +24,7 @@ LAYERS = (
         "documents",
         "files",
         "decoding",
+        "libraries",
         "options",
         "process",
         "runtimes",
@@ -109,6 +110,16 @@ def test_help_imports_no_torch() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_diffusers_and_transformers_come_through_one_door(module: str) -> None:
+    if module == "evoken.libraries":
+        return
+    for node in ast.parse(modules()[module].read_text()).body:
+        found = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not {name.split(".")[0] for name in found} & {"diffusers", "transformers"}
 
 
 def texts(tree: ast.AST) -> list[str]:

@@ -39,6 +39,25 @@ def test_importing_is_quick_and_nothing_else_prints() -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
+def test_what_reads_files_alone_loads_neither_diffusers_nor_transformers(done: Path) -> None:
+    """They take longer to import than all else that such a command does."""
+    code = """
+import sys
+from typer.testing import CliRunner
+from evoken.cli.app import app
+import evoken.web.app
+for line in sys.stdin.read().splitlines():
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 0, result.output
+    assert not {"diffusers", "transformers"} & set(sys.modules), line
+"""
+    typed = f"runs\nmerge {done} {done} --output both.safetensors\nconvert {done} --to pt"
+    found = subprocess.run(
+        [sys.executable, "-c", code], input=typed, text=True, capture_output=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+
+
 def test_types_are_shipped() -> None:
     assert Path(evoken.__file__).with_name("py.typed").exists()
 

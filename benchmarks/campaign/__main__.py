@@ -143,9 +143,7 @@ def main() -> int:
 def import_everything() -> None:
     """What commands import; but nothing is computed here, so that processes can be forked."""
     import evoken
-    from evoken.quiet import import_libraries
 
-    import_libraries()
     importlib.import_module("tests.tiny")
     for module in pkgutil.walk_packages(evoken.__path__, "evoken."):
         if not module.name.endswith(OPTIONAL):

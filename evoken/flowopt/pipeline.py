@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from evoken.arrays import Latents
@@ -27,6 +26,7 @@ from evoken.flowopt.schedulers import (
     noting,
     with_scheduler,
 )
+from evoken.libraries import diffusers
 from evoken.options import at_least
 
 NEEDED = ("latents", "output_type", "num_inference_steps")
@@ -48,7 +48,7 @@ class PipelineSampler:
 
     def __init__(
         self,
-        pipeline: DiffusionPipeline,
+        pipeline: diffusers.DiffusionPipeline,
         conditioning: Mapping[str, Any],
         latents: Latents,
         steps: int = 10,
@@ -174,7 +174,7 @@ class PipelineSampler:
         latents: Latents,
         steps: int,
         conditioning: Mapping[str, Any],
-        scheduler: FlowMatchEulerDiscreteScheduler,
+        scheduler: diffusers.FlowMatchEulerDiscreteScheduler,
         most: int | None = None,
     ) -> Steps:
         """The (last) steps of a call."""
@@ -219,13 +219,13 @@ def _differ(found: Tensor, expected: Tensor) -> bool:
     return not bool(rms(found - expected).le(APART * rms(expected)).all())
 
 
-def check_flow(pipeline: DiffusionPipeline) -> None:
+def check_flow(pipeline: diffusers.DiffusionPipeline) -> None:
     """Raise ``ModelError`` unless the pipeline can serve as f as far as one can tell without
     calling it; the message gives the reason.
     """
     known = inspect.signature(pipeline.__call__).parameters
     missing = [p for p in NEEDED if p not in known]
-    if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
+    if not isinstance(pipeline.scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
         own = type(pipeline.scheduler).__name__
         raise refusal(pipeline, f"its scheduler is {own}, not FlowMatchEulerDiscreteScheduler")
     if missing:
@@ -236,7 +236,7 @@ def check_flow(pipeline: DiffusionPipeline) -> None:
         raise refusal(pipeline, "its scheduler draws noise in every step (stochastic_sampling)")
 
 
-def refusal(pipeline: DiffusionPipeline, reason: str) -> ModelError:
+def refusal(pipeline: diffusers.DiffusionPipeline, reason: str) -> ModelError:
     """That a pipeline is none for FlowOpt, and why."""
     name = type(pipeline).__name__
     return ModelError(

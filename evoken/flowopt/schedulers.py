@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+
+from evoken.libraries import diffusers
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,26 @@ class SchedulerStep:
 Steps = deque[SchedulerStep]
 
 
-def levels_of(scheduler: FlowMatchEulerDiscreteScheduler) -> list[float]:
+def levels_of(scheduler: diffusers.FlowMatchEulerDiscreteScheduler) -> list[float]:
     """The noise levels that a scheduler has set, from the first down to the last."""
     sigmas = [float(s) for s in scheduler.sigmas]
     return [1 - s for s in sigmas] if scheduler.config.get("invert_sigmas") else sigmas
 
 
-class ChosenLevels(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+class ChosenLevels(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     """Euler's method on chosen noise levels, whatever a pipeline asks for."""
 
     @classmethod
-    def of(cls, own: FlowMatchEulerDiscreteScheduler, levels: Sequence[float]) -> "ChosenLevels":
+    def of(
+        cls, own: diffusers.FlowMatchEulerDiscreteScheduler, levels: Sequence[float]
+    ) -> "ChosenLevels":
         """These levels; the last is where the last step ends.
 
         Args:
             own: a pipeline's scheduler that has set its own; it knows the time that the denoiser is
                 told at a level.
         """
-        known = inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters
+        known = inspect.signature(diffusers.FlowMatchEulerDiscreteScheduler.__init__).parameters
         made = cls(**{name: value for name, value in own.config.items() if name in known})
         made.register_to_config(**own.config)  # with what pipelines add to it
         inverted = bool(own.config.get("invert_sigmas"))
@@ -75,7 +78,7 @@ class ChosenLevels(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
 
 @contextmanager
 def with_scheduler(
-    pipeline: DiffusionPipeline, scheduler: FlowMatchEulerDiscreteScheduler
+    pipeline: diffusers.DiffusionPipeline, scheduler: diffusers.FlowMatchEulerDiscreteScheduler
 ) -> Iterator[None]:
     """A pipeline has this scheduler within the block."""
     own = pipeline.scheduler
@@ -87,7 +90,9 @@ def with_scheduler(
 
 
 @contextmanager
-def noting(scheduler: FlowMatchEulerDiscreteScheduler, most: int | None) -> Iterator[Steps]:
+def noting(
+    scheduler: diffusers.FlowMatchEulerDiscreteScheduler, most: int | None
+) -> Iterator[Steps]:
     """Note the last steps that a scheduler takes within the block; all by default."""
     noted, step = Steps(maxlen=most), scheduler.step
 

@@ -1,13 +1,14 @@
 """CLIP (Radford et al. 2021): features of images and texts, for initialisation and scores."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
-from transformers.utils import cached_file
 
 from evoken.arrays import Images
 from evoken.errors import EvokenError, ModelError, reason_of, shown
@@ -19,6 +20,9 @@ from evoken.models.hub import reached
 from evoken.models.image_encoder import CLIP, pixels_of
 from evoken.models.provenance import is_hub_id, repository
 from evoken.models.sound import check_finite, check_text
+
+if TYPE_CHECKING:
+    from evoken.libraries import transformers
 
 MEAN, STD = CLIP  # of pixels, which all CLIP models share
 BATCH = 256
@@ -37,7 +41,9 @@ def _checked(name: str) -> tuple[str, str | None]:
     if not folder.exists():
         kept = reached(name, "config.json")
         if kept is None:
-            index = cached_file(
+            from evoken.libraries import transformers
+
+            index = transformers.utils.cached_file(
                 repository(name)[0],
                 "model.safetensors.index.json",
                 revision=repository(name)[1] or "main",
@@ -56,8 +62,8 @@ class Clip:
 
     def __init__(
         self,
-        model: CLIPModel,
-        tokenizer: CLIPTokenizer,
+        model: transformers.CLIPModel,
+        tokenizer: transformers.CLIPTokenizer,
         device: str = "cpu",
         offload: bool = False,
     ) -> None:
@@ -66,7 +72,7 @@ class Clip:
         self.model.to("cpu" if offload else self.device)
 
     @classmethod
-    def load(cls, name: str, device: str = "cpu", offload: bool = False) -> "Clip":
+    def load(cls, name: str, device: str = "cpu", offload: bool = False) -> Clip:
         """From a folder or hub id; raises ``ModelError`` if it cannot be loaded.
 
         Args:
@@ -74,10 +80,14 @@ class Clip:
         """
         try:
             where, revision = _checked(name)
-            model = CLIPModel.from_pretrained(where, revision=revision, use_safetensors=True)
+            from evoken.libraries import transformers
+
+            model = transformers.CLIPModel.from_pretrained(
+                where, revision=revision, use_safetensors=True
+            )
             if Path(where).is_dir():
                 check_holds_all(Path(where), model)
-            tokenizer = CLIPTokenizer.from_pretrained(where, revision=revision)
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(where, revision=revision)
             check_text(model.text_model, tokenizer, f"tokenizer of {shown(name, 200)}")
             check_finite(model, f"CLIP model {shown(name, 200)}")
             return cls(model.float(), tokenizer, device, offload)

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import diffusers
-
 from evoken.errors import ModelError, shown
 from evoken.models.contents import read_json
 
@@ -46,6 +44,8 @@ def check_entries(file: Path, library: str, kind: str) -> None:
 
 def _taken(kind: str) -> dict[str, frozenset[type]]:
     """The kinds of values that each entry may have; without those that may be anything."""
+    from evoken.libraries import diffusers
+
     found = getattr(diffusers, kind, None)
     if not inspect.isclass(found):
         return {}
@@ -62,6 +62,8 @@ def _taken(kind: str) -> dict[str, frozenset[type]]:
 
 def _default(kind: str, name: str) -> Any:
     """Of an entry: of some schedulers' it is an infinity."""
+    from evoken.libraries import diffusers
+
     parameters = inspect.signature(getattr(diffusers, kind, object)).parameters
     return parameters[name].default if name in parameters else None
 

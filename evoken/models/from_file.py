@@ -5,11 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
+from evoken.libraries import diffusers
 from evoken.models.bases import UNETS, Base
 from evoken.models.from_folder import Source, absent_from, class_of, dtype_of, from_folder
 from evoken.models.gguf import read_gguf

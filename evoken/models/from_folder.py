@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers.utils import is_accelerate_available
-from transformers import AutoTokenizer
 
+from evoken.libraries import diffusers, transformers
 from evoken.models.bases import Base
 from evoken.models.contents import NOT_NEEDED, OPTIONAL, check_is_file, read_json
 from evoken.models.folder import (
@@ -98,11 +96,14 @@ def from_folder(
         use_safetensors=True,
         variant=variant_of(files_of(folder), parts),
         dtype=dtype,
-        low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
+        # Else diffusers complains of its absence.
+        low_cpu_mem_usage=diffusers.utils.is_accelerate_available(),
         **without,
     )
     if base.processor:
-        words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+        words = transformers.AutoTokenizer.from_pretrained(
+            folder / "tokenizer", trust_remote_code=False
+        )
         pipeline.register_modules(tokenizer=words)
     check_complete_parts(folder, pipeline, without)
     return pipeline

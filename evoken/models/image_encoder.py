@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModel
 
 from evoken.arrays import Images, PathLike
 from evoken.errors import EvokenError, ModelError, reason_of, shown
@@ -110,7 +109,9 @@ class Scorer:
             kind = _kind(path)
             check_encoder_folder(path)
             check_entries(path / "config.json", "transformers", "")
-            model = AutoModel.from_pretrained(
+            from evoken.libraries import transformers
+
+            model = transformers.AutoModel.from_pretrained(
                 path,
                 use_safetensors=True,
                 trust_remote_code=False,

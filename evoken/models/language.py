@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from jinja2 import TemplateError
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from evoken.arrays import NO_WORDS, Hidden, Vectors, Words
 from evoken.errors import ModelError, WordError, reason_of, shown
+from evoken.libraries import transformers
 from evoken.models.batches import in_batches
 from evoken.models.card import on_card
 from evoken.models.runtimes.precision import arithmetic
@@ -239,9 +238,9 @@ class LanguageModel(TextEncoder):
             found = in_batches(self._reader(read), self.spec.batch, *inputs)
             return found[:, kept].float()
         embedded, *said = inputs
-        cache = DynamicCache()
+        cache = transformers.DynamicCache()
         start = self._reader(read, cache)(embedded[:1, :alike])
-        begun = Cache(layers=[_Begun(layer) for layer in cache.layers])
+        begun = transformers.Cache(layers=[_Begun(layer) for layer in cache.layers])
         rest = in_batches(self._reader(read, begun), self.spec.batch, embedded[:, alike:], *said)
         before = start[:, [k for k in kept if k < alike]].expand(len(rest), -1, -1)
         after = rest[:, [k - alike for k in kept if k >= alike]]
@@ -262,7 +261,7 @@ class LanguageModel(TextEncoder):
         return inputs
 
     def _reader(
-        self, read: Callable[[Any], Tensor] | None, cache: Cache | None = None
+        self, read: Callable[[Any], Tensor] | None, cache: transformers.Cache | None = None
     ) -> Callable[..., Tensor]:
         """The encoder as a function of embeddings, and of which of them say something.
 
@@ -286,7 +285,7 @@ class LanguageModel(TextEncoder):
         return states
 
 
-class _Begun(DynamicLayer):  # type: ignore[misc]
+class _Begun(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values of the tokens that all rows begin with. What follows is not kept,
     so that rows and threads can share it.
     """

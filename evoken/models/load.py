@@ -14,11 +14,9 @@ from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.families.latent import LatentModel
 from evoken.models.image_encoder import ImageEncoder, Scorer
 from evoken.models.judge import Judge
-from evoken.models.pipelines import load_pipeline
 from evoken.models.provenance import is_hub_id
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec, chosen
-from evoken.models.shared import shared_parts
 from evoken.progress import SILENT, Display
 from evoken.quiet import quiet_loading
 from evoken.runtimes import AUTO
@@ -42,7 +40,11 @@ def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> La
     """
     spec = fitting(spec) if isinstance(spec, str) else spec
     check_spec(chosen(spec))
+    from evoken.models.pipelines import load_pipeline
+
     if spec.name in EMBEDDED:
+        from evoken.models.shared import shared_parts
+
         # The flow was trained to do without the zeros in T5's place.
         family: dict[str, Any] = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
         parts = partial(shared_parts, spec.name)

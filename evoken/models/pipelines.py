@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 
 from evoken.errors import EvokenError, ModelError, reason_of, shown
+from evoken.libraries import diffusers
 from evoken.models.bases import BASES, Base
 from evoken.models.card import OWN_MEMORY
 from evoken.models.contents import (
@@ -54,7 +54,7 @@ def load_pipeline(
     try:
         is_file = Path(path).is_file()
         source = _source_of_file(Path(path), spec) if is_file else _source(path)
-        config = DiffusionPipeline.load_config(source.index.parent)
+        config = diffusers.DiffusionPipeline.load_config(source.index.parent)
         check_no_code(spec.config if is_file else spec.name, config)
         name = config.get("_class_name")
         base = next((b for b in BASES if b.pipeline == name), None)

@@ -6,30 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from diffusers.utils import is_accelerate_available
-from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from evoken.errors import ModelError, SettingError, shown
 from evoken.files import new_folder, write_text
+from evoken.libraries import diffusers, transformers
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.provenance import weights_hash
 from evoken.quiet import quiet_loading
 
 
-def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
+def text_encoder_of(model: transformers.CLIPModel) -> transformers.CLIPTextModel:
     """CLIP's text tower as Stable Diffusion wants it."""
-    encoder = CLIPTextModel(copy.deepcopy(model.config.text_config)).to(model.dtype)
+    encoder = transformers.CLIPTextModel(copy.deepcopy(model.config.text_config)).to(model.dtype)
     weights = model.text_model.state_dict()
     names = encoder.state_dict()
     encoder.load_state_dict({k if k in names else f"text_model.{k}": v for k, v in weights.items()})
     return encoder.eval()
 
 
-def projected_text_encoder_of(model: CLIPModel) -> CLIPTextModelWithProjection:
+def projected_text_encoder_of(
+    model: transformers.CLIPModel,
+) -> transformers.CLIPTextModelWithProjection:
     """CLIP's text tower and projection as Stable Diffusion 3 wants them."""
     config = copy.deepcopy(model.config.text_config)
-    encoder = CLIPTextModelWithProjection(config).to(model.dtype)
+    encoder = transformers.CLIPTextModelWithProjection(config).to(model.dtype)
     tower, projection = model.text_model.state_dict(), model.text_projection.state_dict()
     names = encoder.state_dict()
     weights = {k if k in names else f"text_model.{k}": v for k, v in tower.items()}
@@ -43,12 +43,15 @@ def shared_parts(name: str, dtype: torch.dtype) -> dict[str, Any]:
     Args:
         dtype: of the weights, which are stored in float16.
     """
-    whole = CLIPModel.from_pretrained(STICKERS / "clip", dtype=dtype, use_safetensors=True)
-    vae = AutoencoderKL.from_pretrained(
+    whole = transformers.CLIPModel.from_pretrained(
+        STICKERS / "clip", dtype=dtype, use_safetensors=True
+    )
+    vae = diffusers.AutoencoderKL.from_pretrained(
         STICKERS / "vae",
         dtype=dtype,
         use_safetensors=True,
-        low_cpu_mem_usage=is_accelerate_available(),  # else diffusers complains of its absence
+        # Else diffusers complains of its absence.
+        low_cpu_mem_usage=diffusers.utils.is_accelerate_available(),
     )
     if name == "stickers":
         return {"vae": vae, "text_encoder": text_encoder_of(whole), "tokenizer": _tokenizer()}
@@ -61,8 +64,8 @@ def shared_parts(name: str, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(STICKERS / "clip")
+def _tokenizer() -> transformers.CLIPTokenizer:
+    return transformers.CLIPTokenizer.from_pretrained(STICKERS / "clip")
 
 
 @quiet_loading()

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPTokenizer
 
 from evoken.errors import ModelError, shown
 from evoken.models.autoencoders import autoencoder_of
@@ -42,6 +41,8 @@ def check_text(encoder: Any, tokenizer: Any, what: str) -> None:
     Args:
         what: they are of, for messages: "tokenizer of 'some/model'".
     """
+    from evoken.libraries import transformers
+
     rows = int(encoder.get_input_embeddings().weight.shape[0])
     found = max(tokenizer.get_vocab().values(), default=-1) + 1
     if not rows - SLACK <= found <= rows:
@@ -53,7 +54,7 @@ def check_text(encoder: Any, tokenizer: Any, what: str) -> None:
     # CLIP has a table of positions; others have none, or read less of a prompt than they could.
     config = getattr(encoder.config, "text_config", encoder.config)
     room = getattr(config, "max_position_embeddings", 0)
-    if isinstance(tokenizer, CLIPTokenizer) and tokenizer.model_max_length > room:
+    if isinstance(tokenizer, transformers.CLIPTokenizer) and tokenizer.model_max_length > room:
         raise ModelError(
             f"the {what} makes prompts of {tokenizer.model_max_length:,} tokens, and its text "
             f"encoder reads {room:,}.",

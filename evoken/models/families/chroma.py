@@ -1,8 +1,8 @@
 """Chroma, and every model of the same classes."""
 
-from diffusers import ChromaPipeline
 from torch import Tensor
 
+from evoken.libraries import diffusers
 from evoken.models.bases import CHROMA
 from evoken.models.families.flow import Transformer
 from evoken.models.families.flux import PATCH, T5_TOKENS, pack, positions, unpack
@@ -38,7 +38,7 @@ class Chroma(PromptedFlow):
 
     architecture = CHROMA.architecture
 
-    def __init__(self, pipeline: ChromaPipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.ChromaPipeline, spec: ModelSpec) -> None:
         room = min(T5_TOKENS, pipeline.tokenizer.model_max_length)
         super().__init__(
             pipeline,

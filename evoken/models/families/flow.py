@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import nn
 
 from evoken.arrays import Hidden, Images, Latents, NoiseLevels
 from evoken.errors import SettingError
+from evoken.libraries import diffusers
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.latent import LatentModel
 from evoken.models.sampling import GUIDANCE, STEPS
@@ -57,7 +56,9 @@ class FlowModel(LatentModel):
         """The scheduler's own noise levels, with its shift for pictures of this size if it has one
         that depends on it.
         """
-        scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler.config)
+        scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler.from_config(
+            self.scheduler.config
+        )
         found: dict[str, Any] = {"num_inference_steps": steps}
         if self._from_one:
             found["sigmas"] = np.linspace(1.0, 1 / steps, steps)
@@ -69,7 +70,7 @@ class FlowModel(LatentModel):
 
     def _shift(self, config: Any, tokens: int, steps: int) -> float:
         """The scheduler's mu for pictures of so many tokens."""
-        mu: float = calculate_shift(
+        mu: float = diffusers.pipelines.flux.pipeline_flux.calculate_shift(
             tokens,
             config.base_image_seq_len,
             config.max_image_seq_len,

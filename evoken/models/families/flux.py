@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers import FluxPipeline
 from torch import Tensor
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
+from evoken.libraries import diffusers
 from evoken.models.bases import FLUX
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.flow import ReadsGuidance, Transformer
@@ -52,7 +52,9 @@ class Flux(ReadsGuidance):
 
     architecture = FLUX.architecture
 
-    def __init__(self, pipeline: FluxPipeline, spec: ModelSpec, t5_tokens: int = T5_TOKENS) -> None:
+    def __init__(
+        self, pipeline: diffusers.FluxPipeline, spec: ModelSpec, t5_tokens: int = T5_TOKENS
+    ) -> None:
         """
         Args:
             t5_tokens: length of T5's part of the prompt, as the pipeline's ``max_sequence_length``;

@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import Flux2KleinPipeline, Flux2Pipeline
-from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
 from evoken.arrays import Hidden, Latents, NoiseLevels
 from evoken.errors import SettingError
+from evoken.libraries import diffusers
 from evoken.models.bases import FLUX_2_DEV, KLEIN_4B, Base
 from evoken.models.families.flow import ReadsGuidance, Transformer
 from evoken.models.families.prompted import PromptedFlow
@@ -70,7 +69,7 @@ class _Flux2(PromptedFlow):
 
     def _shift(self, config: Any, tokens: int, steps: int) -> float:
         """The pipelines' own fit, which also depends on the number of steps."""
-        return compute_empirical_mu(tokens, steps)
+        return diffusers.pipelines.flux2.pipeline_flux2.compute_empirical_mu(tokens, steps)
 
 
 class Flux2Klein(_Flux2):
@@ -81,7 +80,7 @@ class Flux2Klein(_Flux2):
 
     architecture = KLEIN_4B.architecture
 
-    def __init__(self, pipeline: Flux2KleinPipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.Flux2KleinPipeline, spec: ModelSpec) -> None:
         write = chat(pipeline.tokenizer, add_generation_prompt=True, enable_thinking=False)
         super().__init__(pipeline, spec, KLEIN_4B, write, KLEIN_LAYERS)
         self._distilled = bool(pipeline.config.is_distilled)
@@ -114,7 +113,7 @@ class Flux2Dev(ReadsGuidance, _Flux2):
 
     architecture = FLUX_2_DEV.architecture
 
-    def __init__(self, pipeline: Flux2Pipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.Flux2Pipeline, spec: ModelSpec) -> None:
         said = chat(pipeline.tokenizer, pipeline.system_message)
         super().__init__(
             pipeline,

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from diffusers import Lumina2Pipeline
 from torch import Tensor
 
 from evoken.arrays import Latents
+from evoken.libraries import diffusers
 from evoken.models.bases import LUMINA_2
 from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
@@ -38,7 +38,7 @@ class Lumina2(PromptedFlow):
 
     architecture = LUMINA_2.architecture
 
-    def __init__(self, pipeline: Lumina2Pipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.Lumina2Pipeline, spec: ModelSpec) -> None:
         room = min(TOKENS, pipeline.tokenizer.model_max_length)
         before = f"{pipeline.system_prompt} <Prompt Start> "
         config = pipeline.transformer.config

@@ -2,10 +2,10 @@
 
 from functools import cached_property
 
-from diffusers import QwenImagePipeline
 from torch import Tensor
 
 from evoken.arrays import Hidden, Latents
+from evoken.libraries import diffusers
 from evoken.models.bases import QWEN_IMAGE
 from evoken.models.families.flow import Transformer
 from evoken.models.families.flux import PATCH, pack, unpack
@@ -39,7 +39,7 @@ class QwenImage(PromptedFlow):
 
     architecture = QWEN_IMAGE.architecture
 
-    def __init__(self, pipeline: QwenImagePipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.QwenImagePipeline, spec: ModelSpec) -> None:
         skipped = pipeline.prompt_template_encode_start_idx
         room = skipped + min(TOKENS, pipeline.tokenizer.model_max_length)
         form = Form(pipeline.prompt_template_encode.format, room, skipped=skipped)

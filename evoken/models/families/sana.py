@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, SanaPipeline
 from torch import Tensor
 
 from evoken.arrays import Hidden, Images
 from evoken.errors import ModelError
+from evoken.libraries import diffusers
 from evoken.models.bases import SANA
 from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
@@ -43,8 +43,8 @@ class Sana(PromptedFlow):
 
     architecture = SANA.architecture
 
-    def __init__(self, pipeline: SanaPipeline, spec: ModelSpec) -> None:
-        call = inspect.signature(SanaPipeline.__call__).parameters
+    def __init__(self, pipeline: diffusers.SanaPipeline, spec: ModelSpec) -> None:
+        call = inspect.signature(diffusers.SanaPipeline.__call__).parameters
         before = "\n".join(call["complex_human_instruction"].default)
         around = len(pipeline.tokenizer(before, verbose=False).input_ids)
         room = min(TOKENS, pipeline.tokenizer.model_max_length)
@@ -68,7 +68,7 @@ class Sana(PromptedFlow):
             patch=config.patch_size,
             from_one=False,
         )
-        self._solves = isinstance(self.scheduler, DPMSolverMultistepScheduler)
+        self._solves = isinstance(self.scheduler, diffusers.DPMSolverMultistepScheduler)
         own = self.scheduler.config
         if self._solves and not (own.use_flow_sigmas and own.prediction_type == "flow_prediction"):
             raise ModelError(

@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
+from evoken.libraries import diffusers
 from evoken.models.bases import SDXL
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
@@ -41,7 +41,7 @@ class StableDiffusionXL(DiffusionModel):
 
     architecture = SDXL.architecture
 
-    def __init__(self, pipeline: StableDiffusionXLPipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.StableDiffusionXLPipeline, spec: ModelSpec) -> None:
         encoders = {
             "clip_l": TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec),
             "clip_g": TextEncoder(pipeline.text_encoder_2, pipeline.tokenizer_2, spec),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffusers import DPMSolverMultistepScheduler
+from evoken.libraries import diffusers
 
 
 def dpm_solver(scheduler: Any) -> Any:
@@ -12,4 +12,4 @@ def dpm_solver(scheduler: Any) -> Any:
     whatever the scheduler's configuration says.
     """
     kind = str(scheduler.config.get("algorithm_type", "dpmsolver++")).removeprefix("sde-")
-    return DPMSolverMultistepScheduler.from_config(scheduler.config, algorithm_type=kind)
+    return diffusers.DPMSolverMultistepScheduler.from_config(scheduler.config, algorithm_type=kind)

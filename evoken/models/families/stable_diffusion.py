@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
+from evoken.libraries import diffusers
 from evoken.models.bases import SD1, like
 from evoken.models.encoders import TextEncoders
 from evoken.models.families.diffusion import DiffusionModel
@@ -29,7 +29,7 @@ class _UNet(nn.Module):
 class StableDiffusion(DiffusionModel):
     """A ``Model`` made of a diffusers pipeline's parts. See ``evoken.models.base.Model``."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.StableDiffusionPipeline, spec: ModelSpec) -> None:
         self.text = TextEncoder(pipeline.text_encoder, pipeline.tokenizer, spec)
         self._name = next(iter(like(SD1, self.text.width).widths))
         texts = TextEncoders({self._name: self.text}, spec.encoders, (self._name,))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
 from evoken.arrays import NO_WORDS, Hidden, Latents, NoiseLevels, Words
 from evoken.errors import SettingError
+from evoken.libraries import diffusers
 from evoken.models.bases import SD3
 from evoken.models.encoders import Reads, TextEncoders
 from evoken.models.families.flow import FlowModel, Transformer
@@ -40,7 +40,7 @@ class StableDiffusion3(FlowModel):
     architecture = SD3.architecture
 
     def __init__(
-        self, pipeline: StableDiffusion3Pipeline, spec: ModelSpec, t5_tokens: int = 256
+        self, pipeline: diffusers.StableDiffusion3Pipeline, spec: ModelSpec, t5_tokens: int = 256
     ) -> None:
         """
         Args:

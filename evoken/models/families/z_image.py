@@ -1,8 +1,8 @@
 """Z-Image and Z-Image-Turbo, and every model of the same classes."""
 
-from diffusers import ZImagePipeline
 from torch import Tensor, stack
 
+from evoken.libraries import diffusers
 from evoken.models.bases import Z_IMAGE
 from evoken.models.families.flow import Transformer
 from evoken.models.families.prompted import PromptedFlow
@@ -33,7 +33,7 @@ class ZImage(PromptedFlow):
 
     architecture = Z_IMAGE.architecture
 
-    def __init__(self, pipeline: ZImagePipeline, spec: ModelSpec) -> None:
+    def __init__(self, pipeline: diffusers.ZImagePipeline, spec: ModelSpec) -> None:
         room = min(TOKENS, pipeline.tokenizer.model_max_length)
         write = chat(pipeline.tokenizer, add_generation_prompt=True, enable_thinking=True)
         transformer = pipeline.transformer
