@@ -86,7 +86,7 @@ def test_a_file_that_is_marked_is_of_another_target(
     file, config = ldm.save(pipe, tmp_path / "one.safetensors"), beside(pipe, tmp_path / "rest")
     save_file(load_file(file) | {mark: torch.zeros(0) for mark in marks}, file)
     monkeypatch.setattr(
-        "evoken.models.single_file.fetch_diffusers_config",
+        "diffusers.loaders.single_file_utils.fetch_diffusers_config",
         lambda shapes: {"pretrained_model_name_or_path": str(config)},
     )
     found = loaded(file)
@@ -149,7 +149,7 @@ def test_without_a_configuration_a_part_of_a_model_is_refused(
     pipe = tiny.flow_pipeline(with_t5=True)
     guessed = beside(pipe, tmp_path / "rest")
     monkeypatch.setattr(
-        "evoken.models.single_file.fetch_diffusers_config",
+        "diffusers.loaders.single_file_utils.fetch_diffusers_config",
         lambda shapes: {"pretrained_model_name_or_path": str(guessed)},
     )
     file = mmdit.save(pipe, tmp_path / "one.safetensors", "vae.")
