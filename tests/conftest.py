@@ -7,8 +7,8 @@ from collections.abc import Callable
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # What a test forgets to forbid would wait for the network, for a minute where there is none.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Threads of OpenBLAS wait by keeping a core busy: beside another process, of which `make test` has
-# two, they make numpy's linear algebra fifty times as slow. Read when numpy is imported.
+# Idle threads of OpenBLAS keep a core busy: with the two processes of `make test` side by side,
+# numpy's linear algebra took fifty times as long. Read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What a shell starts with & ignores Ctrl-C, and so does all that it starts: half of `make test`.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,6 +1,7 @@
 """evoken from Python: what a program or a notebook sees of it."""
 
 import re
+import shutil
 import subprocess
 import sys
 from inspect import signature
@@ -51,7 +52,11 @@ for line in sys.stdin.read().splitlines():
     assert result.exit_code == 0, result.output
     assert not {"diffusers", "transformers"} & set(sys.modules), line
 """
-    typed = f"runs\nmerge {done} {done} --output both.safetensors\nconvert {done} --to pt"
+    shutil.copytree(done, "runs/other")
+    typed = f"""runs
+compare {done} runs/other
+merge {done} {done} --output both.safetensors
+convert {done} --to pt"""
     found = subprocess.run(
         [sys.executable, "-c", code], input=typed, text=True, capture_output=True, check=False
     )

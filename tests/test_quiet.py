@@ -57,7 +57,8 @@ def settings():
         t.get_verbosity(), d.is_progress_bar_enabled(), t.is_progress_bar_enabled(),
     )
 before, filters = settings(), list(warnings.filters)
-for name, precision in (("model", "float32"), ("xl", "float32"), ("flux", "bfloat16")):
+kinds = ("model", "float32"), ("xl", "float32"), ("lumina-2", "float32"), ("flux", "bfloat16")
+for name, precision in kinds:
     model = evoken.load_model(evoken.ModelSpec(f"tiny/{name}", precision=precision))
     evoken.draw(model, "a cat", count=1, steps=2)
     try:
@@ -107,8 +108,8 @@ def test_a_user_reads_nothing_of_other_libraries(folder: Path) -> None:
 
 def test_a_program_keeps_its_settings_and_is_told_of_prompts(folder: Path) -> None:
     *before, note = stderr_of(AS_A_PROGRAM, folder)
-    assert before == ["too long"] * 3
-    assert "<string>:18: PromptWarning: '(cat:1.3)' is a weight" in note
+    assert before == ["too long"] * 4
+    assert "<string>:19: PromptWarning: '(cat:1.3)' is a weight" in note
 
 
 def odd_pictures() -> dict[str, bytes]:

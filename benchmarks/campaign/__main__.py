@@ -144,6 +144,7 @@ def import_everything() -> None:
     """What commands import; but nothing is computed here, so that processes can be forked."""
     import evoken
 
+    importlib.import_module("evoken.libraries")  # before tests import what is in it, aloud
     importlib.import_module("tests.tiny")
     for module in pkgutil.walk_packages(evoken.__path__, "evoken."):
         if not module.name.endswith(OPTIONAL):

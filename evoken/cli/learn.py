@@ -213,8 +213,10 @@ def finish(
     out = Out(as_json)
     with errors(lambda: f"Go on with: evoken finish {quote(str(path))}"):
         from evoken.textual_inversion.budget import to_learn_on
-        from evoken.textual_inversion.job import reopened
+        from evoken.textual_inversion.folder import LearnRun
+        from evoken.textual_inversion.job import check_begun, reopened
 
+        check_begun(LearnRun.open(path))
         with reopened(path, display=out.display) as job:
             job.finish(out.display, more=False)
         result = _told(job.run, out)

@@ -47,6 +47,10 @@ def web(
     """Open a page to work in: teach, look at words, draw, edit, convert files."""
     out = Out(as_json)
     with errors(lambda: "What ran can be gone on with: evoken web"):
+        if token and len(token) < SHORTEST:
+            raise SettingError(f"`token` must have at least {SHORTEST} letters.")
+        if models and not models.is_dir():
+            raise SettingError(f"there is no folder {shown(models)}.", "Check the path.")
         try:
             import uvicorn
 
@@ -64,10 +68,6 @@ def web(
 
         here = is_loopback(host)
         check_can_write(runs / "config.json", "Choose another folder for the runs.")
-        if token and len(token) < SHORTEST:
-            raise SettingError(f"`token` must have at least {SHORTEST} letters.")
-        if models and not models.is_dir():
-            raise SettingError(f"there is no folder {shown(models)}.", "Check the path.")
         token = token or ("" if here else secrets.token_urlsafe(24))
         with listening(host, port) as socket:
             runs.mkdir(parents=True, exist_ok=True)

@@ -209,11 +209,18 @@ def retrieve(
         from evoken.models.load import load_clip
         from evoken.models.sampling import check_sampling
         from evoken.textual_inversion.folder import LearnRun
-        from evoken.textual_inversion.retrieval import RETRIEVED, query_of, rank, write_retrieval
+        from evoken.textual_inversion.retrieval import (
+            RETRIEVED,
+            pictures_in,
+            query_of,
+            rank,
+            write_retrieval,
+        )
 
         check_sampling(count)
         run = LearnRun.open(path)
         check_can_write(run.path / RETRIEVED)
+        pictures_in(folder)
         word, clip = run.word(), load_clip(run.clip)
         query, how = query_of(run, word, clip, count, seed)
         ranked = rank(clip, query, folder)

@@ -25,12 +25,11 @@ def read_gguf(file: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         ModelError: it is damaged, or quantised in a way that diffusers does not know.
     """
-    from diffusers.quantizers.gguf.utils import (
-        SUPPORTED_GGUF_QUANT_TYPES,
-        GGUFParameter,
-        dequantize_gguf_tensor,
-    )
     from gguf import GGMLQuantizationType, GGUFReader
+
+    from evoken.libraries import diffusers
+
+    reads = diffusers.quantizers.gguf.utils
 
     floats = (GGMLQuantizationType.F32, GGMLQuantizationType.F16)
     found: dict[str, Tensor] = {}
@@ -40,15 +39,15 @@ def read_gguf(file: Path) -> tuple[dict[str, Tensor], str]:
         for tensor in reader.tensors:
             kind, values = tensor.tensor_type, torch.from_numpy(tensor.data.copy())
             if kind not in floats:
-                if kind not in SUPPORTED_GGUF_QUANT_TYPES:
+                if kind not in reads.SUPPORTED_GGUF_QUANT_TYPES:
                     raise ModelError(
                         f"{shown(file)} has weights in {kind.name}, which diffusers cannot read.",
                         "Use a file with other weights, such as Q4_K, Q5_K or Q8_0.",
                     )
                 shape = _said(reader, SHAPE + tensor.name)
-                values = GGUFParameter(values, quant_type=kind)
+                values = reads.GGUFParameter(values, quant_type=kind)
                 if shape or values.ndim != 2 or kind == GGMLQuantizationType.BF16:
-                    values = dequantize_gguf_tensor(values).float()
+                    values = reads.dequantize_gguf_tensor(values).float()
                     values = values.reshape(shape) if shape else values
             found[tensor.name] = values
     except ModelError:

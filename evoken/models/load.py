@@ -18,14 +18,13 @@ from evoken.models.provenance import is_hub_id
 from evoken.models.runtimes.exports import Check
 from evoken.models.runtimes.requirements import check_spec, chosen
 from evoken.progress import SILENT, Display
-from evoken.quiet import quiet_loading
+from evoken.quiet import quiet, quiet_loading
 from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # the text encoder of Stable Diffusion 1.x
 
 
-@quiet_loading()
 def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> LatentModel:
     """Load a model by its name or spec; by default the sticker model. By its name, it is loaded
     where it runs best (see ``evoken.spec.fitting``).
@@ -38,25 +37,26 @@ def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> La
             are to be learned.
         SettingError: precision, batch, device, runtime, size or encoders are not possible here.
     """
-    spec = fitting(spec) if isinstance(spec, str) else spec
-    check_spec(chosen(spec))
-    from evoken.models.pipelines import load_pipeline
-
-    if spec.name in EMBEDDED:
-        from evoken.models.shared import shared_parts
-
-        # The flow was trained to do without the zeros in T5's place.
-        family: dict[str, Any] = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
-        parts = partial(shared_parts, spec.name)
-        return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
+    with quiet():
+        spec = fitting(spec) if isinstance(spec, str) else spec
+        check_spec(chosen(spec))
     path = Path(spec.name).expanduser()
-    if not path.exists() and not is_hub_id(spec.name):
+    if spec.name not in EMBEDDED and not path.exists() and not is_hub_id(spec.name):
         raise ModelError(
             f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
             f"{shown(spec.name, 200)}).",
             "Check the spelling.",
         )
-    return load_pipeline(str(path) if path.exists() else spec.name, spec, learning=learning)
+    with quiet_loading():
+        from evoken.models.pipelines import load_pipeline
+        from evoken.models.shared import shared_parts
+
+        if spec.name in EMBEDDED:
+            # The flow was trained to do without the zeros in T5's place.
+            family: dict[str, Any] = {"t5_tokens": 0} if spec.name == "stickers-flow" else {}
+            parts = partial(shared_parts, spec.name)
+            return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
+        return load_pipeline(str(path) if path.exists() else spec.name, spec, learning=learning)
 
 
 @torch.no_grad()
@@ -140,7 +140,7 @@ def clip_if_any(name: str, needed: bool, spec: ModelSpec, display: Display = SIL
 
 
 @cache
-@quiet_loading()
+@quiet()
 def load_judge() -> Judge:
     """The judge of the sticker world."""
     return Judge.load(STICKERS / "judge")

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evoken.errors import ModelError, shown
-from evoken.libraries import diffusers
+from evoken.libraries import single_file_utils
 from evoken.models.bases import BASES, UNETS, Base
 from evoken.models.contents import check_is_model
 from evoken.models.float8 import is_scaled, is_weight, kinds_in, read_scaled
@@ -47,7 +47,7 @@ def single_file_config(file: Path, spec: ModelSpec) -> str:
             "Give the file of a whole model, not of a part such as a VAE, a ControlNet or a text "
             "encoder.",
         )
-    found = diffusers.loaders.single_file_utils.fetch_diffusers_config(_shapes(file))
+    found = single_file_utils.fetch_diffusers_config(_shapes(file))
     return str(found["pretrained_model_name_or_path"])
 
 

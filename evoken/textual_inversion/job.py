@@ -141,18 +141,9 @@ class LearnJob:
                 if nothing is None:
                     nothing = run.loss_of_no_word()
                 yield Progress(learner, record, preview_if_due(run, learner), nothing)
-            self._check_begun()
+            check_begun(run)
             preview_if_due(run, learner, last=True)
             yield from write_result(run, learner)
-
-    def _check_begun(self) -> None:
-        """Raise ``RunError`` unless there is a word, that of the start at least."""
-        if not self.run.records():
-            path = self.run.path
-            raise RunError(
-                f"{shown(path)} has no word yet: its first generation is not done.",
-                f"Type: evoken learn --resume {quote(str(path))}",
-            )
 
     def catch_up(self) -> None:
         """Bring the learner to where the folder's records end."""
@@ -167,14 +158,8 @@ class LearnJob:
             RunError: the run has not done its first.
         """
         run, learner = self.run, self.learner
-        records = run.records()
-        self._check_begun()
-        if not 0 <= number < len(records):
-            raise SettingError(
-                f"`number` must be from 0 to {len(records) - 1} (got {number}).",
-                "Choose one in report.html, or among the pictures in previews.",
-            )
-        learner.replay(records[learner.generation + 1 : number + 1])
+        check_number(run, number)
+        learner.replay(run.records()[learner.generation + 1 : number + 1])
         path = run.picked_path(number)
         run.save_word(learner, path)
         return path
@@ -271,6 +256,7 @@ def finish(folder: PathLike, *, with_progress: bool = False) -> LearnRun:
         RunError: it is no run folder, or not one generation is done.
     """
     display = Display(Console(stderr=True)) if with_progress else SILENT
+    check_begun(LearnRun.open(folder))
     with reopened(folder, display=display) as job:
         job.finish(display, more=False)
     return job.run
@@ -283,8 +269,30 @@ def pick(folder: PathLike, number: int) -> Path:
         RunError: it is no run folder.
         SettingError: there is no such generation.
     """
+    check_number(LearnRun.open(folder), number)
     with reopened(folder) as job:
         return job.pick(number)
+
+
+def check_begun(run: LearnRun) -> None:
+    """Raise ``RunError`` unless there is a word, that of the start at least."""
+    if not run.records():
+        raise RunError(
+            f"{shown(run.path)} has no word yet: its first generation is not done.",
+            f"Type: evoken learn --resume {quote(str(run.path))}",
+        )
+
+
+def check_number(run: LearnRun, number: int) -> None:
+    """Raise ``SettingError`` unless a run has done generation ``number``, ``RunError`` unless it
+    has done its first.
+    """
+    check_begun(run)
+    if not 0 <= number < (done := len(run.records())):
+        raise SettingError(
+            f"`number` must be from 0 to {done - 1} (got {number}).",
+            "Choose one in report.html, or among the pictures in previews.",
+        )
 
 
 @dataclass(frozen=True)

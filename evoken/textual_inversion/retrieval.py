@@ -10,7 +10,7 @@ from torch import Tensor
 from evoken.decoding import decode, read
 from evoken.errors import ImageError, shown
 from evoken.files import write_json
-from evoken.images import counted, find, square, to_tensor
+from evoken.images import Found, counted, find, square, to_tensor
 from evoken.models.clip import BATCH, Clip
 from evoken.models.load import default_clip, load_model
 from evoken.models.provenance import public_name
@@ -71,15 +71,24 @@ def query_of(run: LearnRun, word: Word, clip: Clip, count: int, seed: int) -> tu
     return F.normalize(mean, dim=-1), f"{counted(count)} drawn for {prompt!r}"
 
 
-def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
-    """The pictures of a folder by their cosine with a feature, 1 x width.
+def pictures_in(folder: Path) -> Found:
+    """The pictures of a folder that is to be searched.
 
     Raises:
         ImageError: no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise ImageError(f"{shown(folder)} is not a folder of pictures.", "Check the path.")
-    there = find(folder)
+    return find(folder)
+
+
+def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
+    """The pictures of a folder by their cosine with a feature, 1 x width.
+
+    Raises:
+        ImageError: no such folder, or no image in it that can be read.
+    """
+    there = pictures_in(folder)
     files, found, ignored = there.images, [], []
     for i in range(0, len(files), BATCH):
         names, tensors = [], []

@@ -18,6 +18,8 @@ from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import RectifiedFlow
 from evoken.spec import ModelSpec
 
+_calculate_shift = diffusers.pipelines.flux.pipeline_flux.calculate_shift
+
 
 class Transformer(nn.Module):
     """A denoiser of diffusers as a function of tensors: what goes in and comes out is its family's,
@@ -70,7 +72,7 @@ class FlowModel(LatentModel):
 
     def _shift(self, config: Any, tokens: int, steps: int) -> float:
         """The scheduler's mu for pictures of so many tokens."""
-        mu: float = diffusers.pipelines.flux.pipeline_flux.calculate_shift(
+        mu: float = _calculate_shift(
             tokens,
             config.base_image_seq_len,
             config.max_image_seq_len,
