@@ -40,23 +40,38 @@ def test_importing_is_quick_and_nothing_else_prints() -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
-def test_what_reads_files_alone_loads_neither_diffusers_nor_transformers(done: Path) -> None:
-    """They take longer to import than all else that such a command does."""
+def test_what_needs_no_model_loads_neither_diffusers_nor_transformers(
+    done: Path, photos: Path
+) -> None:
+    """They take longer to import than all else that such a command does, and refusals would wait
+    for them.
+    """
     code = """
 import sys
 from typer.testing import CliRunner
 from evoken.cli.app import app
 import evoken.web.app
 for line in sys.stdin.read().splitlines():
-    result = CliRunner().invoke(app, line.split())
-    assert result.exit_code == 0, result.output
+    code, *arguments = line.split()
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == int(code), result.output
     assert not {"diffusers", "transformers"} & set(sys.modules), line
 """
     shutil.copytree(done, "runs/other")
-    typed = f"""runs
-compare {done} runs/other
-merge {done} {done} --output both.safetensors
-convert {done} --to pt"""
+    typed = f"""0 runs
+0 compare {done} runs/other
+0 merge {done} {done} --output both.safetensors
+0 convert {done} --to pt
+2 edit nowhere --from cat --to dog
+2 finish nowhere
+2 generate cat --model no/wh/ere
+2 generate cat --word nowhere
+2 inspect nowhere
+2 learn nowhere
+2 learn {photos} --output runs/new --clip no/wh/ere
+2 learn {photos} --output runs/new --model no/wh/ere
+2 pick {done} 99
+2 retrieve {done} nowhere"""
     found = subprocess.run(
         [sys.executable, "-c", code], input=typed, text=True, capture_output=True, check=False
     )

@@ -28,16 +28,21 @@ MEAN, STD = CLIP  # of pixels, which all CLIP models share
 BATCH = 256
 
 
-def _checked(name: str) -> tuple[str, str | None]:
-    """Where a CLIP model is, a folder or a hub id, and its revision there, once its files are
-    known to be whole, and to name safetensors alone.
-    """
-    folder = Path(name)
-    if not folder.exists() and not is_hub_id(name):
+def check_name(name: str) -> None:
+    """Raise ``ModelError`` unless a CLIP model can be there, as can be told before it is loaded."""
+    if name not in EMBEDDED and not Path(name).exists() and not is_hub_id(name):
         raise ModelError(
             f"`clip` must be {EMBEDDED[0]}, a folder or a hub id (got {shown(name, 200)}).",
             "Check the spelling.",
         )
+
+
+def _checked(name: str) -> tuple[str, str | None]:
+    """Where a CLIP model is, a folder or a hub id, and its revision there, once its files are
+    known to be whole, and to name safetensors alone.
+    """
+    check_name(name)
+    folder = Path(name)
     if not folder.exists():
         kept = reached(name, "config.json")
         if kept is None:

@@ -15,7 +15,7 @@ from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
 from evoken.images import CHECKED, ImageSet, counted
-from evoken.models.clip import Clip
+from evoken.models.clip import Clip, check_name
 from evoken.models.distilled import check_learnable
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -320,7 +320,7 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    _check(path, images, settings)
+    _check(path, images, settings, clip)
     with _prepared(images, settings, model, clip, workers, display) as its:
         learner = its.learner
         run = LearnRun.create(
@@ -329,8 +329,10 @@ def begun(
         yield LearnJob(run, learner)
 
 
-def _check(folder: Path, images: PathLike | ImageSet, settings: LearnSettings) -> None:
+def _check(folder: Path, images: PathLike | ImageSet, settings: LearnSettings, clip: str) -> None:
     """What can be checked before the model is loaded, which takes long."""
+    if clip:
+        check_name(clip)
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(folder)
 
@@ -347,7 +349,7 @@ def foreseen(
     """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
     Arguments and errors as for ``learn_into``.
     """
-    _check(Path(folder), images, settings)
+    _check(Path(folder), images, settings, clip)
     with _prepared(images, settings, model, clip, workers, display) as its:
         return forecast(its.learner)
 
