@@ -1,13 +1,15 @@
 """What is kept between runs: where, and by what name."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # who asks for the folder alone does not wait for torch
+    from torch import Tensor, nn
 
 
 def cache_root() -> Path:
@@ -20,6 +22,8 @@ def cache_root() -> Path:
 
 def fingerprint(module: nn.Module, inputs: Sequence[Tensor], about: Iterable[str]) -> str:
     """A name for what a module computes on rows of such inputs: weights, structure, shapes."""
+    import torch
+
     digest = hashlib.sha256()
     for part in (*about, repr(module), *_configs(module)):
         digest.update(part.encode() + b"\0")

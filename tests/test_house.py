@@ -112,6 +112,11 @@ def test_help_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_watches_a_job_of_the_page_imports_no_torch() -> None:
+    code = "import sys, evoken.web.supervisor; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_diffusers_and_transformers_come_through_one_door(module: str) -> None:
     outside = {name.partition(".")[0] for name in imports(modules()[module])}

@@ -18,6 +18,7 @@ from evoken.models.sampling import GUIDANCE, STEPS
 from evoken.process import RectifiedFlow
 from evoken.spec import ModelSpec
 
+# Looked up while a model is loaded: notices are kept back then.
 _calculate_shift = diffusers.pipelines.flux.pipeline_flux.calculate_shift
 
 
