@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import cache
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # What a test forgets to forbid would wait for the network, for a minute where there is none.
@@ -19,9 +20,11 @@ from types import FunctionType
 
 import pytest
 import torch
+import typer.testing
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from hypothesis import settings
 from PIL import Image
+from typer.main import get_command
 from typer.testing import Result
 
 from evoken.models.clip import Clip
@@ -34,6 +37,9 @@ from tests.browser import AXE, BROWSER
 from tests.commands import QUICK, SMALL, evoken
 
 torch.set_num_threads(1)
+# Typer's runner builds the whole program anew for every command, which takes longer than most that
+# is refused.
+typer.testing._get_command = cache(get_command)  # type: ignore[attr-defined]
 # How long an example takes says more about the machine than about the example.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
