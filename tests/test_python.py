@@ -62,6 +62,7 @@ for line in sys.stdin.read().splitlines():
 0 compare {done} runs/other
 0 merge {done} {done} --output both.safetensors
 0 convert {done} --to pt
+2 evaluate {done} --scorer nowhere
 2 edit nowhere --from cat --to dog
 2 finish nowhere
 2 generate cat --model no/wh/ere

@@ -106,7 +106,7 @@ class Scorer:
         """
         path = Path(folder)
         try:
-            kind = _kind(path)
+            kind = kind_of(path)
             check_encoder_folder(path)
             check_entries(path / "config.json", "transformers", "")
             from evoken.libraries import transformers
@@ -176,7 +176,8 @@ def pixels_of(images: Images, side: int, mean: Tensor, std: Tensor) -> Tensor:
     return ((images.clamp(-1, 1) + 1) / 2 - mean) / std
 
 
-def _kind(folder: Path) -> Kind:
+def kind_of(folder: Path) -> Kind:
+    """How the network of a folder is read; raises ``ModelError`` if that is not known."""
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(

@@ -12,7 +12,7 @@ from evoken.models.batches import UNIT
 from evoken.models.clip import Clip
 from evoken.models.embedded import EMBEDDED, STICKERS
 from evoken.models.families.latent import LatentModel
-from evoken.models.image_encoder import ImageEncoder, Scorer
+from evoken.models.image_encoder import ImageEncoder, Scorer, kind_of
 from evoken.models.judge import Judge
 from evoken.models.provenance import is_hub_id
 from evoken.models.runtimes.exports import Check
@@ -111,14 +111,15 @@ def load_clip(name: str = "stickers", device: str = "cpu", offload: bool = False
     return Clip.load(str(STICKERS / "clip") if name in EMBEDDED else name, device, offload)
 
 
-@quiet_loading()
 def load_scorer(folder: PathLike, device: str = "cpu") -> ImageEncoder:
     """Load a network to score pictures with: a folder of DINOv2, DINOv3, SigLIP, CLIP or ViT.
 
     Raises:
         ModelError: it is none of these, or damaged.
     """
-    return Scorer.load(folder, device)
+    kind_of(Path(folder))  # tells of a wrong path before the libraries are loaded
+    with quiet_loading():
+        return Scorer.load(folder, device)
 
 
 def clip_if_any(name: str, needed: bool, spec: ModelSpec, display: Display = SILENT) -> Clip | None:
