@@ -37,8 +37,7 @@ from tests.browser import AXE, BROWSER
 from tests.commands import QUICK, SMALL, evoken
 
 torch.set_num_threads(1)
-# Typer's runner builds the whole program anew for every command, which takes longer than most that
-# is refused.
+# Typer's runner builds the whole program for every command, which takes longer than to refuse one.
 typer.testing._get_command = cache(get_command)  # type: ignore[attr-defined]
 # How long an example takes says more about the machine than about the example.
 settings.register_profile("patient", deadline=None)

@@ -149,21 +149,6 @@ class LearnJob:
         """Bring the learner to where the folder's records end."""
         self.learner.replay(self.run.records()[self.learner.generation + 1 :])
 
-    def pick(self, number: int) -> Path:
-        """Write the word as it was after generation ``number``, which is what that preview shows;
-        returns the file.
-
-        Raises:
-            SettingError: there is no such generation.
-            RunError: the run has not done its first.
-        """
-        run, learner = self.run, self.learner
-        check_number(run, number)
-        learner.replay(run.records()[learner.generation + 1 : number + 1])
-        path = run.picked_path(number)
-        run.save_word(learner, path)
-        return path
-
     def finish(self, display: Display = SILENT, more: bool = True) -> None:
         """Do all steps, and show them. Arguments are those of ``steps``."""
         settings, records = self.run.settings, self.run.records()
@@ -263,15 +248,26 @@ def finish(folder: PathLike, *, with_progress: bool = False) -> LearnRun:
 
 
 def pick(folder: PathLike, number: int) -> Path:
-    """Write the word as it was after generation ``number`` of a run; returns the file.
+    """Write the word as it was after generation ``number`` of a run, which is what that preview
+    shows; returns the file.
 
     Raises:
-        RunError: it is no run folder.
+        RunError: it is no run folder, or not one generation is done.
         SettingError: there is no such generation.
     """
-    check_number(LearnRun.open(folder), number)
+    run = LearnRun.open(folder)
+    check_begun(run)
+    if not 0 <= number < (done := len(run.records())):
+        raise SettingError(
+            f"`number` must be from 0 to {done - 1} (got {number}).",
+            "Choose one in report.html, or among the pictures in previews.",
+        )
     with reopened(folder) as job:
-        return job.pick(number)
+        learner = job.learner
+        learner.replay(run.records()[learner.generation + 1 : number + 1])
+        path = run.picked_path(number)
+        run.save_word(learner, path)
+    return path
 
 
 def check_begun(run: LearnRun) -> None:
@@ -280,18 +276,6 @@ def check_begun(run: LearnRun) -> None:
         raise RunError(
             f"{shown(run.path)} has no word yet: its first generation is not done.",
             f"Type: evoken learn --resume {quote(str(run.path))}",
-        )
-
-
-def check_number(run: LearnRun, number: int) -> None:
-    """Raise ``SettingError`` unless a run has done generation ``number``, ``RunError`` unless it
-    has done its first.
-    """
-    check_begun(run)
-    if not 0 <= number < (done := len(run.records())):
-        raise SettingError(
-            f"`number` must be from 0 to {done - 1} (got {number}).",
-            "Choose one in report.html, or among the pictures in previews.",
         )
 
 
