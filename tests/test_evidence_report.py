@@ -210,7 +210,9 @@ def test_curves_are_named_at_their_ends(tmp_path: Any) -> None:
     draw(Evidence(rows, typical=0.4), tmp_path / "curves.svg")
     text = (tmp_path / "curves.svg").read_text()
     assert all(name in text for name in (OURS, "gradients", "random", "no word"))
-    assert apart([0.0, 0.0, 5.0], 1.0) == [0.0, 1.0, 5.0]
+    assert apart([0.0, 0.0, 5.0], 1.0, -9.0, 9.0) == [-0.5, 0.5, 5.0]
+    assert apart([5.0, 0.0, 0.0], 1.0, 0.0, 5.0) == [5.0, 0.0, 1.0]
+    assert apart([4.0, 5.0, 5.0], 1.0, 0.0, 5.0) == [3.0, 4.0, 5.0]
 
 
 def test_curves_end_where_the_words_are_finished() -> None:

@@ -4,17 +4,21 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.evidence.contest import MARKS
 from benchmarks.evidence.report import NOTHING, OURS, Evidence
 
 TICKS = (500, 1_000, 2_000, 4_000, 10_000, 20_000, 40_000)
+LEADER = {"arrowstyle": "-", "lw": 0.5, "alpha": 0.6, "shrinkB": 0, "relpos": (0, 0.5)}
 GREY, OWN, OTHER = "#9aa2ab", "#1864ab", "#c2410c"
 
 
 def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
     """Write the curves: means over all words, relative to no word at all.
 
-    Every line is named at its end, so nobody has to compare colours with a legend.
+    Every line is named, and a thin one leads from the name to its end, so nobody has to compare
+    colours with a legend.
 
     Args:
         methods: whose; by default all that were measured.
@@ -46,16 +50,17 @@ def draw(evidence: Evidence, file: Path, methods: Sequence[str] = ()) -> None:
     axes.set_ylabel("held-out Eq. 1, less that of no word")
     axes.spines[["top", "right"]].set_visible(False)
     low, high = axes.get_ylim()
-    for y, (x, _, method, color) in zip(
-        apart([end[1] for end in ends], (high - low) / 32), ends, strict=True
-    ):
+    places = apart([end[1] for end in ends], (high - low) / 32, low, high)
+    for place, (x, y, method, color) in zip(places, ends, strict=True):
         axes.annotate(
             method,
             (x, y),
-            xytext=(6, -3),
-            textcoords="offset points",
+            xytext=(1.04, place),
+            textcoords=axes.get_yaxis_transform(),
             color=color,
+            va="center",
             annotation_clip=False,
+            arrowprops={"color": color, **LEADER},
             fontsize=8,
         )
     figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
@@ -83,10 +88,14 @@ def curve(evidence: Evidence, method: str) -> list[tuple[float, float]]:
     return found
 
 
-def apart(heights: list[float], least: float) -> list[float]:
-    """The same heights in the same order, moved up where they are nearer than ``least``."""
-    placed = dict[int, float]()
-    last = float("-inf")
-    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
-        last = placed[i] = max(heights[i], last + least)
-    return [placed[i] for i in range(len(heights))]
+def apart(heights: list[float], least: float, low: float, high: float) -> list[float]:
+    """The nearest heights (least squares) from ``low`` to ``high``, in the same order, that are
+    ``least`` apart.
+    """
+    from scipy.optimize import isotonic_regression
+
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    lift = least * np.arange(len(heights))
+    lifted = isotonic_regression([heights[i] for i in order] - lift).x
+    placed = dict(zip(order, lifted.clip(low, max(low, high - lift[-1])) + lift, strict=True))
+    return [float(placed[i]) for i in range(len(heights))]
