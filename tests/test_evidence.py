@@ -3,20 +3,22 @@
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import least_squares
 
 from benchmarks.evidence.ablations import ABLATIONS
 from benchmarks.evidence.contest import Contest, run, sketched
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.report import NOTHING
 from benchmarks.evidence.scalar import _hardly_varied
-from benchmarks.evidence.squares import ENTRIES
+from benchmarks.evidence.squares import ENTRIES, Turned
 from benchmarks.evidence.tables import ALL, TABLES, concepts
 from benchmarks.gradient import _loss, gradient, plain_attention
-from evoken.arrays import Vectors
+from evoken.arrays import Coords, Vectors
 from evoken.models.clip import Clip
 from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
@@ -144,6 +146,39 @@ def test_residuals_are_those_of_the_loss_and_a_projection_keeps_their_products(
     assert projected.shape == (6, ENTRIES)
     np.testing.assert_allclose(projected @ projected.T, found @ found.T, rtol=0.1)
     np.testing.assert_array_equal(projected, sketched(found, ENTRIES, contest.seed))
+
+
+@pytest.mark.parametrize("entries", [40, 12])
+def test_turned_residuals_have_the_same_products_as_far_as_they_have_axes(entries: int) -> None:
+    rng = np.random.default_rng(3)
+    found = 5 + rng.standard_normal((20, 300)) * np.logspace(0, -6, 20)[:, None]
+    found[7] = found[3] - 2 * found[1]  # no new axis
+    turn = Turned(entries)
+    turned = np.vstack([turn(found[:3]), turn(found[3:])])
+    assert turned.shape == (20, entries)
+    products = found @ found.T
+    # With eleven axes and one row without any of its own, the first twelve are exact.
+    np.testing.assert_allclose((turned @ turned.T)[:, :entries], products[:, :entries], rtol=1e-12)
+    np.testing.assert_allclose((turned**2).sum(1), np.diag(products), rtol=1e-12)
+
+
+def test_a_solver_goes_the_same_way_on_turned_residuals() -> None:
+    rng = np.random.default_rng(4)
+    slopes, target = rng.standard_normal((200, 5)), rng.standard_normal(200)
+
+    def residuals(x: Coords) -> Coords:
+        return np.asarray(np.tanh(slopes @ x) - target)
+
+    turn = Turned(500)
+    ways: list[list[Coords]] = [[], []]
+    for way, seen in zip(ways, (residuals, lambda x: turn(residuals(x)[None])[0]), strict=True):
+
+        def asked(x: Coords, way: list[Coords] = way, seen: Any = seen) -> Coords:
+            way.append(x.copy())
+            return np.asarray(seen(x))
+
+        least_squares(asked, np.zeros(5), max_nfev=6)
+    np.testing.assert_allclose(*ways, rtol=1e-6, atol=1e-9)
 
 
 def test_words_of_dti_are_as_long_as_the_vocabulary_is_in_the_mean(begin: Begin) -> None:

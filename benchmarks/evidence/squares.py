@@ -19,17 +19,61 @@ ENTRIES = 2_000  # of a residual, where it is projected
 SMALLEST = 1e-3  # of trust radii and changes, where a solver has ended
 
 
+class Turned:
+    """Long residuals in few numbers: the first is turned to the first axis, the second into the
+    plane of two, and so on (Gram-Schmidt). All inner products are kept, and solvers of least
+    squares know nothing else.
+
+    Args:
+        entries: of a turned residual. Where more residuals come, the part of a late one that has no
+            axis of its own is told by its length, the last entry, so that the loss is right.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._axes, self._known = np.empty((entries - 1, 0)), 0
+
+    def __call__(self, residuals: Coords) -> Coords:
+        """Row x ``entries``, of row x entry."""
+        if not self._known:
+            self._axes = np.empty((len(self._axes), residuals.shape[1]))
+        return np.stack([self._one(row) for row in residuals])
+
+    def _one(self, rest: Coords) -> Coords:
+        found, length = np.zeros(len(self._axes) + 1), float(np.linalg.norm(rest))
+        axes = self._axes[: self._known]
+        for _ in range(2):  # once leaves errors where little is left
+            along = axes @ rest
+            found[: self._known] += along
+            rest = rest - along @ axes
+        left = float(np.linalg.norm(rest))
+        if self._known == len(self._axes):
+            found[-1] = left
+        elif left > 1e-12 * length:
+            found[self._known] = left
+            self._axes[self._known] = rest / left
+            self._known += 1
+        return found
+
+
 class _Bank:
-    """Residuals on draws that stay the same, as solvers of the usual kind need. What did best on
-    them is the word.
+    """Residuals on draws that stay the same, as solvers of the usual kind need, turned so that they
+    are short. What did best on them is the word.
 
     Args:
         start: coords to begin with.
+        entries: of a residual; enough for all that come, if not given.
+
+    Attributes:
+        best: coords of the lowest loss so far.
     """
 
-    def __init__(self, contest: Contest, draws: int, step: int, start: Coords) -> None:
+    def __init__(
+        self, contest: Contest, draws: int, step: int, start: Coords, entries: int | None = None
+    ) -> None:
         self._contest, self._draws, self._step = contest, draws, step
         self._lowest, self.best = np.inf, start
+        # The last of all may be a whole Jacobian.
+        self._turned = Turned(entries or contest.most // draws + 2 + contest.start.numel())
 
     def __call__(self, x: Coords) -> Losses:
         found = self.many(np.asarray(x)[None])[0]
@@ -40,7 +84,8 @@ class _Bank:
 
     def many(self, coords: Coords) -> Coords:
         """Row x entry."""
-        return self._contest.residuals(self._contest.vectors(coords), self._step, self._draws)
+        vectors = self._contest.vectors(coords)
+        return self._turned(self._contest.residuals(vectors, self._step, self._draws))
 
 
 def _again(solve: Callable[[_Bank, Coords], object], draws: int) -> Method:
@@ -92,7 +137,7 @@ def pounders(draws: int = 16, radius: float = 1.0, axes: int = 64, entries: int 
     """POUNDERS (Wild 2017), by ``ibcdfo``: a quadratic model of every residual.
 
     Differs: on the leading principal axes of the vocabulary, as a model of every residual in all
-    dimensions takes gigabytes; residuals are projected to fewer entries, as every one costs a
+    dimensions takes gigabytes; residuals have fewer entries (``Turned``), as every one costs a
     system of equations a step; and steps are found by the package's own solver of the subproblem,
     for its usual one (MINQ) is in no package.
 
@@ -109,10 +154,10 @@ def pounders(draws: int = 16, radius: float = 1.0, axes: int = 64, entries: int 
         size, x = len(basis), np.zeros(basis.shape[1])
         unbounded, most = np.full(size, np.inf), contest.most // draws + 1
         for step in count():
-            bank = _Bank(contest, draws, step, x)
+            bank = _Bank(contest, draws, step, x, entries)
 
             def residuals(z: Coords, bank: _Bank = bank, start: Coords = x) -> Coords:
-                return sketched(bank(start + z @ basis)[None], entries, contest.seed)[0]
+                return bank(start + z @ basis)
 
             with redirect_stdout(None):  # it tells why it ends
                 package(
