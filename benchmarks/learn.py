@@ -30,7 +30,7 @@ from evoken.models.embedded import STICKERS
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.judge import Judge
 from evoken.models.load import load_clip, load_judge, load_model
-from evoken.pictures.metrics import concept_score, reconstruction
+from evoken.pictures.metrics import concept_score
 from evoken.pictures.scoring import drawn, scores_of
 from evoken.prompts import KINDS, OBJECT_TEMPLATES
 from evoken.spec import ModelSpec
@@ -294,33 +294,12 @@ def report(nouns: list[str], seeds: int) -> None:
         found |= {f"learn.{method}.{k}": round(v, 4) for k, v in row.items()}
     print("\n" + table("learn", found))
     if pairs:
-        mean = {m: statistics.mean(values(m, "judge")) for m in methods}
         found |= {
-            "learn.things": len({noun for noun, _ in pairs}),
             "learn.calls": max(values("default", "calls")),
             "learn.seconds": figures.spread(values("default", "seconds")),
-            "learn.loss_gain_vs_gradient": figures.spread(gains("default")),
-            "learn.judge_share": round(mean["default"], 4),
-            "learn.judge_share_gradient": round(mean["gradient"], 4),
-            "learn.judge_share_start": round(mean["start"], 4),
-            "learn.reconstruction": round(statistics.mean(values("default", "reconstruction")), 4),
-            "learn.reconstruction_start": round(
-                statistics.mean(values("start", "reconstruction")), 4
-            ),
-            "learn.reconstruction_real": round(real_reconstruction({n for n, _ in pairs}), 4),
-            "learn.editability": round(statistics.mean(values("default", "editability")), 4),
+            "learn.judge_share_gradient": round(statistics.mean(values("gradient", "judge")), 4),
         }
     figures.update(found)
-
-
-def real_reconstruction(nouns: set[str]) -> float:
-    """What twelve other images of each thing score: as much as a score can tell of a picture."""
-    clip = load_clip()
-    scores = [
-        reconstruction(clip, concept_images(noun, 12, seed=77), concept_images(noun)).value
-        for noun in sorted(nouns)
-    ]
-    return statistics.mean(scores)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,24 @@ def test_styles_and_starts_have_figures_of_their_own() -> None:
     assert evidence.of_starts()["evidence.calls_ratio_of_start_evoken"]["median"] == 6
 
 
+def test_intervals_of_few_concepts_hold_only_what_can_be() -> None:
+    rows = rows_of(NOTHING, 1.0, 0.0, [(0, 1.0)]) | rows_of("DTI", 0.4, 0.6, [(500, 0.6)])
+    rows |= rows_of(OURS, 0.5, 0.3, [(500, 0.9), (1_000, 0.7), (6_000, 0.5)])
+    rows |= rows_of("ZOODiP", 0.75, 0.2, [(5_000, 0.75)])
+    for i, noun in enumerate(sorted({noun for _, noun, _ in rows})):
+        for seed in range(2):
+            end = 3_000 * (i + 1)
+            late = {"judge": float(i == 0), "norm": 5.0**i}
+            rows[OURS, noun, seed] |= late | {"curve": [[500, 1.0, 0.9], [end, 1.0, 0.5]]}
+    found = Evidence(rows, typical=0.4).found()
+    for name in ("judge_share", "norm_ratio", "calls_ratio_zoodip"):
+        assert 0 <= found[f"evidence.{name}"]["low"] < found[f"evidence.{name}"]["high"]
+    assert found["evidence.judge_share"]["high"] == 1
+    assert found["evidence.judge_share_vs_dti_equal_calls"]["low"] == 0
+    # Half of the time of the quickest, which no concept is below.
+    assert found["evidence.calls_to_90_percent"]["low"] > 1_500
+
+
 def test_a_word_in_a_row_is_the_word() -> None:
     word = torch.randn(3, 16)
     torch.testing.assert_close(unpacked(packed(word), 16), word, rtol=1e-3, atol=1e-4)
@@ -176,7 +194,8 @@ def test_methods_that_are_not_measured_everywhere_are_left_out() -> None:
     rows = rows_of(OURS, 0.5, 0.6, [(500, 0.5)]) | rows_of("random", 0.5, 0.6, [(500, 0.5)])
     del rows["random", "squid", 0]
     evidence = Evidence(rows, typical=0.4)
-    assert evidence.methods == [OURS] and evidence.found()["evidence.searches"] == 1
+    assert evidence.methods == [OURS]
+    assert "evidence.rank_among_searches" not in evidence.found()  # first of one is no place
     assert evidence.calls_to(OURS, "otter", 0, 0.4) == float("inf")
 
 

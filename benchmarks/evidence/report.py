@@ -1,5 +1,6 @@
 """What the words of all methods tell: rows of a table, and figures with their intervals."""
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,7 @@ class Evidence:
 
     def found(self) -> dict[str, Any]:
         """The figures that have all their rows, with intervals over concepts."""
-        statistics_ = dict[str, Statistic]()
+        statistics_, medians = dict[str, Statistic](), dict[str, Statistic]()
         if OURS not in self.methods:
             return {}
         found = dict[str, Any]()
@@ -149,18 +150,24 @@ class Evidence:
             statistics_["judge_share_vs_dti_equal_calls"] = self._ratio(OURS, "judge", best)
         for name, rival in (("official", "GFTI, official"), ("zoodip", "ZOODiP")):
             if rival in self.methods:
-                statistics_[f"calls_ratio_{name}"] = self._calls_ratio(rival, OURS)
-        statistics_ |= {
-            "norm_ratio": lambda nouns: self.mean(OURS, "norm", nouns) / self.typical,
-            "judge_share": lambda nouns: self.mean(OURS, "judge", nouns),
-        }
+                medians[f"calls_ratio_{name}"] = self._calls_ratio(rival, OURS)
+        statistics_["norm_ratio"] = lambda nouns: self.mean(OURS, "norm", nouns) / self.typical
+        shares = {"judge_share": self._mean_of(OURS, "judge")}
         if "blue" in self.columns:
-            statistics_["colour_edit_keeps_shape"] = lambda nouns: self.mean(OURS, "blue", nouns)
+            shares["colour_edit_keeps_shape"] = self._mean_of(OURS, "blue")
         if NOTHING in self.methods:
-            statistics_["calls_to_90_percent"] = self._calls_to_90_percent
-        found |= {f"{self.prefix}.{k}": self.interval(s) for k, s in statistics_.items()}
+            medians["calls_to_90_percent"] = self._calls_to_90_percent
+        for name, statistic in statistics_.items():
+            least = -math.inf if name.startswith("gain") else 0.0
+            found[f"{self.prefix}.{name}"] = self.interval(statistic, least=least)
+        for name, statistic in shares.items():
+            found[f"{self.prefix}.{name}"] = self.interval(statistic, most=1.0)
+        for name, statistic in medians.items():
+            found[f"{self.prefix}.{name}"] = self.interval(statistic, median=True)
         searches = [m for m in self.methods if m not in (*EQUAL_CALLS, *EQUAL_SECONDS, NOTHING)]
         rivals = [m for m in searches if not m.startswith("evoken")]
+        if not rivals:
+            return found
         place = 1 + sum(self.mean(m, "loss") < self.mean(OURS, "loss") for m in rivals)
         return found | {
             f"{self.prefix}.rank_among_searches": place,
@@ -174,7 +181,7 @@ class Evidence:
         for name, methods in shares.items():
             if its := [m for m in methods if m in self.methods]:
                 best = self.best(its, "judge")
-                found[f"evidence.{name}"] = self.interval(self._mean_of(best, "judge"), share=True)
+                found[f"evidence.{name}"] = self.interval(self._mean_of(best, "judge"), most=1.0)
         return found
 
     def of_starts(self) -> dict[str, Any]:
@@ -186,7 +193,9 @@ class Evidence:
             "evoken": ("evoken, random start", OURS),
         }
         return {
-            f"{self.prefix}.calls_ratio_of_start_{name}": self.interval(self._calls_ratio(*pair))
+            f"{self.prefix}.calls_ratio_of_start_{name}": self.interval(
+                self._calls_ratio(*pair), median=True
+            )
             for name, pair in pairs.items()
             if set(pair) <= set(self.methods)
         }
@@ -256,17 +265,22 @@ class Evidence:
         return statistics.mean(statistics.stdev(self.values(method, "judge", [n])) for n in nouns)
 
     def interval(
-        self, statistic: Statistic, digits: int = 4, share: bool = False
+        self,
+        statistic: Statistic,
+        digits: int = 4,
+        least: float = 0.0,
+        most: float = math.inf,
+        median: bool = False,
     ) -> dict[str, Any]:
         """A statistic, and its 95 % interval over concepts: percentiles of the bootstrap, further
         out as Student's t is ("expanded percentile", Hesterberg 2015, arXiv:1411.5279). With fewer
-        than FEW concepts, Student's t of the jackknife (Tukey 1958), of a share from 0 to 1.
+        than FEW concepts, Student's t of the jackknife (Tukey 1958) as far as the statistic can
+        be, unless it is a median, for which the jackknife is wrong (Efron 1979).
         """
-        if 1 < len(self.nouns) < FEW:
+        if 1 < len(self.nouns) < FEW and not median:
             score = self._jackknife(statistic)
-            if share:
-                score = Score(score.value, max(score.low, 0.0), min(score.high, 1.0))
-            return self._written(score, digits)
+            within = Score(score.value, max(score.low, least), min(score.high, most))
+            return self._written(within, digits)
         rng = np.random.default_rng(0)
         drawn = [
             statistic([self.nouns[i] for i in rng.integers(len(self.nouns), size=len(self.nouns))])
