@@ -1,4 +1,4 @@
-"""The direction of every claim of docs/evidence.md, measured on the sticker model."""
+"""The directions of the simplest claims of docs/evidence.md, measured on the sticker model."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The direction of every claim, with small budgets.
+"""The directions of the simplest claims of docs/evidence.md, with small budgets.
 
     python -m benchmarks.evidence.small
 
