@@ -43,6 +43,7 @@ class Summary:
         calls: of the denoiser so far.
         loss: the result's validation loss, or of an inversion or an edit the lowest residual, mean
             over pictures; None before the first record.
+        gain: how far a word's loss is below that of no word at all, where that was measured.
         score: of the last preview of a word, see ``evoken.pictures.shown``; of an edit, CLIP's
             agreement with the target; None where none was measured.
         date: when it began; "" if an older folder does not say.
@@ -58,6 +59,7 @@ class Summary:
     unit: str
     calls: int
     loss: float | None
+    gain: float | None
     score: float | None
     date: str
     left: float | None

@@ -16,7 +16,7 @@ from evoken.cli.learn import said_of_loss
 from evoken.errors import SettingError
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
-from evoken.pictures.metrics import concept_score
+from evoken.pictures.metrics import Score, concept_score
 from evoken.pictures.scoring import LABELS, drawn, evaluate, scores_of
 from evoken.prompts import KINDS
 from evoken.textual_inversion.evaluation import evaluate_run
@@ -27,6 +27,7 @@ from evoken.textual_inversion.report import write_report
 from evoken.textual_inversion.settings import preset
 from evoken.words.word import Word, save_word
 from tests.commands import evoken, refused
+from tests.test_pages import Page
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -88,7 +89,10 @@ def test_a_scorer_gives_the_concept_score(done: Path, tmp_path: Path) -> None:
     found = json.loads(scored.stdout)
     same = [name for name in LABELS if name in found and found[name] == plain[name]]
     assert same == ["prompt", "reconstruction", "editability"]
+    assert (plain["scorer"], found["scorer"], found["seed"]) == (None, "dino", 0)
     assert json.loads((done / "scores.json").read_text())["scorer"] == "dino"
+    shown = evoken("evaluate", done, "--count", 2, "--scorer", tmp_path / "dino").output
+    assert "concept, dino" in shown and "prompt, dino" not in shown
     refused(evoken("evaluate", done, "--scorer", tmp_path / "none"), "--scorer", "config.json")
 
 
@@ -127,10 +131,25 @@ def test_a_run_that_ends_at_its_start_says_so(given: Path) -> None:
 def test_scores_are_of_the_word_that_the_run_has_now(done: Path) -> None:
     assert evoken("evaluate", done, "--count", 2).exit_code == 0
     run = LearnRun.open(done)
+    report = (done / "report.html").read_text()
+    assert "<h2>Scores</h2>" in report and "gain over no word" in report
+    score = Score.from_dict(run.evaluation()["start_and_learned"]["concept"][1])
+    assert report.count(f"<td>{score}</td>") == 1
+    heads = Page(done / "report.html").text.partition("Scores")[2]
+    order = [
+        "gain over start",
+        "gain over no word",
+        *(LABELS[n] for n in LABELS if LABELS[n] in heads),
+    ]
+    assert [heads.index(head) for head in order] == sorted(heads.index(head) for head in order)
+    write_report(run)  # as a run that goes on does
+    assert (done / "report.html").read_text() == report
     assert run.evaluation() == json.loads((done / "scores.json").read_text())
     other = Word("<disc>", run.word().vectors + 1, run.word().encoders)
     save_word(done / "learned_embeds.safetensors", other)
     assert run.evaluation() == {}
+    write_report(run)
+    assert "<h2>Scores</h2>" not in (done / "report.html").read_text()
     assert evoken("compare", done, shutil.copytree(done, "runs/other")).exit_code == 0
     assert "(evaluate)" not in Path("compare.html").read_text()
 

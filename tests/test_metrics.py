@@ -82,6 +82,32 @@ def test_intervals_of_shares_hold_the_truth_about_as_often(n: int, truth: float)
     assert np.mean([s.low <= truth <= s.high for s in scores]) > 0.9
 
 
+@pytest.mark.parametrize(("groups", "spread"), [(3, 0.3), (8, 0.3), (8, 0.1)])
+def test_intervals_of_shares_over_unlike_groups_hold_the_truth_as_often(
+    groups: int, spread: float
+) -> None:
+    rng = np.random.default_rng(groups)
+    chances = np.clip(rng.normal(0.5, spread, (2000, groups, 1)), 0, 1)
+    samples = rng.random((2000, groups, 16)) < chances
+    for of, least, most in ((Score.of_groups, 0.92, 0.99), (pooled, 0.0, 0.9)):
+        scores = [of(row.tolist()) for row in samples]
+        assert least < np.mean([s.low <= 0.5 <= s.high for s in scores]) < most
+
+
+def pooled(groups: list[list[bool]]) -> Score:
+    """As if the hits of a group were not alike."""
+    return Score.of_hits([hit for group in groups for hit in group])
+
+
+def test_a_share_of_one_group_is_that_of_its_hits() -> None:
+    hits = [True] * 5 + [False] * 3
+    assert Score.of_groups([hits]) == Score.of_hits(hits)
+    full = Score.of_groups([[True] * 8] * 4)
+    assert (full.value, full.high, full.n) == (1, 1, 32) and full.low < Score.of_hits(
+        [True] * 32
+    ).low
+
+
 def test_a_score_is_read_as_it_was_written() -> None:
     score = Score.of_hits([True] * 6 + [False] * 2)
     assert Score.from_dict(asdict(score)) == score

@@ -39,6 +39,8 @@ def test_runs_are_listed_with_what_they_are_and_how_far(done: Path, edit: object
     assert (whole["command"], whole["about"], whole["model"]) == ("learn", "<disc>", "model")
     assert whole["state"] == "finished" and whole["calls"] == run.records()[-1].calls
     assert whole["loss"] == min(r.validation for r in run.records())
+    assert whole["gain"] == run.loss_of_no_word() - whole["loss"]
+    assert changed_one["gain"] is None
     assert whole["score"] == run.scores()[max(run.scores())].value
     assert whole["date"] == run.config["began"][:10]
     assert part["state"] == "interrupted" and part["total"] == 128
@@ -169,9 +171,9 @@ def two(done: Path) -> tuple[Path, Path]:
 
 
 def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
-    (two[1] / "scores.json").write_text(
-        json.dumps({"start_and_learned": {"judge": [{}, {"value": 0.5, "low": 0.4, "high": 0.6}]}})
-    )
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    scores = {"start_and_learned": {"judge": [value, value]}}
+    (two[1] / "scores.json").write_text(json.dumps(scores))
     result = evoken("compare", *two)
     assert result.exit_code == 0 and "compare.html" in result.stdout, result.output
     page = Page(Path("compare.html"))
@@ -190,19 +192,25 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
 
 def test_scores_of_different_evaluations_are_told_apart(two: tuple[Path, Path]) -> None:
     value = {"value": 0.5, "low": 0.4, "high": 0.6}
-    pairs = {"start_and_learned": {"concept": [{}, value], "editability": [{}, value]}}
-    abouts = ({"count": 16, "steps": 10}, {"count": 4, "steps": 10, "scorer": "dino<b>"})
+    scores = {"concept": [value, value], "editability": [value, value]}
+    pairs = {"start_and_learned": scores, "gains": {"over_no_word": value, "over_start": None}}
+    about = {"count": 16, "steps": 10, "seed": 0}
+    abouts = (about, about | {"seed": 3, "scorer": "dino<b>"})
     for run, about in zip(two, abouts, strict=True):
         (run / "scores.json").write_text(json.dumps(about | pairs))
     assert evoken("compare", *two).exit_code == 0
     said = Page(Path("compare.html")).text
     assert (
-        "The words were evaluated with 16 pictures of each sentence in 10 steps and 4 pictures of "
-        "each sentence in 10 steps: these scores cannot be compared."
+        "The words were evaluated with 16 pictures of each sentence in 10 steps from seed 0 and 16 "
+        "pictures of each sentence in 10 steps from seed 3: these scores cannot be compared."
     ) in said
     one = "0.500 [0.400, 0.600]"
     rows = said.splitlines()
-    assert f"concept (evaluate){one}" in rows and f"concept (evaluate, dino<b>){one}" in rows
+    assert f"concept (evaluate){one}" in rows and f"concept, dino<b> (evaluate){one}" in rows
+    assert "gain over no word (evaluate)" + 2 * "0.5000 [0.4000, 0.6000]" in rows
+    assert not [row for row in rows if row.startswith("gain over start (evaluate)")]
+    gain = {path.name: found["gain"] for path, found in zip(two, listed().values(), strict=True)}
+    assert f"gain over no word{gain['disc']:.4f}{gain['other']:.4f}" in rows
     assert f"CLIP-T, for comparison (evaluate){one}{one}" in rows
 
 

@@ -256,18 +256,21 @@ def evaluate(
     """
     out = Out(as_json)
     with errors():
+        from evoken.errors import one_line
         from evoken.files import check_can_write
         from evoken.models.load import load_scorer
-        from evoken.pictures.scoring import LABELS, check_count, sentences
+        from evoken.pictures.scoring import check_count, label, sentences
         from evoken.textual_inversion.evaluation import WORDS, cost, evaluate_run, write_scores
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
+        from evoken.textual_inversion.report import write_report
 
         check_count(count)
         run = LearnRun.open(path)
         run.word()
         check_can_write(run.scores_path)
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
+        by = one_line(scorer.name) if scorer else ""
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
         with reopened(path, display=display, replays=False) as job:
@@ -299,11 +302,16 @@ def evaluate(
             said = NOT_FINITE if gain is None else gain.text(4)
             out.say(f"{f'gain {name}':28}{'':30}{said:>22}")
         for name, pair in results.scores.items():
-            out.say(f"{LABELS[name]:28}{'':8}{pair[0]!s:>22}{pair[1]!s:>22}")
+            out.say(f"{label(name, by):36}{pair[0]!s:>22}{pair[1]!s:>22}")
         write_scores(run, results, count, seed, scorer)
+        if run.report_path.exists():
+            write_report(run)
+            out.say(f"The report has them, too: {run.report_path}")
         out.result(
             run=path,
             count=count,
+            seed=seed,
+            scorer=by or None,
             **results.to_dict(),
             **{
                 name: {

@@ -17,7 +17,18 @@ from evoken.errors import EvokenError, one_line
 if TYPE_CHECKING:
     from evoken.run_folder import Summary
 
-HEADS = ("run", "made by", "word or prompts", "model", "state", "calls", "loss", "score", "date")
+HEADS = (
+    "run",
+    "made by",
+    "word or prompts",
+    "model",
+    "state",
+    "calls",
+    "loss",
+    "gain",
+    "score",
+    "date",
+)
 WIDEST = 44  # letters of a cell
 
 
@@ -29,7 +40,9 @@ def runs(
     """List all runs in a folder: what they are about, how far they are, how good.
 
     The loss is the validation loss of the word; of inversions and edits, the lowest residual. The
-    score is the concept score of a word's last preview; of edits, CLIP's agreement with the target.
+    gain is how far a word's loss is below that of no word at all; unlike losses, gains of words
+    from different pictures can be compared. The score is the concept score of a word's last
+    preview; of edits, CLIP's agreement with the target.
     """
     out = Out(as_json)
     with errors():
@@ -45,7 +58,7 @@ def runs(
             except EvokenError as error:
                 reason = with_flags(one_line(str(error)), flags())
                 damaged.append(f"{one_line(name)}: {reason}.")
-                rows.append((name, "", "", "", "damaged", "", "", "", ""))
+                rows.append((name, "", "", "", "damaged", "", "", "", "", ""))
                 listed.append({"run": path, "state": "damaged", "reason": reason})
             else:
                 rows.append((name, *_cells(found)))
@@ -65,6 +78,7 @@ def _cells(found: Summary) -> tuple[str, ...]:
     if state != "finished":
         state += f" at {found.done:,} of {found.total:,} {found.unit}"
     loss = "" if found.loss is None else f"{found.loss:.4f}"
+    gain = "" if found.gain is None else f"{found.gain:.4f}"
     score = "" if found.score is None else f"{found.score:.3f}"
     return (
         found.command,
@@ -73,6 +87,7 @@ def _cells(found: Summary) -> tuple[str, ...]:
         state,
         f"{found.calls:,}",
         loss,
+        gain,
         score,
         found.date,
     )

@@ -37,6 +37,7 @@ def summary(run: FlowOptRun) -> Summary:
             unit="iterates",
             calls=records[-1]["calls"] if records else 0,
             loss=min(residuals, default=None),
+            gain=None,
             score=fmean(agreement) if agreement and None not in agreement else None,
             date=date_of(config),
             left=_seconds_left(run, len(records)),

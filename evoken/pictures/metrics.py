@@ -3,7 +3,7 @@ their sentences, and how much they differ. docs/scores.md says what each is good
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
@@ -18,6 +18,7 @@ from evoken.models.image_encoder import ImageEncoder
 from evoken.prompts import rest_of
 
 CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 COVERED = 0.5  # share of a patch from which on it belongs to the thing
 
 
@@ -68,12 +69,26 @@ class Score:
         return cls.of_share(fmean(hits), len(hits))
 
     @classmethod
-    def of_share(cls, share: float, n: int) -> "Score":
-        """The same, of a share of ``n``."""
-        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-        center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-        error = z / (1 + z**2 / n) * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
-        return cls._within(0.0, 1.0, share, center - error, center + error, n)
+    def of_groups(cls, hits: Sequence[Sequence[bool]]) -> "Score":
+        """Share of hits in groups of one size, whose hits are alike: Wilson's interval for as many
+        hits as would vary as much if they were independent, fewer by what Student's t is wider
+        (Korn & Graubard 1998).
+        """
+        shares, n = [fmean(group) for group in hits], sum(map(len, hits))
+        groups, share = len(shares), fmean(shares)
+        if groups == 1:
+            return cls.of_share(share, n)
+        variance = stdev(shares) ** 2 / groups
+        size = min(n, share * (1 - share) / variance) if variance else n
+        size *= (Z / float(stdtrit(groups - 1, (1 + CONFIDENCE) / 2))) ** 2
+        return replace(cls.of_share(share, size), n=n)
+
+    @classmethod
+    def of_share(cls, share: float, n: float) -> "Score":
+        """The same as ``of_hits``, of a share of ``n``."""
+        center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        error = Z / (1 + Z**2 / n) * (share * (1 - share) / n + (Z / (2 * n)) ** 2) ** 0.5
+        return cls._within(0.0, 1.0, share, center - error, center + error, round(n))
 
     @classmethod
     def _within(

@@ -51,6 +51,16 @@ LABELS = {
 BY_SCORER = ("concept", "diversity", "beside", "recoloured")
 
 
+def label(name: str, scorer: str = "") -> str:
+    """What people read of a score.
+
+    Args:
+        scorer: the name of the network that scored, if it was not the run's CLIP.
+    """
+    said = LABELS.get(name, name)
+    return f"{said}, {scorer}" if scorer and name in BY_SCORER else said
+
+
 @dataclass(frozen=True)
 class Scores:
     """What ``evaluate`` measures; ``None`` for what was not asked for, or cannot be told.
@@ -209,15 +219,15 @@ def _judged(
     row, found = KINDS[kind], dict[str, Score]()
     asked = {"scene": "background", "style": "style", "thing": "object"}
     for name, question in asked.items():
-        hits = [hit for t in row.edits for hit in obeyed(judge, t, pictures[t], question)]
+        hits = [its for t in row.edits if (its := obeyed(judge, t, pictures[t], question))]
         if hits and question != kind:
-            found[name] = Score.of_hits(hits)
+            found[name] = Score.of_groups(hits)
     if not concept:
         return found
 
     def share(*templates: str) -> Score:
-        answers = [answer for t in templates for answer in judge.answers(pictures[t], kind)]
-        return Score.of_hits([answer == concept for answer in answers])
+        answers = [judge.answers(pictures[t], kind) for t in templates]
+        return Score.of_groups([[one == concept for one in its] for its in answers])
 
     found["judge"] = share(row.plain)
     found["elsewhere"] = share(*row.edits)

@@ -7,15 +7,14 @@ from shlex import quote
 from typing import Any
 
 from evoken.documents import read_json
-from evoken.errors import RunError, one_line, shown
+from evoken.errors import RunError, shown
 from evoken.files import write_text
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Picture, chart, page
-from evoken.pictures.metrics import Score
-from evoken.pictures.scoring import BY_SCORER, LABELS
 from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import (
+    evaluated,
     inputs,
     loss_curve,
     result_of,
@@ -102,9 +101,9 @@ def _notes(runs: list[LearnRun]) -> list[str]:
 
 
 def _drawn(evaluation: dict[str, Any]) -> str:
-    """How many pictures an evaluation drew, and in how many steps."""
-    count, steps = (shown(evaluation.get(name, "?")) for name in ("count", "steps"))
-    return f"{count} pictures of each sentence in {steps} steps"
+    """Which pictures an evaluation drew."""
+    count, steps, seed = (shown(evaluation.get(name, "?")) for name in ("count", "steps", "seed"))
+    return f"{count} pictures of each sentence in {steps} steps from seed {seed}"
 
 
 def _given(run: LearnRun) -> list[dict[str, Any]]:
@@ -128,30 +127,16 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
             "validation loss at the start": f"{records[0].validation:.4f}",
             "validation loss of the word": f"{best.validation:.4f}",
             "validation loss of no word": "" if nothing is None else f"{nothing:.4f}",
+            "gain over start": f"{records[0].validation - best.validation:.4f}",
+            "gain over no word": "" if nothing is None else f"{nothing - best.validation:.4f}",
             f"{run.score_name} score of the last preview": str(scores[max(scores)])
             if scores
             else "",
-            **_evaluated(run),
+            **{f"{n} (evaluate)": learned for n, (_, learned) in evaluated(run).items()},
         }
         for name, value in found.items():
             rows.setdefault(name, [""] * len(runs))[i] = value
     return rows
-
-
-def _evaluated(run: LearnRun) -> dict[str, str]:
-    """The scores that ``evoken evaluate`` found of the learned word. Those that a scorer gave are
-    in rows of their own: they cannot be compared with CLIP's.
-    """
-    found = run.evaluation()
-    if not found:
-        return {}
-    with as_written(run.scores_path):
-        scorer = one_line(str(found.get("scorer", "")))
-        by = {name: f", {scorer}" for name in BY_SCORER if scorer}
-        return {
-            f"{LABELS.get(name, name)} (evaluate{by.get(name, '')})": str(Score.from_dict(pair[1]))
-            for name, pair in found["start_and_learned"].items()
-        }
 
 
 def _different(runs: list[LearnRun]) -> dict[str, list[str]]:

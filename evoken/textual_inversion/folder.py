@@ -301,6 +301,11 @@ class LearnRun:
         """Where the scores that ``evoken evaluate`` found are or will be."""
         return self.path / "scores.json"
 
+    @property
+    def report_path(self) -> Path:
+        """Where the report is or will be."""
+        return self.path / "report.html"
+
     def evaluation(self) -> dict[str, Any]:
         """What ``evoken evaluate`` found of the run's word; empty where it was not asked, or was of
         a word that the run had before.
@@ -381,7 +386,7 @@ class LearnRun:
     def finished(self) -> bool:
         """Whether the run has ended, with its report, and not gone on since."""
         file = self.path / "result.json"
-        if not (file.exists() and (self.path / "report.html").exists()):
+        if not (file.exists() and self.report_path.exists()):
             return False
         with as_written(file):
             ended = int(read_json(file)["ended"])

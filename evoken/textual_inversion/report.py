@@ -10,6 +10,8 @@ from evoken.files import write_csv, write_text
 from evoken.images import counted
 from evoken.models.provenance import public_name, without_paths
 from evoken.page import Chart, Curve, Picture, chart, page, picture
+from evoken.pictures.metrics import Score
+from evoken.pictures.scoring import LABELS, label
 from evoken.run_folder import as_written, made, name_of
 from evoken.textual_inversion.folder import PREVIEWS, LearnRun
 from evoken.textual_inversion.learn import Record
@@ -21,7 +23,7 @@ def write_report(run: LearnRun) -> Path:
     """Write ``report.html``, one file with everything in it, and ``curves.csv``; returns the
     report's path.
     """
-    path, settings, records = run.path / "report.html", run.settings, run.records()
+    path, settings, records = run.report_path, run.settings, run.records()
     best = result_of(settings, records)
     write_csv(run.path / "curves.csv", curves(run))
     text = page(
@@ -40,6 +42,7 @@ def write_report(run: LearnRun) -> Path:
         note_parts=str(run.config.get("note", "")).split("`name`"),
         inputs=inputs(run, run.path),
         samples=_samples(run),
+        scores=evaluated(run),
         charts=charts(run),
         previews=_previews(run),
         folder=name_of(run.path),
@@ -101,6 +104,28 @@ def _samples(run: LearnRun) -> list[tuple[str, Picture, Picture]]:
         start, learned = (sample(run, i, which, run.path) for which in ("before", "after"))
         if start and learned:
             rows.append((sentence, start, learned))
+    return rows
+
+
+def evaluated(run: LearnRun) -> dict[str, tuple[str, str]]:
+    """The scores that ``evoken evaluate`` found, of the word at the start and as learned; gains are
+    of the learned one. Those that a scorer gave have names of their own: they cannot be compared
+    with CLIP's.
+    """
+    found = run.evaluation()
+    if not found:
+        return {}
+    with as_written(run.scores_path):
+        scorer = one_line(str(found.get("scorer", "")))
+        rows = {
+            f"gain {name.replace('_', ' ')}": ("", Score.from_dict(gain).text(4))
+            for name, gain in sorted(found.get("gains", {}).items(), reverse=True)
+            if gain is not None
+        }
+        pairs = found["start_and_learned"]
+        for name in sorted(pairs, key=[*LABELS, *pairs].index):
+            start, learned = (str(Score.from_dict(score)) for score in pairs[name])
+            rows[label(name, scorer)] = (start, learned)
     return rows
 
 

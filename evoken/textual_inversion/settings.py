@@ -164,7 +164,8 @@ class LearnSettings:
     )
     sigma: float = _expert(
         0.3,
-        "Length of the first steps, in spreads of the vocabulary",
+        "Length of the first steps, in spreads of the vocabulary (for gauss-newton that of finite "
+        "differences, and first steps are up to 8 times as long)",
         least=1e-4,
         most=1000,
         suited=f"{suited('sigma')}, less with a fidelity; 0.3 for similarity",

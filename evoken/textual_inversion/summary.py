@@ -13,6 +13,8 @@ def summary(run: LearnRun) -> Summary:
     with as_written(run.path / "records.jsonl"):
         calls = records[-1].calls if records else 0
         total = calls_in_all(records, settings.calls)
+        loss = result_of(settings, records).validation if records else None
+        nothing = run.loss_of_no_word() if records else None
         return Summary(
             command="learn",
             about=settings.placeholder,
@@ -22,7 +24,8 @@ def summary(run: LearnRun) -> Summary:
             total=total,
             unit="calls",
             calls=calls,
-            loss=result_of(settings, records).validation if records else None,
+            loss=loss,
+            gain=None if loss is None or nothing is None else nothing - loss,
             score=scores[max(scores)].value if scores else None,
             date=date_of(run.config),
             left=seconds_left(records[-1], total, settings.minutes) if records else None,
