@@ -25,7 +25,7 @@ from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.objective import DenoisingLoss
 from evoken.textual_inversion.report import write_report
 from evoken.textual_inversion.settings import preset
-from evoken.words.word import Word, save_word
+from evoken.words.word import Word, load_word, save_word
 from tests.commands import evoken, refused
 from tests.test_pages import Page
 
@@ -128,6 +128,23 @@ def test_a_run_that_ends_at_its_start_says_so(given: Path) -> None:
     assert "0.0700 above that of the start," in said_of_loss(result | {"gain_over_start": -0.07})
 
 
+def test_a_word_that_was_picked_is_scored_and_its_scores_are_not_the_runs(done: Path) -> None:
+    assert evoken("evaluate", done, "--count", 2).exit_code == 0
+    kept, report = (done / "scores.json").read_text(), (done / "report.html").read_text()
+    assert evoken("pick", done, 1).exit_code == 0
+    file = done / "picked" / "0001.safetensors"
+    found = json.loads(evoken("evaluate", file, "--count", 2, "--json").stdout)
+    run = LearnRun.open(done)
+    best = min(record.validation for record in run.records()[:2])  # so far
+    assert found["losses"]["learned"] == pytest.approx(best, rel=1e-4)
+    assert not run.ended_with(load_word(file)) and run.ended_with(run.word())
+    assert "keeps no scores" in evoken("evaluate", file, "--count", 2).output
+    assert ((done / "scores.json").read_text(), (done / "report.html").read_text()) == (
+        kept,
+        report,
+    )
+
+
 def test_scores_are_of_the_word_that_the_run_has_now(done: Path) -> None:
     assert evoken("evaluate", done, "--count", 2).exit_code == 0
     run = LearnRun.open(done)
@@ -183,7 +200,7 @@ def test_the_start_is_the_one_that_was_chosen(
     run = LearnRun.open(done)
     run.append(chosen)
     again = Learner(settings, model, images, clip)
-    found = evaluate_run(run, again, None, "", 2, 0, lambda prompt: None)
+    found = evaluate_run(run, again, run.word(), None, "", 2, 0, lambda prompt: None)
     assert found.losses["start"] == pytest.approx(chosen.validation, rel=1e-6)
     assert torch.equal(again.start.vectors, learner.start.vectors)
 

@@ -226,7 +226,9 @@ def finish(
 
 @takes()
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a word that was picked in it.")
+    ],
     concept: Annotated[
         str, typer.Option(help="What the sticker judge calls the concept, such as 'teapot'.")
     ] = "",
@@ -264,16 +266,17 @@ def evaluate(
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
         from evoken.textual_inversion.report import write_report
+        from evoken.words.word import load_word
 
         check_count(count)
-        run = LearnRun.open(path)
-        run.word()
+        run = LearnRun.of_word(path) or LearnRun.open(path)
+        word = load_word(path)
         check_can_write(run.scores_path)
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
         by = one_line(scorer.name) if scorer else ""
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
-        with reopened(path, display=display, replays=False) as job:
+        with reopened(run.path, display=display, replays=False) as job:
             pictures, calls = cost(job.learner, count, thorough)
             last = run.records()[-1]
             minutes = calls * last.seconds / max(last.calls, 1) / 60
@@ -285,6 +288,7 @@ def evaluate(
                 results = evaluate_run(
                     run,
                     job.learner,
+                    word,
                     judge,
                     concept,
                     count,
@@ -303,10 +307,13 @@ def evaluate(
             out.say(f"{f'gain {name}':28}{'':30}{said:>22}")
         for name, pair in results.scores.items():
             out.say(f"{label(name, by):36}{pair[0]!s:>22}{pair[1]!s:>22}")
-        write_scores(run, results, count, seed, scorer)
-        if run.report_path.exists():
-            write_report(run)
-            out.say(f"The report has them, too: {run.report_path}")
+        if not run.ended_with(word):
+            out.say("The run keeps no scores of a word that was picked.")
+        else:
+            write_scores(run, results, count, seed, scorer)
+            if run.report_path.exists():
+                write_report(run)
+                out.say(f"The report has them, too: {run.report_path}")
         out.result(
             run=path,
             count=count,

@@ -15,6 +15,7 @@ from evoken.pictures.metrics import Score
 from evoken.pictures.scoring import STEPS, evaluate, sentences
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
+from evoken.words.word import Word
 
 WORDS = 2  # whose pictures are drawn: the start, and the learned word
 
@@ -59,6 +60,7 @@ def cost(learner: Learner, count: int, thorough: bool) -> tuple[int, int]:
 def evaluate_run(
     run: LearnRun,
     learner: Learner,
+    word: Word,
     judge: Judge | None,
     concept: str,
     count: int,
@@ -70,6 +72,7 @@ def evaluate_run(
     """The scores of the word at its start and as learned.
 
     Args:
+        word: that the run learned, or one of its way.
         on_prompt: told every sentence before its pictures are drawn.
         scorer, thorough: see ``evaluate``.
 
@@ -83,7 +86,7 @@ def evaluate_run(
             "Learn the word with one: evoken learn FOLDER --clip CLIP",
         )
     learner.replay(run.records()[:1])  # a start may have been chosen in generation 0
-    before, word = _calls(learner), run.word()
+    before = _calls(learner)
     vectors = {"no word": learner.no_word, "start": learner.start.vectors, "learned": word.vectors}
     drawn = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
     # Before pictures are drawn, which takes long.

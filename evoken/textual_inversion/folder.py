@@ -435,6 +435,10 @@ class LearnRun:
         """The learned word; raises ``WordError`` if there is none yet."""
         return load_word(self.path)
 
+    def ended_with(self, word: Word) -> bool:
+        """Whether it is the learned word."""
+        return torch.equal(self.word().vectors, word.vectors)
+
     def word_hash(self) -> str:
         """SHA-256 of its vectors: two words are the same where it is."""
         return hashlib.sha256(self.word().vectors.numpy().tobytes()).hexdigest()
