@@ -139,10 +139,10 @@ def test_a_word_that_was_picked_is_scored_and_its_scores_are_not_the_runs(done: 
     assert found["losses"]["learned"] == pytest.approx(best, rel=1e-4)
     assert not run.ended_with(load_word(file)) and run.ended_with(run.word())
     assert "keeps no scores" in evoken("evaluate", file, "--count", 2).output
-    assert ((done / "scores.json").read_text(), (done / "report.html").read_text()) == (
-        kept,
-        report,
-    )
+    save_word(file, Word("<disc>", torch.zeros(1, 5)))
+    refused(evoken("evaluate", file, "--count", 2), "width 5")
+    assert (done / "scores.json").read_text() == kept
+    assert (done / "report.html").read_text() == report
 
 
 def test_scores_are_of_the_word_that_the_run_has_now(done: Path) -> None:

@@ -24,7 +24,7 @@ from evoken.cli.common import (
 )
 from evoken.cli.options import From, flags, takes
 from evoken.cli.terminal import with_flags
-from evoken.errors import SettingError, shown
+from evoken.errors import SettingError, one_line, shown
 from evoken.options import BUDGET, make
 from evoken.spec import FITTING, ModelSpec, fitting
 from evoken.textual_inversion.settings import LearnSettings, changed
@@ -258,7 +258,6 @@ def evaluate(
     """
     out = Out(as_json)
     with errors():
-        from evoken.errors import one_line
         from evoken.files import check_can_write
         from evoken.models.load import load_scorer
         from evoken.pictures.scoring import check_count, label, sentences
@@ -315,7 +314,8 @@ def evaluate(
                 write_report(run)
                 out.say(f"The report has them, too: {run.report_path}")
         out.result(
-            run=path,
+            run=run.path,
+            word=path,
             count=count,
             seed=seed,
             scorer=by or None,

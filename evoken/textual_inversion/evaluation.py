@@ -15,7 +15,7 @@ from evoken.pictures.metrics import Score
 from evoken.pictures.scoring import STEPS, evaluate, sentences
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
-from evoken.words.word import Word
+from evoken.words.word import Word, fitted
 
 WORDS = 2  # whose pictures are drawn: the start, and the learned word
 
@@ -78,6 +78,7 @@ def evaluate_run(
 
     Raises:
         SettingError: the run has no CLIP model to score with.
+        WordError: the word is for other text encoders.
     """
     settings, clip = learner.settings, learner.clip
     if clip is None:
@@ -86,7 +87,7 @@ def evaluate_run(
             "Learn the word with one: evoken learn FOLDER --clip CLIP",
         )
     learner.replay(run.records()[:1])  # a start may have been chosen in generation 0
-    before = _calls(learner)
+    before, word = _calls(learner), fitted(word, learner.model)
     vectors = {"no word": learner.no_word, "start": learner.start.vectors, "learned": word.vectors}
     drawn = {n: learner.objective.validation_losses(v).tolist() for n, v in vectors.items()}
     # Before pictures are drawn, which takes long.
