@@ -92,8 +92,8 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
     """The row of one contest.
 
     Args:
-        whole: with its curve and all scores; else with the held-out loss alone, by which variants
-            are chosen.
+        whole: with its curve, its word and all scores; else with the held-out loss alone, by which
+            variants are chosen.
     """
     method, variant, noun, seed = job
     contest = begun(method, noun, seed, held_out=None if whole else lambda word: 0.0)
@@ -117,7 +117,7 @@ def measured(job: Job, whole: bool = True) -> dict[str, Any]:
         **row,
         **scores,
         "curve": curve if whole else [],
-        "word": packed(contest.word),
+        "word": packed(contest.word) if whole else "",
     }
 
 
