@@ -63,7 +63,7 @@ bench: $(READY) $(BENCH) $(DEBIAN)
 	$(BIN)/python -m benchmarks.rank_one
 	$(BIN)/python -m benchmarks.documents
 
-# The directions of seven claims. `make test` checks the same.
+# The directions of the simplest claims. `make test` checks the same.
 bench-small: $(READY) $(DEBIAN)
 	@$(BIN)/python -m benchmarks.evidence.small
 

@@ -219,7 +219,7 @@ def test_a_method_counts_with_the_seeds_that_it_has_everywhere() -> None:
 
 
 @pytest.mark.skipif(not find_spec("matplotlib"), reason="drawn where the benchmarks run")
-def test_curves_are_named_at_their_ends(tmp_path: Any) -> None:
+def test_every_curve_is_named(tmp_path: Any) -> None:
     from benchmarks.evidence.curves import apart, draw
 
     points = [(float(mark), 1.0 - mark / 30_000) for mark in MARKS]

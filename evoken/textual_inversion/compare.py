@@ -15,6 +15,7 @@ from evoken.run_folder import as_written, check_free, name_of, state_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.report import (
     evaluated,
+    gains,
     inputs,
     loss_curve,
     result_of,
@@ -117,8 +118,9 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
     """What was measured, a value for each run; "" where it was not."""
     rows: dict[str, list[str]] = {}
     for i, run in enumerate(runs):
-        records, scores, nothing = run.records(), run.scores(), run.loss_of_no_word()
+        records, scores = run.records(), run.scores()
         best = result_of(run.settings, records)
+        gained = gains(run, records[0].validation, best.validation)
         found = {
             "word": run.settings.placeholder,
             "model": public_name(run.spec.name),
@@ -126,9 +128,9 @@ def _scores(runs: list[LearnRun]) -> dict[str, list[str]]:
             "time": f"{records[-1].seconds / 60:.1f} min",
             "validation loss at the start": f"{records[0].validation:.4f}",
             "validation loss of the word": f"{best.validation:.4f}",
-            "validation loss of no word": "" if nothing is None else f"{nothing:.4f}",
-            "gain over start": f"{records[0].validation - best.validation:.4f}",
-            "gain over no word": "" if nothing is None else f"{nothing - best.validation:.4f}",
+            "validation loss of no word": gained["nothing_loss"],
+            "gain over start": gained["gain"],
+            "gain over no word": gained["gain_over_nothing"],
             f"{run.score_name} score of the last preview": str(scores[max(scores)])
             if scores
             else "",

@@ -36,7 +36,7 @@ def write_report(run: LearnRun) -> Path:
         start_loss=f"{records[0].validation:.4f}",
         best_loss=f"{best.validation:.4f}",
         generation=best.generation,
-        **_gains(run, records[0].validation, best.validation),
+        **gains(run, records[0].validation, best.validation),
         made=made(run.config),
         start=one_line(run.start_name),
         note_parts=str(run.config.get("note", "")).split("`name`"),
@@ -55,8 +55,8 @@ def write_report(run: LearnRun) -> Path:
     return path
 
 
-def _gains(run: LearnRun, start: float, best: float) -> dict[str, Any]:
-    """How far the word's loss is below that at the start, and below that of no word at all."""
+def gains(run: LearnRun, start: float, best: float) -> dict[str, Any]:
+    """As text: how far a word's loss is below that at the start, and below that of no word."""
     nothing = run.loss_of_no_word()
     return {
         "gain": f"{start - best:.4f}",
