@@ -9,7 +9,7 @@ on any number of cores; ``stickers`` on one worker and on two shows what two rea
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks import figures
-from evoken.arrays import Hidden, Images, Latents, NoiseLevels, Vectors
+from evoken.arrays import NO_WORDS, Hidden, Images, Latents, NoiseLevels, Words
 from evoken.evaluation.chunks import Evaluation, Objective
 from evoken.evaluation.pool import Build
 from evoken.evaluation.processes import Processes
@@ -60,11 +60,9 @@ class Sleeper:
     def encode(self, images: Images) -> Latents:
         return images
 
-    def condition(
-        self, prompts: list[str], placeholder: str = "", vectors: Vectors | None = None
-    ) -> Hidden:
-        words = torch.zeros(1, 1, WIDTH) if vectors is None else vectors
-        return words.repeat_interleave(len(prompts), 0)
+    def condition(self, prompts: Sequence[str], words: Words = NO_WORDS) -> Hidden:
+        read = next(iter(words.values()), torch.zeros(1, 1, WIDTH))
+        return read.repeat_interleave(len(prompts), 0)
 
     def denoise(self, latents: Latents, t: NoiseLevels, hidden: Hidden) -> Latents:
         self.calls += len(latents)
