@@ -68,16 +68,15 @@ def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def update(found: dict[str, Any], instead_of: str = "") -> None:
+def update(found: dict[str, Any], instead_of: str | tuple[str, ...] = ()) -> None:
     """Print the figures and put them among the others.
 
     Args:
-        instead_of: what the names of earlier figures begin with that are no longer true; "" for
-            none.
+        instead_of: what the names of earlier figures begin with that are no longer true.
     """
     for name, value in found.items():
         print(f"{name:36} {value}")
-    kept = {n: v for n, v in read().items() if not instead_of or not n.startswith(instead_of)}
+    kept = {name: value for name, value in read().items() if not name.startswith(instead_of)}
     write_json(FILE, kept | found)
 
 
