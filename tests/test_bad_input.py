@@ -60,7 +60,7 @@ def test_one_image_is_learned_with_a_note(learn: Callable[..., Result], photos: 
         (("--calls", "0"), "--calls must be from 1 to 1,000,000,000 (got 0)."),
         (("--calls", "20"), "budget"),
         (("--minutes", "-1"), "--minutes must be"),
-        (("--sigma", "0"), "--sigma must be from 0.0001 to 1,000"),
+        (("--sigma", "1e-5"), "--sigma must be from 0.0001 to 1,000"),
         (("--search", "luck"), "--search must be one of"),
         (("--preset", "fast"), "--preset must be one of"),
         (("--axes", "99999"), "--axes must be from"),

@@ -172,7 +172,7 @@ def test_a_placeholder_of_the_vocabulary_is_refused(
         {"popsize": 3},
         {"draws": 0},
         {"calls": 0},
-        {"sigma": 0.0},
+        {"sigma": 1e-5},
         {"sigma": -1.0},
         {"t_low": 0.5, "t_high": 0.5},
         {"t_high": 1.1},

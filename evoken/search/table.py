@@ -23,12 +23,14 @@ class Row(NamedTuple):
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
         hears: whether ``hear`` is of use to it.
-        suited: settings of a run that minimises Eq. 1 that suit it, where neither preset nor user
-            says otherwise.
+        sigma: its first steps where a run minimises Eq. 1, in spreads of the vocabulary.
+        suited: other settings of such a run that suit it, where neither preset nor user says
+            otherwise.
     """
 
     module: str
     name: str
+    sigma: float
     wants_gram: bool = False
     has_best: bool = False
     hears: bool = False
@@ -46,14 +48,15 @@ SEARCHES = {
     "gauss-newton": Row(
         "evoken.search.gauss_newton",
         "GaussNewton",
+        sigma=30.0,
         wants_gram=True,
         hears=True,
-        suited={"popsize": 61, "draws": 8, "sigma": 30.0},
+        suited={"popsize": 61, "draws": 8},
     ),
-    "cma": Row("evoken.search.cma", "CMAES", has_best=True, suited={"sigma": 3.0}),
-    "sep-cma": Row("evoken.search.cma", "SeparableCMAES", has_best=True, suited={"sigma": 30.0}),
-    "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam", suited={"sigma": 0.5}),
-    "random": Row("evoken.search.random_search", "RandomSearch", suited={"sigma": 1.0}),
+    "cma": Row("evoken.search.cma", "CMAES", sigma=3.0, has_best=True),
+    "sep-cma": Row("evoken.search.cma", "SeparableCMAES", sigma=30.0, has_best=True),
+    "zero-order": Row("evoken.search.zero_order", "ZeroOrderAdam", sigma=0.5),
+    "random": Row("evoken.search.random_search", "RandomSearch", sigma=1.0),
 }
 
 
@@ -65,5 +68,14 @@ def search_of(name: str) -> Row:
 
 def suited(setting: str) -> str:
     """The values of a setting that suit searches, in words."""
-    values = {name: row.suited[setting] for name, row in SEARCHES.items() if setting in row.suited}
+    rows = SEARCHES.items()
+    return _told({name: row.suited[setting] for name, row in rows if setting in row.suited})
+
+
+def sigmas() -> str:
+    """The first steps of searches, in words."""
+    return _told({name: row.sigma for name, row in SEARCHES.items()})
+
+
+def _told(values: Mapping[str, float]) -> str:
     return ", ".join(f"{value:g} for {name}" for name, value in values.items())

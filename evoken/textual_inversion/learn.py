@@ -22,11 +22,12 @@ from evoken.models.distilled import check_learnable
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
-from evoken.textual_inversion.hearing import WIDE, heard_directions
+from evoken.textual_inversion.hearing import WIDE, heard_directions, hears_length
 from evoken.textual_inversion.initialization import initial_vectors, typical_norms
 from evoken.textual_inversion.recipe import build_objective
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.starts import Starts, calls_of_starts, starts_of
+from evoken.textual_inversion.steps import first_steps
 from evoken.textual_inversion.subspace import Subspace, axes_used, build_subspace
 from evoken.words.word import Word
 
@@ -170,9 +171,14 @@ class Learner:
                 f"generation (got {settings.calls:,}).",
                 f"Raise `calls`, or lower {lower}.",
             )
+        with one_thread_each():
+            heard = (hears_length(m, settings.placeholder) for m in self.objective.models)
+            length_heard = not settings.sigma and any(heard)
+        sigma = first_steps(settings, length_heard)
+        # What is heard at the start is worth more to short steps, which stay near it.
+        self._listens = row.hears and (dimension > WIDE or length_heard)
         self.search = kind(
-            *(dimension, settings.seed, settings.popsize, settings.sigma),
-            self._generations(planned),
+            *(dimension, settings.seed, settings.popsize, sigma), self._generations(planned)
         )
         self.seconds, self.generation = time.monotonic() - started, -1
         self.best_validation, self.best_generation = math.inf, 0
@@ -291,12 +297,11 @@ class Learner:
         return validation
 
     def _ask(self) -> Coords:
-        """The search's candidates. Before the first it is told what is heard at the start, where it
-        could not measure all dimensions.
+        """The search's candidates. Before the first it is told what is heard at the start, if it
+        listens.
         """
         s = self.settings
-        wide = self.subspace.dimension > WIDE and search_of(s.search).hears
-        if wide and self.generation == 0:
+        if self._listens and self.generation == 0:
             sentence = KINDS[s.kind].plain.format(s.placeholder)
             found = heard_directions(self.model, self.subspace, sentence, s.placeholder, s.seed)
             self.search.hear(found)

@@ -21,7 +21,7 @@ from evoken.options import (
     to_dict,
 )
 from evoken.prompts import KINDS, holds, pieces
-from evoken.search.table import SEARCHES, search_of, suited
+from evoken.search.table import SEARCHES, search_of, sigmas, suited
 
 # How the start is found, and whether CLIP compares the vocabulary with the images for it.
 INITIALIZATIONS = {
@@ -31,8 +31,9 @@ INITIALIZATIONS = {
 SUBSPACES = ("identity", "pca", "prior", "normal")
 OBJECTIVES = ("denoising", "similarity")
 WEIGHTINGS = ("relative", "uniform")
-# Sigma by a limit of length: longer steps would only turn the word.
-WITHIN = 0.15
+# First steps that are about as long as words, in spreads of the vocabulary; and those within a
+# limit of length, as a share of it: longer ones would only turn the word.
+SHORT, WITHIN = 0.3, 0.15
 # Denoiser calls of a run.
 EFFORTS = {"quick": 3_000, "normal": 12_000, "thorough": 48_000}
 
@@ -163,12 +164,13 @@ class LearnSettings:
         suited=f"{suited('popsize')}, else 30",
     )
     sigma: float = _expert(
-        0.3,
+        0.0,
         "Length of the first steps, in spreads of the vocabulary (for gauss-newton that of finite "
         "differences, and first steps are up to 8 times as long)",
         least=1e-4,
         most=1000,
-        suited=f"{suited('sigma')}, less with a fidelity; 0.3 for similarity",
+        zero=f"what suits ({sigmas()}; less with a fidelity, for similarity, or for a model that "
+        "hears how long a word is)",
     )
     draws: int = _budget(
         16,
@@ -261,8 +263,6 @@ class LearnSettings:
         given = {n: getattr(self, n) for n in _OF_DRAWS if getattr(self, n) is not UNSET}
         objective = self.objective if self.objective is not UNSET else values.get("objective", "")
         of_search = {} if objective == "similarity" else dict(search_of(search).suited)
-        if self.fidelity and isinstance(self.fidelity, int | float) and "sigma" in of_search:
-            of_search["sigma"] = min(of_search["sigma"], WITHIN * self.fidelity)
         values = {**of_search, "vectors": KINDS[kind].vectors, **values}
         if self.effort is not UNSET and self.effort != "":
             one_of("effort", self.effort, tuple(EFFORTS))
