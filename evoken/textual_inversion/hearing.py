@@ -36,7 +36,7 @@ def hears_length(model: Model, placeholder: str) -> bool:
     middle = vocabulary.vectors[len(vocabulary.words) // 2]
     word = typical_norm(middle[None], vocabulary)
     words = torch.stack([word, LONG * word, LONGER * word])
-    read = model.condition([placeholder], {placeholder: words}).double()
+    read = model.condition([placeholder], {placeholder: words}).cpu().double()
     # Of all tokens the one that moves farthest: the others only hear of the word.
     long, longer = (read[1:] - read[0]).norm(dim=2).amax(1).tolist()
     # Numbers that are not finite may have grown; short steps are the cautious choice.
