@@ -52,6 +52,7 @@ GOOD = {
             "t_low",
             "seed",
             "fidelity",
+            "sigma",
             "iterations",
             "last",
             "fresh",

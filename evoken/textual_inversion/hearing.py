@@ -76,7 +76,7 @@ def heard_directions(
         points = difference * np.eye(end - begin, dimension, begin)
         changed = _read(model, subspace, points, sentence, placeholder) - start
         sums = F.pad(changed * signs, (0, missing)).unflatten(1, (-1, SKETCHED)).sum(1)
-        columns.append(sums.double().cpu().numpy() / difference)
+        columns.append(sums.cpu().double().numpy() / difference)
     sketch = np.nan_to_num(np.concatenate(columns).T, posinf=0, neginf=0)
     squares, axes = np.linalg.eigh(sketch @ sketch.T)
     known = squares > 1e-12 * squares[-1]
