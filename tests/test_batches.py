@@ -1,12 +1,24 @@
 """Batches and threads: what may change how fast something is computed, and no bit of it."""
 
-import time
-from threading import get_ident
+from threading import Barrier, get_ident
 
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from evoken.models.batches import in_batches, one_thread_each
+
+
+class Threads(set[int]):
+    """Those that a function was called in."""
+
+    def __init__(self, count: int):
+        self._all = Barrier(count, timeout=60)
+
+    def note(self) -> None:
+        """A thread's first call waits for those of the others: none computes all of it alone."""
+        if get_ident() not in self:
+            self.add(get_ident())
+            self._all.wait()
 
 
 def test_views_with_gaps_take_the_same_path_as_copies() -> None:
@@ -22,12 +34,11 @@ def test_views_with_gaps_take_the_same_path_as_copies() -> None:
 
 
 def test_cores_share_the_batches_one_thread_each() -> None:
-    rows, threads = torch.arange(64.0), set()
+    rows, threads = torch.arange(64.0), Threads(3)
 
     def function(x: torch.Tensor) -> torch.Tensor:
         assert len(x) == 16 and torch.get_num_threads() == 1 and not torch.is_grad_enabled()
-        threads.add(get_ident())
-        time.sleep(0.01)
+        threads.note()
         return 2 * x
 
     torch.set_num_threads(3)
@@ -45,11 +56,10 @@ def test_blocks_of_one_thread_may_be_nested_and_hold_for_numpy_too() -> None:
         return {x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"}
 
     def noting(x: torch.Tensor) -> torch.Tensor:
-        threads.add(get_ident())
-        time.sleep(0.01)
+        threads.note()
         return x
 
-    threads: set[int] = set()
+    threads = Threads(3)
     torch.set_num_threads(3)
     try:
         with threadpool_limits(2, user_api="blas"):

@@ -67,7 +67,7 @@ def _wait(until: Callable[[], object], most: float = 120) -> None:
 
 @pytest.mark.parametrize("seconds", [0.05, 0.15, 0.3, 0.6])
 def test_ctrl_c_at_the_very_beginning_is_no_traceback(start: Start, seconds: float) -> None:
-    ready = "print('ready', flush=True); from evoken.cli import main; main()"
+    ready = "from evoken.cli import main; print('ready', flush=True); main()"
     process = start("inspect", "nothing.pt", code=ready)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(seconds)

@@ -83,9 +83,9 @@ def test_the_flow_model_is_what_any_tool_can_load(
 def test_the_flow_model_draws_what_was_asked_for(
     stickers_flow: StableDiffusion3, judge: Judge
 ) -> None:
-    nouns = [thing.noun for thing in world.objects(held_out=False)][::2]
+    nouns = [thing.noun for thing in world.objects(held_out=False)][::6]
     prompts = [f"a photo of a {noun} on the beach" for noun in nouns]
-    images = stickers_flow.generate(stickers_flow.condition(prompts), range(len(nouns)), 25, 5.0)
+    images = stickers_flow.generate(stickers_flow.condition(prompts), range(len(nouns)), 20, 5.0)
     things, places = judge.answers(images), judge.answers(images, "background")
     assert np.mean([a == n for a, n in zip(things, nouns, strict=True)]) >= 0.6
     assert np.mean([p == "on the beach" for p in places]) >= 0.9
@@ -210,30 +210,12 @@ def test_pictures_that_show_what_they_should_score_high_and_others_low(
 
 
 def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: Judge) -> None:
-    nouns = [o.noun for o in world.objects(held_out=False)][::6]
+    nouns = [o.noun for o in world.objects(held_out=False)][::8]
     prompts = [f"a photo of a {noun} on a blue background" for noun in nouns]
-    images = stickers.generate(stickers.condition(prompts), range(len(prompts)), guidance=4.0)
+    images = stickers.generate(stickers.condition(prompts), range(len(prompts)), 25, 4.0)
     things, places = judge.answers(images), judge.answers(images, "background")
     assert np.mean([a == b for a, b in zip(things, nouns, strict=True)]) > 0.7
     assert np.mean([a == "blue background" for a in places]) > 0.9
-
-
-def test_a_thing_never_seen_is_learned(
-    stickers: StableDiffusion, judge: Judge, sticker_clip: Clip
-) -> None:
-    images = to_images(np.stack(world.concept("ladybug")), torch.device("cpu"))
-    settings = evoken.preset("default", placeholder="<new>", calls=4_000)
-    steps = list(evoken.learn(settings, stickers, images, sticker_clip))
-    learner, start = steps[-1][0], steps[0][1]
-    assert learner.best_validation < 0.98 * start.validation
-    shares = [
-        judge.share(
-            evoken.draw(stickers, "a photo of a <new>", word, 16, seed=1).images,
-            "ladybug",
-        )
-        for word in (learner.start, learner.word)
-    ]
-    assert shares[1] > shares[0] + 0.2
 
 
 def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
@@ -253,7 +235,7 @@ def test_real_photographs_become_words(
     stickers: StableDiffusion, sticker_clip: Clip, name: str
 ) -> None:
     images = evoken.load_images(PHOTOS / name, stickers.size).images
-    settings = evoken.preset("default", placeholder="<photo>", calls=2_000)
+    settings = evoken.preset("default", placeholder="<photo>", calls=1_200)
     losses = [r.validation for _, r in evoken.learn(settings, stickers, images, sticker_clip)]
     assert min(losses) < losses[0]
 

@@ -26,6 +26,12 @@ def shape(text: str) -> list[str]:
     return [" ".join(line.split()) for line in lines if line.strip()]
 
 
+def numbers(table: str, row: str) -> list[float]:
+    """Values, and the ends of their intervals, from left to right."""
+    (cells,) = re.findall(rf"^{row} (.*)$", table, re.MULTILINE)
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", cells)]
+
+
 def sessions() -> list[tuple[str, str]]:
     """Each command after a ``$``, with the output that the README shows for it."""
     parts = [p for b in blocks("console") for p in re.split(r"^\$ ", b, flags=re.MULTILINE)[1:]]
@@ -37,12 +43,18 @@ def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(progress, "QUIET", math.inf)  # slow machines print more lines
     assert len(sessions()) >= 6
+    printed = {}
     for command, output in sessions():
         program, *arguments = shlex.split(command)
         assert program == "evoken"
         result = CliRunner().invoke(app, arguments, prog_name="evoken")
         assert result.exit_code == 0, result.output
         assert shape(result.output) == shape(output), command
+        printed[arguments[0]] = result.output
+    # What is shown is no luck: the thing, which the model was never shown, is learned.
+    (gain, *_) = numbers(printed["evaluate"], "gain over no word")
+    start, _, _, learned, _, _ = numbers(printed["evaluate"], "judge: recognised")
+    assert gain > 0.02 and learned - start > 0.2
     assert (tmp_path / "runs" / "otter" / "report.html").stat().st_size > 10_000
 
 
@@ -68,5 +80,6 @@ def test_make_commands_are_those_of_the_makefile_and_ci() -> None:
     for target in set(re.findall(r"`?make ([a-z]+)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "make test" in ci
-    assert "make lint" in ci
+    assert {"test", "lint", "docs", "package"} <= set(
+        " ".join(re.findall(r"^make (.*)", ci, re.MULTILINE)).split()
+    )
