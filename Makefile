@@ -6,7 +6,7 @@ BENCH := .venv/bench
 DEBIAN := build/debian/ready
 BROWSER := build/browser/ready
 AXE := axe-core@4.14.1
-HALF := bench_small editing_benchmark embedded readme runtimes shared stickers tour door privacy queue quiet devices models web_jobs workers_cli
+HALF := bench_small editing_benchmark embedded readme runtimes shared stickers tour door privacy queue quiet devices models web_jobs
 ONE_HALF := $(HALF:%=tests/test_%.py)
 OTHER_HALF := $(filter-out $(ONE_HALF),$(wildcard tests/test_*.py))
 PACKAGES := fonts-noto-color-emoji unicode-cldr-core
