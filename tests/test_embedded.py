@@ -218,6 +218,24 @@ def test_what_is_drawn_is_what_was_asked_for(stickers: StableDiffusion, judge: J
     assert np.mean([a == "blue background" for a in places]) > 0.9
 
 
+def test_a_thing_never_seen_is_learned(
+    stickers: StableDiffusion, judge: Judge, sticker_clip: Clip
+) -> None:
+    images = to_images(np.stack(world.concept("ladybug")), torch.device("cpu"))
+    settings = evoken.preset("default", placeholder="<new>", calls=4_000)
+    steps = list(evoken.learn(settings, stickers, images, sticker_clip))
+    learner, start = steps[-1][0], steps[0][1]
+    assert learner.best_validation < 0.98 * start.validation
+    shares = [
+        judge.share(
+            evoken.draw(stickers, "a photo of a <new>", word, 16, seed=1).images,
+            "ladybug",
+        )
+        for word in (learner.start, learner.word)
+    ]
+    assert shares[1] > shares[0] + 0.2
+
+
 def test_a_word_is_learned_on_the_flow_model_with_nothing_else_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
