@@ -57,6 +57,19 @@ def is_mask(path: Path, stems: Collection[str]) -> bool:
     return bool(end) and (end != "-mask.png" or stem in stems)
 
 
+def check_mask_names(files: Sequence[Path], stems: Collection[str]) -> None:
+    """Raise ``ImageError`` for a mask of one of the pictures that is no PNG file: it would be taken
+    for a picture.
+    """
+    for file in files:
+        stem, end = _parted(file.with_suffix(".png"), MASKS)
+        if end and stem in stems and file.suffix.lower() != ".png":
+            raise ImageError(
+                f"{shown(file)} has the name of a mask, which must be a PNG file.",
+                f"Save it as {shown(file.stem + '.png')}; a picture needs another name.",
+            )
+
+
 def masks_of(stems: Collection[str], files: Sequence[Path]) -> dict[str, Path]:
     """Of the files of a folder, the masks of its pictures, by the pictures' stems."""
     return _first(stems, files, MASKS)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from evoken.annotations import (
     NONE,
     Annotations,
+    check_mask_names,
     is_mask,
     mask_beside,
     masks_of,
@@ -203,7 +204,9 @@ def find(path: Path) -> Found:
             return Found([path])
         files, folders = _contents(path)
         if here := _images(files):
-            known = {*here, *masks_of({p.stem for p in here}, files).values()}
+            stems = {p.stem for p in here}
+            check_mask_names(here, stems)
+            known = {*here, *masks_of(stems, files).values()}
             beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             others = (p.name for p in folders if _may_have_images(p))
             return Found(here, tuple(p.name for p in beside), others=tuple(others))

@@ -203,6 +203,12 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> None:
     raise SettingError(f"`{name}` must be one of {', '.join(choices)} (got {shown(value)}).", hint)
 
 
+def whole(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a whole number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SettingError(f"`{name}` must be {_NAMED[int]} (got {shown(value)}).")
+
+
 def in_range(name: str, value: float, least: float, most: float) -> None:
     """Raise unless ``value`` is from ``least`` to ``most``; NaN is not."""
     if not least <= value <= most:

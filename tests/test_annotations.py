@@ -1,5 +1,6 @@
 """Masks and captions beside pictures: read, weighed, kept, and refused if they are of no use."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -82,6 +83,16 @@ def test_of_two_masks_one_counts_and_the_other_is_told(photos: Path) -> None:
     put_mask(photos, "1-mask.png")
     found = load_images(photos, 30)
     assert found.ignored == ("1-mask.png",) and found.annotations.masked[1]
+
+
+@pytest.mark.parametrize("name", ["1-mask.jpg", "1.mask.JPEG", "1-masklabel.webp"])
+def test_a_mask_that_is_no_png_is_no_picture(photos: Path, name: str) -> None:
+    picture = Image.new("L", (40, 30), 255)
+    picture.save(photos / name)
+    with pytest.raises(ImageError, match="has the name of a mask, which must be a PNG file"):
+        load_images(photos, 16)
+    (photos / "1.png").unlink()  # of nothing that is there
+    assert name in load_images(photos, 16).names
 
 
 def test_a_picture_of_a_mask_is_a_picture(photos: Path) -> None:
@@ -517,6 +528,10 @@ def test_the_run_of_a_word_is_found_by_its_files(done: Path, edited: Path, tmp_p
         assert run is not None and run.path == done
     alone = shutil.copy(done / WORD_FILE, tmp_path)
     assert LearnRun.of_word(alone) is None
+    for inside, name in ((done, WORD_FILE), (picked.parent, picked.name), (done, ".")):
+        with contextlib.chdir(inside):
+            run = LearnRun.of_word(name)
+            assert run is not None and run.path.samefile(tmp_path / done)
     edit = Path(shutil.copytree(edited, "runs/edit"))
     assert LearnRun.of_word(edit) is None
     assert LearnRun.of_word(shutil.copy(done / WORD_FILE, edit)) is None

@@ -332,5 +332,6 @@ def test_ctrl_c_while_a_model_loads_or_draws(
 def test_a_word_without_room_is_refused_before_anything_is_written(
     learn: Callable[..., Result],
 ) -> None:
-    refused(learn("--vectors", 100), "tokens")
+    said = "100 --vectors are too many for the sentences that the word is learned in"
+    refused(learn("--vectors", 100), said, "Lower --vectors.")
     assert not Path("runs").exists()

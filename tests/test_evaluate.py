@@ -1,5 +1,6 @@
 """The scores of a learned word, and what it is better than."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from tests.commands import evoken, refused
 from tests.test_pages import Page
 
 pytestmark = pytest.mark.usefixtures("own_folder")
+LONG = preset("default", placeholder="<disc>")  # takes long steps
 
 
 def test_evaluate_knows_what_the_judge_knows(done: Path) -> None:
@@ -91,8 +93,10 @@ def test_a_scorer_gives_the_concept_score(done: Path, tmp_path: Path) -> None:
     assert same == ["prompt", "reconstruction", "editability"]
     assert (plain["scorer"], found["scorer"], found["seed"]) == (None, "dino", 0)
     assert json.loads((done / "scores.json").read_text())["scorer"] == "dino"
-    shown = evoken("evaluate", done, "--count", 2, "--scorer", tmp_path / "dino").output
+    with contextlib.chdir(tmp_path / "dino"):
+        shown = evoken("evaluate", tmp_path / done, "--count", 2, "--scorer", ".").output
     assert "concept, dino" in shown and "prompt, dino" not in shown
+    assert json.loads((done / "scores.json").read_text())["scorer"] == "dino"
     refused(evoken("evaluate", done, "--scorer", tmp_path / "none"), "--scorer", "config.json")
 
 
@@ -122,10 +126,14 @@ def test_a_run_that_ends_at_its_start_says_so(given: Path) -> None:
     at_start = result["gain_over_start"] == 0
     assert ("so the result is the start" in (given / "report.html").read_text()) is at_start
     for gain, advice in ((0.0, True), (0.1, False)):
-        said = said_of_loss(result | {"gain_over_start": gain})
+        said = said_of_loss(result | {"gain_over_start": gain}, LONG)
         assert ("that of the start, as nothing better was found" in said) is advice
         assert ("Shorter steps (--fidelity 2)" in said) is advice
-    assert "0.0700 above that of the start," in said_of_loss(result | {"gain_over_start": -0.07})
+    worse = result | {"gain_over_start": -0.07}
+    assert "0.0700 above that of the start," in said_of_loss(worse, LONG)
+    for short in ({"fidelity": 2.0}, {"fidelity": 1.0}, {"sigma": 5.0}):
+        said = said_of_loss(worse, replace(LONG, **short))
+        assert said.endswith(". Another --seed or more calls may help."), said
 
 
 def test_a_word_that_was_picked_is_scored_and_its_scores_are_not_the_runs(done: Path) -> None:

@@ -1,5 +1,6 @@
 """evoken invert, edit, pick and flowopt step-size: in-process, on a small flow model."""
 
+import contextlib
 import json
 import os
 import re
@@ -333,6 +334,10 @@ def test_the_official_yaml_files_run_unchanged(evoken: Evoken, official: Path) -
     assert len(run.records()) == 3
     [asked] = read_edits(official / "exp.yaml", False)
     assert asked.model.startswith("stabilityai/")
+    with contextlib.chdir(official):
+        assert all(
+            p.exists() for asked in read_edits(Path("edits.yaml"), False) for p in asked.images
+        )
     picked = evoken("pick", "out", 1).stdout.split("Picked: ")[1:]
     assert len({Path(p.strip()).read_bytes() for p in picked}) == 3  # two edits are of one file
     result = evoken("invert", official / "edits.yaml", "--output", "inverted", *SMALL)

@@ -95,11 +95,11 @@ def test_what_the_report_takes_is_said_and_counted_once(
     learn: Learn, photos: Path, tiny_folder: Path
 ) -> None:
     """The loss of no word is measured before the search, unless the run has it already."""
-    assert "at most 128 calls and 8 for the report: about" in learn().output
+    assert "at most 128 calls, and 88 for previews and the report: about" in learn().output
     again = evoken("learn", "--resume", RUN, "--calls", 200)
-    assert "at most 200 calls: about" in again.output
+    assert "at most 200 calls, and 80 for previews and the report: about" in again.output
     lowest = learn("--output", "lowest", "--initialization", "lowest")
-    assert "at most 128 calls: about" in lowest.output
+    assert "at most 128 calls, and 80 for previews and the report: about" in lowest.output
     seen = Watched(Console(stderr=True, quiet=True))
     settings = LearnRun.open(RUN).settings
     names = (str(tiny_folder / "model"), str(tiny_folder / "clip"))
@@ -207,6 +207,21 @@ def test_the_way_on_names_every_budget_that_is_used_up(learn: Learn) -> None:
     assert f"type: {on}\n" in result.output
     assert evoken(*on.split()[1:]).exit_code == 0
     assert LearnRun.open(RUN).records()[-1].calls > spent
+
+
+def test_the_way_on_is_longer_than_a_generation_takes(learn: Learn) -> None:
+    assert learn("--minutes", 1e-4, "--preview-every", 0, "--samples", 0).exit_code == 0
+    spent = LearnRun.open(RUN).records()[-1].seconds / 60
+    assert spent > 2e-4
+    on = evoken("learn", "--resume", RUN).output.partition("type: ")[2].splitlines()[0].split()
+    assert on[-2] == "--minutes" and 1.8 * spent < float(on[-1]) < 2.2 * spent
+    assert evoken(*on[1:]).exit_code == 0
+
+
+def test_a_budget_that_is_not_the_one_that_is_used_up_names_that(done: Path) -> None:
+    for other in ("--patience", "--minutes"):
+        result = evoken("learn", "--resume", done, other, 3)
+        refused(result, "the run has spent", "Give --calls, too: at least")
 
 
 def test_learning_ends_when_the_loss_stays_flat(learn: Learn) -> None:

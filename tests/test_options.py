@@ -236,6 +236,32 @@ def test_what_the_line_changes_decides_over_a_file(change: dict[str, Any]) -> No
     assert make(LearnSettings, changed(file, change)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("chosen", "change"),
+    [
+        ({"vectors": 1}, {"kind": "style"}),
+        ({"draws": 8}, {"search": "cma"}),
+        ({"popsize": 61}, {"search": "cma"}),
+        ({"calls": 12_000}, {"preset": "paper"}),
+    ],
+    ids=str,
+)
+def test_what_somebody_chose_stays_also_where_it_would_follow(
+    chosen: dict[str, Any], change: dict[str, Any]
+) -> None:
+    assert changed(chosen, change, of_run=False) == chosen | change
+
+
+def test_what_a_file_says_stays_beside_what_the_line_changes(
+    tiny_folder: Path, photos: Path
+) -> None:
+    about = {"model": str(tiny_folder / "model"), "clip": str(tiny_folder / "clip"), "vectors": 1}
+    line = ("--kind", "style", "--output", "a", *QUICK)
+    result = evoken("learn", photos, "--config", written(**about), *line)
+    assert result.exit_code == 0, result.output
+    assert settings_of("a")["vectors"] == 1
+
+
 def test_what_follows_is_left_open_beside_what_others_need() -> None:
     about = {"placeholder": "<disc>", "objective": "similarity"}
     file = make(LearnSettings, about | {"search": "sep-cma"}).to_dict()
@@ -261,7 +287,7 @@ def test_an_effort_beside_other_calls_is_refused(photos: Path, done: Path) -> No
     config["settings"] |= {"effort": "normal"}  # as earlier versions wrote it
     (done / "config.json").write_text(json.dumps(config))
     assert LearnRun.open(done).settings.calls == config["settings"]["calls"]
-    assert "effort" not in read_file(done / "config.json")
+    assert "effort" not in read_file(done / "config.json").options
 
 
 @pytest.mark.parametrize(

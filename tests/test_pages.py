@@ -20,7 +20,7 @@ from evoken.flowopt.folder import FlowOptRun
 from evoken.flowopt.report import write_report as write_flow_report
 from evoken.images import grid
 from evoken.models.bases import FLUX, SD1, Base
-from evoken.models.provenance import without_paths
+from evoken.models.provenance import public_name, without_paths
 from evoken.page import MOST_WIDE, Curve, chart, picture
 from evoken.pictures.drawing import SHEET_SCALE
 from evoken.textual_inversion.card import write_card
@@ -159,6 +159,8 @@ def test_nothing_that_is_shown_has_a_path(done: Path, edit: FlowOptRun) -> None:
                     assert str(where) not in text, f"{where} in {file}"
     shown = without_paths({"start": "/home/x/runs/cat", "more": ["~/dog", "bird"], "calls": 1})
     assert shown == {"start": "cat", "more": "dog, bird", "calls": "1"}
+    here = {".": Path.cwd().name, "..": Path.cwd().parent.name, "a/b": "b", "owner/name": None}
+    assert {name: public_name(name) for name in here} == here | {"owner/name": "owner/name"}
 
 
 def test_a_report_of_large_pictures_is_small(done: Path) -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import evoken
-from evoken.errors import EvokenError, SettingError, WordError
+from evoken.errors import EvokenError, ImageError, SettingError, WordError
 from evoken.models.clip import Clip
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.pictures.drawing import Pictures
@@ -126,9 +127,38 @@ def test_an_interrupted_run_is_resumed_from_python(
         evoken.resume("nothing")
 
 
+def test_pictures_of_another_size_or_shape_are_refused(
+    model: StableDiffusion, photos: Path, images: torch.Tensor
+) -> None:
+    settings = evoken.preset("default", placeholder="<disc>", initialization="random", **QUICK)
+    other = evoken.load_images(photos, 2 * model.size)
+    said = "N x 3 x 16 x 16 (got 4 x 3 x 32 x 32). Load them with `load_images(..., 16)`"
+    with pytest.raises(ImageError, match=re.escape(said)):
+        evoken.learn_into("other", other, settings, model)
+    assert not Path("other").exists()
+    for wrong in (other, other.images, images[0], images[:0]):
+        with pytest.raises(ImageError, match="images must be"):
+            next(evoken.learn(settings, model, wrong, None))  # type: ignore[arg-type]
+
+
+def test_pictures_that_no_file_holds_are_learned_as_they_are_kept(
+    model: StableDiffusion, photos: Path
+) -> None:
+    """A run that goes on reads them from its folder, in 256 levels."""
+    settings = evoken.preset("default", placeholder="<disc>", initialization="random", **QUICK)
+    found = evoken.load_images(photos, model.size)
+    blurred = replace(found, images=0.9 * found.images + 0.01)
+    run = evoken.learn_into("blurred", blurred, settings, model)
+    whole, lines = run.word(), (run.path / "records.jsonl").read_text().splitlines(keepends=True)
+    (run.path / "records.jsonl").write_text(lines[0])
+    assert torch.equal(evoken.resume("blurred").word().vectors, whole.vectors)
+
+
 def test_workers_are_one_argument(tiny_folder: Path, photos: Path, done: Path) -> None:
     settings = evoken.preset("default", placeholder="<disc>", **QUICK)
     spec, clip = evoken.ModelSpec(str(tiny_folder / "model")), str(tiny_folder / "clip")
+    with pytest.raises(SettingError, match=r"`workers` must be a whole number \(got 1.5\)"):
+        evoken.learn_into("no", photos, settings, spec, workers=1.5)  # type: ignore[arg-type]
     run = evoken.learn_into("shared", photos, settings, spec, clip=clip, workers=1)
     name = "learned_embeds.safetensors"
     assert (run.path / name).read_bytes() == (done / name).read_bytes()
@@ -196,3 +226,5 @@ def test_an_evaluation_takes_a_word(model: StableDiffusion, clip: Clip) -> None:
     learned = evoken.evaluate(model, clip, images, Word("<x>", model.embed("cat")[:1]), count=2)
     plain = evoken.evaluate(model, clip, images, "cat", count=2)
     assert learned == plain and learned.judge is None
+    with pytest.raises(SettingError, match="`kind` must be one of object, style"):
+        evoken.evaluate(model, clip, images, "cat", kind="thing")

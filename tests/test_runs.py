@@ -50,6 +50,7 @@ def test_runs_are_listed_with_what_they_are_and_how_far(done: Path, edit: object
     assert len({line.find("learn") for line in table if "learn" in line}) == 1
     assert f"interrupted at {part['calls']} of 128 calls" in table[3]
     assert listed("runs/disc")["runs/disc"] == whole
+    assert whole["left"] == 0 < part["left"]
 
 
 def test_the_format_of_run_folders_is_what_it_was(done: Path, edited: Path) -> None:
@@ -179,7 +180,7 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     page = Page(Path("compare.html"))
     assert "same noise for every word" in page.text
     assert "judge: recognised (evaluate)0.500 [0.400, 0.600]" in page.text
-    assert "were evaluated" not in page.text
+    assert "were evaluated" not in page.text and "cannot be compared" not in page.text
     settings = page.text.partition("Settings that differ")[2].partition("Curves")[0]
     assert settings.split() == ["discother", "seed07"]
     alt = "4 pictures of “a photo of a <disc> on the beach”, drawn with the learned word"
@@ -212,6 +213,14 @@ def test_scores_of_different_evaluations_are_told_apart(two: tuple[Path, Path]) 
     gain = {path.name: found["gain"] for path, found in zip(two, listed().values(), strict=True)}
     assert f"gain over no word{gain['disc']:.4f}{gain['other']:.4f}" in rows
     assert f"CLIP-T, for comparison (evaluate){one}{one}" in rows
+
+
+def test_runs_whose_losses_are_of_other_things_are_said_to_be(two: tuple[Path, Path]) -> None:
+    for other, said in (({"t_low": 0.1}, "noise levels"), ({"kind": "style"}, "kinds of sen")):
+        changed(two[1], "settings", **other)
+        assert evoken("compare", *two, "--force").exit_code == 0
+        page = Page(Path("compare.html")).text
+        assert f"learned with different {said}" in page and "losses cannot be compared" in page
 
 
 def test_runs_of_different_models_and_images_are_said_to_be(two: tuple[Path, Path]) -> None:

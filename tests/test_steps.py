@@ -53,7 +53,7 @@ class Reads:
         ({"fidelity": 2.0, "sigma": 5.0}, 5.0),
         ({"search": "cma"}, 3.0),
         ({"search": "cma", "fidelity": 2.0}, 0.3),
-        ({"search": "cma", "fidelity": 0.1}, 0.015),
+        ({"search": "cma", "fidelity": 1.0}, 0.15),
         ({"search": "sep-cma"}, 30.0),
         ({"search": "cma", "objective": "similarity"}, 0.3),
         ({"search": "random", "sigma": 0.2}, 0.2),

@@ -59,7 +59,7 @@ DEFAULT_MODEL = FITTING | {"name": "the word's own, or stickers-flow"}
 OF_EDITS = ("fresh", "source_guidance", "patience", "strengths", "everywhere", "seeds")
 
 
-def _changed(file: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+def _changed(file: dict[str, Any], line: dict[str, Any], of_run: bool) -> dict[str, Any]:
     """The values of a file with those of the line: a strip of strengths is left out where the line
     has a single one, and the other way round.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
@@ -180,14 +180,16 @@ def _told(run: LearnRun, out: Out) -> dict[str, Any]:
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     result = run.result()
-    out.say(said_of_loss(result))
+    out.say(said_of_loss(result, run.settings))
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
     about = {"run": run.path, "word": run.path / WORD_FILE, "placeholder": word}
     return about | {"report": run.path / "report.html"} | result
 
 
-def said_of_loss(result: Mapping[str, Any]) -> str:
+def said_of_loss(result: Mapping[str, Any], settings: LearnSettings) -> str:
     """What the word is better than, by its loss."""
+    from evoken.textual_inversion.steps import first_steps
+
     said = f"Its validation loss is {result['validation_loss']:.4f}: "
     gain, advice = result["gain_over_no_word"], ""
     change = result["gain_over_start"]
@@ -196,7 +198,10 @@ def said_of_loss(result: Mapping[str, Any]) -> str:
     else:  # above it only where the word is not the best that was found
         said += f"{-change:.4f} above " if change else ""
         said += "that of the start" + ("" if change else ", as nothing better was found")
-        advice = " Shorter steps (--fidelity 2), another --seed or more calls may help."
+        shorter = first_steps(replace(settings, fidelity=2.0), False)
+        does = shorter < first_steps(settings, False)
+        advice = " Shorter steps (--fidelity 2), another" if does else " Another"
+        advice += " --seed or more calls may help."
     if gain is None:
         return f"{said}.{advice}"
     if gain <= 0:
@@ -261,6 +266,7 @@ def evaluate(
         from evoken.files import check_can_write
         from evoken.models.load import load_scorer
         from evoken.pictures.scoring import check_count, label, sentences
+        from evoken.run_folder import name_of
         from evoken.textual_inversion.evaluation import WORDS, cost, evaluate_run, write_scores
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
@@ -272,7 +278,7 @@ def evaluate(
         word = load_word(path)
         check_can_write(run.scores_path)
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
-        by = one_line(scorer.name) if scorer else ""
+        by = one_line(name_of(scorer)) if scorer else ""
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
         with reopened(run.path, display=display, replays=False) as job:

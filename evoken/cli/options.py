@@ -6,7 +6,6 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import wraps
-from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,6 +21,10 @@ NOT_IN_FILES = ("config_file", "resume", "as_json")
 EXAMPLE = "a file of lines such as calls: 6000"
 
 
+def _line_wins(file: dict[str, Any], line: dict[str, Any], of_run: bool) -> dict[str, Any]:
+    return file | line
+
+
 class From(NamedTuple):
     """The options that a command makes of a settings class.
 
@@ -29,13 +32,14 @@ class From(NamedTuple):
         settings: the class.
         without: names of fields that are no options of this command.
         defaults: what the help shows as a field's default where it is not the class's own.
-        changed: the values of a file with those that the line changes.
+        changed: the values of a file with those that the line changes; it is told whether the file
+            is a run's, which has them all.
     """
 
     settings: type
     without: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = {}
-    changed: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = or_
+    changed: Callable[[dict[str, Any], dict[str, Any], bool], dict[str, Any]] = _line_wins
 
     def fields(self) -> dict[str, Field]:
         """The fields that become options, by name."""
@@ -61,7 +65,7 @@ def takes(**groups: From) -> Callable[[Callable[..., None]], Callable[..., None]
                 given = {n: v for n, v in values.items() if v is not None and v != []}
                 file = {n: v for n, v in given.items() if in_file(context, n)}
                 line = {n: v for n, v in given.items() if n not in file}
-                options[group] = source.changed(file, line)
+                options[group] = source.changed(file, line, _OF_RUN in context.meta)
             command(**options)
 
         signature = inspect.signature(command, eval_str=True)
@@ -83,6 +87,7 @@ def takes(**groups: From) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
+_OF_RUN = f"{__name__}.of_run"  # in a context's meta where the file of options is a run's
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
@@ -170,7 +175,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make what the file says the defaults of the other options."""
     if path is not None:
         try:
-            context.default_map = _options_of(context, read_file(path))
+            content = read_file(path)
+            context.default_map = _options_of(context, content.options)
+            if content.of_run:
+                context.meta[_OF_RUN] = True
         except EvokenError as error:
             tell(error, {})
             raise typer.Exit(BAD_INPUT) from None
@@ -240,7 +248,14 @@ def _check_is_one(value: Any, name: str) -> None:
         )
 
 
-def read_file(path: Path) -> dict[str, Any]:
+class Content(NamedTuple):
+    """The options of a file, and whether they are all that a run had."""
+
+    options: dict[str, Any]
+    of_run: bool = False
+
+
+def read_file(path: Path) -> Content:
     """The options in a YAML file, or in a run folder's ``config.json``.
 
     Raises:
@@ -260,5 +275,5 @@ def read_file(path: Path) -> dict[str, Any]:
         run = {name: content[name] for name in ("clip",) if content.get(name)}
         found = {**content["settings"], **content["model"], **run}
         found.pop("effort", None)  # of an earlier version, beside the calls that it stood for
-        return found
-    return content
+        return Content(found, of_run=True)
+    return Content(content)

@@ -9,6 +9,7 @@ and, around it, the script's YAML of experiments, each of which names the first
 (``evoken.flowopt.official``).
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -135,5 +136,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def _find(yaml_file: Path, name: str) -> Path:
     """A path in a YAML: beside it, one folder up (the official layout), or from where we are."""
-    places = (yaml_file.parent / name, yaml_file.parent.parent / name, Path(name))
+    here = yaml_file.parent
+    above = Path(os.path.normpath(here / ".."))  # which "." has, too
+    places = (here / name, above / name, Path(name))
     return next((p for p in places if p.exists()), places[0])

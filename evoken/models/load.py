@@ -40,13 +40,8 @@ def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> La
     with quiet():
         spec = fitting(spec) if isinstance(spec, str) else spec
         check_spec(chosen(spec))
+    check_place(spec.name)
     path = Path(spec.name).expanduser()
-    if spec.name not in EMBEDDED and not path.exists() and not is_hub_id(spec.name):
-        raise ModelError(
-            f"`name` must be {', '.join(EMBEDDED)}, a folder, a file or a hub id (got "
-            f"{shown(spec.name, 200)}).",
-            "Check the spelling.",
-        )
     with quiet_loading():
         from evoken.models.pipelines import load_pipeline
         from evoken.models.shared import shared_parts
@@ -57,6 +52,21 @@ def load_model(spec: ModelSpec | str = "stickers", learning: bool = False) -> La
             parts = partial(shared_parts, spec.name)
             return load_pipeline(str(STICKERS / spec.name), spec, parts, **family)
         return load_pipeline(str(path) if path.exists() else spec.name, spec, learning=learning)
+
+
+def check_place(name: str, setting: str = "name", places: str = "a folder, a file") -> None:
+    """Raise ``ModelError`` unless a model may be there.
+
+    Args:
+        setting: that names it.
+        places: where it may be, beside those that are included and the hub.
+    """
+    if name not in EMBEDDED and not Path(name).expanduser().exists() and not is_hub_id(name):
+        raise ModelError(
+            f"`{setting}` must be {', '.join(EMBEDDED)}, {places} or a hub id (got "
+            f"{shown(name, 200)}).",
+            "Check the spelling.",
+        )
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What a word was learned with, the weights and the versions, and what of it others may read."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -95,7 +96,10 @@ def is_hub_id(model: str) -> bool:
 
 def public_name(model: str) -> str:
     """A model's name where others read it: of a path, its last part."""
-    return model if model in EMBEDDED or is_hub_id(model) else Path(model).name
+    if model in EMBEDDED or is_hub_id(model):
+        return model
+    last = Path(model).name
+    return last if last not in ("", "..") else Path(os.path.abspath(model)).name
 
 
 def without_paths(values: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from evoken.models.clip import Clip
 from evoken.models.image_encoder import ImageEncoder
 from evoken.models.judge import Judge
 from evoken.models.sampling import MOST
-from evoken.options import in_range
+from evoken.options import in_range, one_of
 from evoken.pictures.drawing import images_of
 from evoken.pictures.masks import found_masks
 from evoken.pictures.metrics import (
@@ -102,8 +102,9 @@ def sentences(kind: str, thorough: bool) -> tuple[str, ...]:
     """The templates whose pictures ``evaluate`` draws.
 
     Raises:
-        SettingError: there are no ``thorough`` ones of this kind.
+        SettingError: there is no such kind, or it has no ``thorough`` ones.
     """
+    one_of("kind", kind, tuple(KINDS))
     row = KINDS[kind]
     if thorough and not (row.beside or row.recoloured):
         raise SettingError(f"`thorough` is for objects (this is a {kind}).", "Leave it out.")
@@ -146,7 +147,7 @@ def evaluate(
         thorough: draw the word beside another thing and in another colour, too; objects only.
 
     Raises:
-        SettingError: ``count`` or ``thorough`` is not possible.
+        SettingError: ``kind``, ``count`` or ``thorough`` is not possible.
     """
     check_count(count)
     pictures = drawn(model, word, kind, count, seed, thorough, on_prompt)

@@ -10,14 +10,23 @@ from evoken.textual_inversion.learn import Learner, cost_of_generation
 BUDGETS = ("calls", "minutes", "patience")  # all count from the start of the run
 
 
-def check_calls(run: LearnRun, calls: int) -> None:
+def check_calls(run: LearnRun, calls: int, given: bool) -> None:
     """Raise ``SettingError`` unless so many calls pay for another generation of a run. How many one
     takes is known once one is done.
+
+    Args:
+        given: whether they are a new budget; or else that of the run.
     """
     records = run.records()
     if len(records) < 2:
         return
     spent, cost = records[-1].calls, cost_of_generation(records)
+    if calls < spent + cost and not given:
+        raise SettingError(
+            f"the run has spent {spent:,} of its {calls:,} calls, and another generation takes "
+            f"{cost:,}.",
+            f"Give `calls`, too: at least {spent + cost:,}, counted from the start of the run.",
+        )
     if calls < spent + cost:
         raise SettingError(
             f"`calls` must be at least {spent + cost:,} (got {calls:,}): it counts from the start "
@@ -44,12 +53,15 @@ def check_left(learner: Learner) -> None:
 
 
 def to_learn_on(folder: Path, learner: Learner) -> str:
-    """The command by which a run goes on: with twice each budget that is used up."""
+    """The command by which a run goes on: with twice each budget that is used up, or twice what
+    was spent where a generation took longer than that.
+    """
     s, command = learner.settings, ["evoken", "learn", "--resume", quote(str(folder))]
     if learner.generation >= learner.generations:
         command += ["--calls", str(2 * s.calls)]
     if learner.out_of_time:
-        command += ["--minutes", f"{2 * s.minutes:g}"]
+        spent = float(f"{learner.seconds / 30:.2g}")
+        command += ["--minutes", f"{max(2 * s.minutes, spent):g}"]
     if learner.out_of_patience:
         command += ["--patience", "0"]
     return " ".join(command)

@@ -6,9 +6,9 @@ from pathlib import PurePath
 
 import torch
 
-from evoken.arrays import PathLike
+from evoken.arrays import Images, PathLike
 from evoken.errors import ImageError, SettingError, WordError, one_line, shown
-from evoken.images import ImageSet, counted, listing, load_images
+from evoken.images import ImageSet, counted, listing, load_images, to_pictures, to_tensor
 from evoken.models.base import Model
 from evoken.models.memory import available
 from evoken.prompts import KINDS
@@ -19,15 +19,39 @@ from evoken.words.word import check_length
 
 
 def pictures_of(images: PathLike | ImageSet, size: int, settings: LearnSettings) -> ImageSet:
-    """The images, with those masks and captions that the settings make use of.
+    """The images as a run folder keeps them, with those masks and captions that the settings make
+    use of.
 
     Raises:
         ImageError: they cannot be used.
     """
     used = settings.uses_masks, settings.uses_captions
     if isinstance(images, ImageSet):
-        return replace(images, annotations=images.annotations.chosen(*used))
+        check_images(images.images)
+        kept = torch.cat([to_tensor(picture) for picture in to_pictures(images.images)])
+        return replace(images, images=kept, annotations=images.annotations.chosen(*used))
     return load_images(images, size, *used)
+
+
+def check_images(images: Images, size: int = 0) -> None:
+    """Raise ``ImageError`` unless these are square pictures.
+
+    Args:
+        size: that they must have in pixels; 0 for any.
+    """
+    if not isinstance(images, torch.Tensor):
+        raise ImageError(
+            f"images must be a tensor, N x 3 x S x S (got {type(images).__name__}).",
+            "Give what `load_images(...).images` holds.",
+        )
+    shape = tuple(images.shape)
+    side = size or shape[-1]
+    if len(shape) != 4 or not shape[0] or shape[1:] != (3, side, side):
+        raise ImageError(
+            f"images must be N x 3 x {size or 'S'} x {size or 'S'} (got "
+            f"{' x '.join(map(str, shape))}).",
+            f"Load them with `load_images(..., {size})`." if size else "",
+        )
 
 
 def check_shown(found: ImageSet) -> None:
@@ -49,7 +73,14 @@ def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:
     kind, placeholder = KINDS[settings.kind], settings.placeholder
     longest = max(kind.templates, key=lambda text: model.count_tokens(text.partition("{}")[0]))
     word = {placeholder: torch.zeros(1, settings.vectors, model.width)}
-    model.condition([longest.format(placeholder)], word)
+    try:
+        model.condition([longest.format(placeholder)], word)
+    except WordError as error:
+        raise WordError(
+            f"{settings.vectors} `vectors` are too many for the sentences that the word is learned "
+            f"in ({one_line(error.problem)}).",
+            "Lower `vectors`.",
+        ) from None
     check_length(
         model, settings.preview_prompts and settings.shown_prompts, {placeholder: settings.vectors}
     )

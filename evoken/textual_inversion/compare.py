@@ -88,6 +88,12 @@ def _notes(runs: list[LearnRun]) -> list[str]:
         else "The words were learned on different models: their pictures start from different "
         "noise, and their losses cannot be compared."
     ]
+    measured = [_measured(run) for run in runs]
+    if unlike := [name for name in measured[0] if len({of[name] for of in measured}) > 1]:
+        notes.append(
+            f"The words were learned with different {' and '.join(unlike)}: their losses cannot be "
+            "compared."
+        )
     if len(pictures) > 1:
         notes.append(
             "The words were learned from different images, which losses and scores depend on."
@@ -99,6 +105,21 @@ def _notes(runs: list[LearnRun]) -> list[str]:
             "cannot be compared."
         )
     return notes
+
+
+def _measured(run: LearnRun) -> dict[str, object]:
+    """What the loss of a run is of, beside its pictures and its first model, by its name."""
+    settings, annotations = run.settings, run.annotations()
+    levels = (settings.t_low, settings.t_high) if settings.objective == "denoising" else None
+    return {
+        "objectives": settings.objective,
+        "second models": public_name(settings.also),
+        "kinds of sentences": settings.kind,
+        "noise levels": levels,
+        "weightings": settings.weighting if levels else None,
+        "masks": annotations.masks is not None,
+        "captions": annotations.captions,
+    }
 
 
 def _drawn(evaluation: dict[str, Any]) -> str:

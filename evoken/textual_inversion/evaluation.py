@@ -13,6 +13,7 @@ from evoken.models.image_encoder import ImageEncoder
 from evoken.models.judge import Judge
 from evoken.pictures.metrics import Score
 from evoken.pictures.scoring import STEPS, evaluate, sentences
+from evoken.run_folder import name_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.words.word import Word, fitted
@@ -140,5 +141,5 @@ def write_scores(
     values = {name: [asdict(score) for score in pair] for name, pair in found.scores.items()}
     about: dict[str, Any] = {"word": run.word_hash()}
     about |= {"count": count, "seed": seed, "steps": STEPS}
-    about |= {"scorer": scorer.name} if scorer else {}
+    about |= {"scorer": name_of(scorer)} if scorer else {}
     write_json(run.scores_path, about | found.to_dict() | {"start_and_learned": values})

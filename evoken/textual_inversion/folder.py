@@ -15,6 +15,7 @@ Reports, drawing and evaluation read only this folder.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -147,7 +148,8 @@ class LearnRun:
             RunError: the run's folder is damaged.
         """
         given = Path(path)
-        for folder in (given, given.parent, given.parent.parent):
+        above = Path(os.path.normpath(given.parent / ".."))  # which "." has, too
+        for folder in (given, given.parent, above):
             if is_run_folder(folder) and command_of(folder) == "learn":
                 return cls.open(folder)
         return None

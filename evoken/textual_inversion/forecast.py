@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import nn
@@ -62,8 +63,9 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
     free = available(device)
     (seconds, each), grown = measured(lambda: _chunk(learner, UNIT // settings.chunk), device)
     held = peak(device)
+    drawing = each
     if seconds < SLOW and workers == 1:
-        seconds, _ = _chunk(learner, UNIT // settings.chunk)  # the first pass warmed up
+        _, drawing = _chunk(learner, UNIT // settings.chunk)  # the first pass warmed up
         _, each = _chunk(learner, settings.popsize)
     else:
         units = _units(learner, fitting(grown, free))
@@ -71,12 +73,14 @@ def forecast(learner: Learner, calls_done: int = 0) -> Forecast:
         each /= _at_once(learner, units)
     model.decode(model.noise([0]))
     model.calls = before
-    minutes = (learner.total_calls - calls_done) * each / 60
+    minutes, last = (learner.total_calls - calls_done) * each / 60, learner.generations
     if settings.minutes:
         minutes = min(minutes, max(0.0, settings.minutes - learner.seconds / 60))
-    drawn = calls_of_previews(learner) + calls_of_sheets(learner)
+        todo = ceil(minutes * 60 / (learner.cost * each))
+        last = min(last, max(learner.generation, 0) + todo)
+    drawn = calls_of_previews(learner, last) + calls_of_sheets(learner)
     drawn += calls_of_no_word(learner, known=calls_done > 0)
-    minutes += drawn * seconds / UNIT / 60
+    minutes += drawn * drawing / 60
     spec = model.spec
     advice = f"; this CPU imitates {spec.precision}, float32 is faster" if imitates(spec) else ""
     weights = said_of_weights(_parts(learner), spec)

@@ -20,7 +20,7 @@ from evoken.models.distilled import check_learnable
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import clip_if_any, default_clip, started
-from evoken.options import in_range, known_names, make
+from evoken.options import in_range, known_names, make, whole
 from evoken.pictures.metrics import Score
 from evoken.pictures.shown import NAME
 from evoken.progress import SILENT, Display
@@ -29,6 +29,7 @@ from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.budget import BUDGETS, check_calls, check_left, to_learn_on
 from evoken.textual_inversion.checks import (
+    check_images,
     check_memory,
     check_room,
     check_shown,
@@ -38,6 +39,7 @@ from evoken.textual_inversion.checks import (
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import Forecast, forecast
 from evoken.textual_inversion.initialization import as_start, read_start
+from evoken.textual_inversion.joint import check_other
 from evoken.textual_inversion.learn import Learner, Record, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
@@ -45,6 +47,7 @@ from evoken.textual_inversion.settings import INITIALIZATIONS, LearnSettings
 from evoken.textual_inversion.workflow import (
     Sheet,
     calls_of_no_word,
+    calls_of_previews,
     calls_of_sheets,
     loss_of_no_word,
     preview_if_due,
@@ -91,6 +94,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.count is not None:
+            whole("workers", self.count)
             in_range("workers", self.count, 1, MOST_WORKERS)
 
     @contextmanager
@@ -155,6 +159,7 @@ class LearnJob:
         before = calls_of_no_word(self.learner, self.run.loss_of_no_word() is not None)
         after = calls_of_sheets(self.learner)
         self.catch_up()
+        looks = calls_of_previews(self.learner, self.learner.generations)
         if more and self.learner.finished:
             display.say(
                 f"Nothing is left to learn for {settings.placeholder}. To learn on after all, "
@@ -163,7 +168,7 @@ class LearnJob:
         elif more and display is not SILENT:
             expected = forecast(self.learner, records[-1].calls if records else 0)
             what = f"Learning {settings.placeholder!r} with at most {settings.calls:,} calls"
-            what += f" and {before + after:,} for the report" if before + after else ""
+            what += f", and {before + looks + after:,} for previews and the report"
             display.say(f"{what}: {expected}.")
         score = ""
         first = display.bar("the first generation", before + settings.calls + after)
@@ -317,6 +322,8 @@ def _check(folder: Path, images: PathLike | ImageSet, settings: LearnSettings, c
     """What can be checked before the model is loaded, which takes long."""
     if clip:
         check_name(clip)
+    if settings.also:
+        check_other(settings.also)
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(folder)
 
@@ -359,6 +366,7 @@ def _prepared(
         name, place = one_line(start.placeholder), shown(Path(settings.start))
         display.say(f"Starting from the word {name} in {place}.")
     found = pictures_of(images, loaded.size, settings)
+    check_images(found.images, loaded.size)
     if found.folder:
         display.say(f"Taking the pictures from {shown(found.folder)}.")
     if found.ignored:
@@ -412,7 +420,7 @@ def reopened(
     if budget:
         known_names(budget, BUDGETS)
         settings = make(LearnSettings, settings.to_dict() | budget)
-        check_calls(run, settings.calls)
+        check_calls(run, settings.calls, "calls" in budget)
     if model is None or model.spec != run.spec:
         model = started(run.spec, display)
     run.check_unchanged()  # once the model is there: the hub's may have had to be fetched anew

@@ -13,7 +13,7 @@ from evoken.errors import SettingError, shown
 from evoken.evaluation.chunks import Chunk, Evaluation, Objective
 from evoken.models.base import Model, Vocabulary
 from evoken.models.families.latent import LatentModel
-from evoken.models.load import load_model
+from evoken.models.load import check_place, load_model
 
 COMPARED = 1_000  # embeddings of a vocabulary
 
@@ -46,7 +46,9 @@ class JointLoss(Objective):
         return sum(loss.validation_calls for loss in self._losses)
 
     def validation_losses(self, vectors: Vectors) -> Losses:
-        return np.concatenate([loss.validation_losses(vectors) for loss in self._losses])
+        # Of one draw they go together: as draws of their own they would look twice as sure.
+        found: Losses = np.mean([loss.validation_losses(vectors) for loss in self._losses], 0)
+        return found
 
     def part(self, vectors: Vectors, chunk: Chunk) -> Evaluation:
         (found,) = self.parts(vectors, [chunk])
@@ -65,6 +67,16 @@ def _numbered(found: Iterable[Sequence[Chunk]]) -> list[Chunk]:
     return [replace(chunk, model=i) for i, its in enumerate(found) for chunk in its]
 
 
+def check_other(name: str) -> None:
+    """Raise unless there may be a whole pipeline: ``SettingError``, ``ModelError``."""
+    if Path(name).expanduser().is_file():
+        raise SettingError(
+            f"`also` must be a whole pipeline (got the file {shown(name)}).",
+            "Give its folder or hub id.",
+        )
+    check_place(name, "also", "a folder")
+
+
 def beside(model: Model, name: str) -> LatentModel:
     """Another model that reads words as this one does, where and how this one runs.
 
@@ -72,14 +84,12 @@ def beside(model: Model, name: str) -> LatentModel:
         name: a name of an included model, a folder or a hub id.
 
     Raises:
-        SettingError: it is a file, or its text encoders are others.
+        SettingError: it is a file or the model itself, or its text encoders are others.
         ModelError: it cannot be loaded, or is distilled.
     """
-    if Path(name).expanduser().is_file():
-        raise SettingError(
-            f"`also` must be a whole pipeline (got the file {shown(name)}).",
-            "Give its folder or hub id.",
-        )
+    check_other(name)
+    if name == model.spec.name:
+        raise SettingError(f"`also` must be another model (got {shown(name)}).", "Leave it out.")
     spec, wanted = replace(model.spec, name=name, encoders="", config=""), dict(model.encoders)
     other = load_model(spec, learning=True)
     if other.encoders != wanted and {*wanted} < {*other.texts.encoders}:

@@ -22,6 +22,7 @@ from evoken.models.distilled import check_learnable
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
 from evoken.seeds import torch_generator
+from evoken.textual_inversion.checks import check_images
 from evoken.textual_inversion.hearing import WIDE, heard_directions, hears_length
 from evoken.textual_inversion.initialization import initial_vectors, typical_norms
 from evoken.textual_inversion.recipe import build_objective
@@ -368,8 +369,12 @@ def learn(
         evaluator: where candidates are evaluated, such as ``Processes``; changes no result.
         annotations: of the images, as ``load_images(...).annotations`` has them.
 
+    Raises:
+        EvokenError: an argument cannot be used.
+
     Source: Fei et al. 2023, section 3.
     """
+    check_images(images, model.size)
     learner = Learner(settings, model, images, clip, evaluator, 0, annotations)
     learner.replay(records)
     while not learner.finished:

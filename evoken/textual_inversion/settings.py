@@ -125,7 +125,7 @@ class LearnSettings:
         0.0,
         "How many times as long as the vocabulary's words a word may become: more is nearer to the "
         "pictures, less goes better with prompt weights and other words",
-        least=0.1,
+        least=1,
         most=1000,
         zero="no limit",
     )
@@ -446,15 +446,21 @@ def preset(name: str, **changes: Any) -> LearnSettings:
 DECIDING = ("preset", "kind", "objective", "search", "fidelity", "initialization", "start")
 
 
-def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a run with some changed. What follows from a setting that is changed is left open,
-    so that it follows from the new one: the steps that suit a search, the calls of an effort.
+def changed(
+    values: Mapping[str, Any], changes: Mapping[str, Any], of_run: bool = True
+) -> dict[str, Any]:
+    """Values with some changed. The calls of an effort give way to calls, and the other way round.
+
+    Args:
+        of_run: they are all values that a run had. What follows from a setting that is changed is
+            left open, so that it follows from the new one, such as the steps that suit a search.
+            Of values that somebody chose, all stay.
     """
     same = {name for name, value in changes.items() if values.get(name) == value}
     left = dict(values)
     if {"effort", "calls"} & (changes.keys() - same):
         left = {name: value for name, value in left.items() if name not in ("effort", "calls")}
-    if {*DECIDING} & (changes.keys() - same):
+    if of_run and {*DECIDING} & (changes.keys() - same):
         left = _undecided(left)
     return left | dict(changes)
 

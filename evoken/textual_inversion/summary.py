@@ -1,9 +1,11 @@
 """A run of ``evoken learn`` in a line."""
 
+from collections.abc import Sequence
+
 from evoken.models.provenance import public_name
 from evoken.run_folder import Summary, as_written, date_of, state_of
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.learn import calls_in_all, seconds_left
+from evoken.textual_inversion.learn import Record, calls_in_all, seconds_left
 from evoken.textual_inversion.report import result_of
 
 
@@ -28,5 +30,12 @@ def summary(run: LearnRun) -> Summary:
             gain=None if loss is None or nothing is None else nothing - loss,
             score=scores[max(scores)].value if scores else None,
             date=date_of(run.config),
-            left=seconds_left(records[-1], total, settings.minutes) if records else None,
+            left=_left(run, records, total),
         )
+
+
+def _left(run: LearnRun, records: Sequence[Record], total: int) -> float | None:
+    """Seconds until it is finished; None where that is not known yet."""
+    if run.finished:
+        return 0.0
+    return seconds_left(records[-1], total, run.settings.minutes) if records else None

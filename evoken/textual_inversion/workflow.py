@@ -103,12 +103,16 @@ def write_result(run: LearnRun, learner: Learner) -> Iterator[Sheet]:
     write_report(run)
 
 
-def calls_of_previews(learner: Learner) -> int:
-    """Calls of all previews that are to come, which no budget pays for."""
+def calls_of_previews(learner: Learner, last: int) -> int:
+    """Calls of all previews that are to come, which no budget pays for.
+
+    Args:
+        last: the generation after which the run ends.
+    """
     settings, every = learner.settings, learner.settings.preview_every
     # Of generation 0, of those that are due, and of the last.
     done = 1 + learner.generation // every if every and learner.generation >= 0 else 0
-    previews = 1 + ceil(learner.generations / every) - done if every else 1
+    previews = 1 + ceil(last / every) - done if every else 1
     pictures = previews * PREVIEWS * len(settings.previewed_prompts)
     return pictures * STEPS * learner.model.guidance_calls
 
