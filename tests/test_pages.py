@@ -159,7 +159,7 @@ def test_nothing_that_is_shown_has_a_path(done: Path, edit: FlowOptRun) -> None:
                     assert str(where) not in text, f"{where} in {file}"
     shown = without_paths({"start": "/home/x/runs/cat", "more": ["~/dog", "bird"], "calls": 1})
     assert shown == {"start": "cat", "more": "dog, bird", "calls": "1"}
-    here = {".": Path.cwd().name, "..": Path.cwd().parent.name, "a/b": "b", "owner/name": None}
+    here = {".": Path.cwd().name, "..": Path.cwd().parent.name, "./a/b": "b", "owner/name": None}
     assert {name: public_name(name) for name in here} == here | {"owner/name": "owner/name"}
 
 

@@ -1,9 +1,11 @@
 """The denoiser on every runtime: one battery, the cache of exports, memory, and the forecast."""
 
 import dataclasses
+import gc
 import itertools
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +31,7 @@ from evoken.models.families.latent import LatentModel
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.models.load import load_model, warm_up
 from evoken.models.pipelines import load_pipeline
-from evoken.models.runtimes import int8, requirements
+from evoken.models.runtimes import int8, openvino_runtime, requirements
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.exports import Check, read_entry, write_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
@@ -416,6 +418,21 @@ def test_freed_memory_is_given_back() -> None:
     del tensors
     memory.give_back(torch.device("cpu"))
     assert resident() < before + 50e6 and len(kept) == 100
+
+
+def test_ctrl_c_is_heard_after_models_in_openvino_are_gone(tmp_path: Path) -> None:
+    """Each would take the stack with it that signal handlers run on."""
+    loaded = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        openvino_runtime.export(torch.nn.Linear(2, 2), [torch.ones(1, 2)], tmp_path / name)
+        loaded.append(openvino_runtime.load(tmp_path / name))
+    assert loaded[0](torch.ones(1, 2)).shape == (1, 2)
+    while loaded:
+        loaded.pop(0)  # the first one first
+        gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_files_that_were_read_take_no_memory_of_a_container(

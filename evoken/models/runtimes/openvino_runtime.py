@@ -4,14 +4,21 @@ Its bfloat16 would round the timestep as well, 979 to 980, which errs ten times 
 in torch does.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from evoken.models.batches import cores
 from evoken.quiet import quiet
+
+if TYPE_CHECKING:
+    import openvino
 
 FILE = "denoiser.xml"
 
@@ -33,15 +40,26 @@ def export(module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
 
 
-def load(folder: Path) -> Callable[..., Tensor]:
-    """The converted denoiser as a function of tensors."""
+@cache
+def _core() -> openvino.Core:
+    """OpenVINO, once for a process.
+
+    Each core makes the stack that signal handlers run on (``sigaltstack``), whose memory goes with
+    the core, also where a later one has taken note of it to put it back: then the next signal, such
+    as Ctrl-C, ends the process with a segmentation fault.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def load(folder: Path) -> Callable[..., Tensor]:
+    """The converted denoiser as a function of tensors."""
     options = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": cores(),
     }
-    compiled = openvino.Core().compile_model(folder / FILE, "CPU", options)
+    compiled = _core().compile_model(folder / FILE, "CPU", options)
 
     def run(*inputs: Tensor) -> Tensor:
         found = compiled([x.numpy() for x in inputs])
