@@ -57,16 +57,18 @@ def is_mask(path: Path, stems: Collection[str]) -> bool:
     return bool(end) and (end != "-mask.png" or stem in stems)
 
 
-def check_mask_names(files: Sequence[Path], stems: Collection[str]) -> None:
-    """Raise ``ImageError`` for a mask of one of the pictures that is no PNG file: it would be taken
-    for a picture.
+def check_mask_names(pictures: Sequence[Path]) -> None:
+    """Raise ``ImageError`` where one of the pictures is called like the mask of another and is no
+    PNG file.
     """
-    for file in files:
-        stem, end = _parted(file.with_suffix(".png"), MASKS)
+    stems = {picture.stem for picture in pictures}
+    for file in pictures:
+        stem, end = _parted(png := file.with_suffix(".png"), MASKS)
         if end and stem in stems and file.suffix.lower() != ".png":
+            fix = "Remove it" if png.exists() else f"Save it as {shown(png.name)}"
             raise ImageError(
                 f"{shown(file)} has the name of a mask, which must be a PNG file.",
-                f"Save it as {shown(file.stem + '.png')}; a picture needs another name.",
+                f"{fix}, or learn without masks (`masks`); a picture needs another name.",
             )
 
 

@@ -163,3 +163,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def above(folder: Path) -> Path:
+    """The folder that a folder is in: ``Path(".").parent`` is "." again."""
+    return Path(os.path.normpath(folder / ".."))

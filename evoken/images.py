@@ -134,6 +134,8 @@ def load_images(
     """
     found = find(Path(path))
     chosen = found.images
+    if masks:
+        check_mask_names(chosen)
     contents = [read(p) for p in chosen]
     sizes, tensors, their_masks = [], [], []
     for content, file in zip(contents, chosen, strict=True):
@@ -205,7 +207,6 @@ def find(path: Path) -> Found:
         files, folders = _contents(path)
         if here := _images(files):
             stems = {p.stem for p in here}
-            check_mask_names(here, stems)
             known = {*here, *masks_of(stems, files).values()}
             beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             others = (p.name for p in folders if _may_have_images(p))
@@ -292,7 +293,7 @@ def to_tensor(image: Image.Image | np.ndarray) -> Images:
 
 def to_pictures(images: Images) -> list[Image.Image]:
     """N x 3 x H x W in [-1, 1] to RGB pictures."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
 
 

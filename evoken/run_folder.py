@@ -270,7 +270,7 @@ def made(config: Mapping[str, Any]) -> str:
 
 
 def name_of(path: Path) -> str:
-    """A folder's own name, which may be published where its path may not."""
+    """A run folder's own name, which may be published where its path may not."""
     return Path(os.path.realpath(path)).name
 
 

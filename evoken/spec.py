@@ -1,5 +1,6 @@
 """Which model, where and in what precision: enough to build the same one elsewhere."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,6 +69,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.name and not self.name.strip("./"):  # "." has no name, and is another place later
+            object.__setattr__(self, "name", os.path.abspath(self.name))
 
 
 FITTING = {"device": AUTO, "precision": AUTO}  # of a model that runs where it runs best

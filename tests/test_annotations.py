@@ -89,8 +89,14 @@ def test_of_two_masks_one_counts_and_the_other_is_told(photos: Path) -> None:
 def test_a_mask_that_is_no_png_is_no_picture(photos: Path, name: str) -> None:
     picture = Image.new("L", (40, 30), 255)
     picture.save(photos / name)
-    with pytest.raises(ImageError, match="has the name of a mask, which must be a PNG file"):
+    said = "has the name of a mask, which must be a PNG file. Save it as"
+    with pytest.raises(ImageError, match=said):
         load_images(photos, 16)
+    assert name in load_images(photos, 16, masks=False).names
+    picture.resize((picture.width, picture.height)).save((photos / name).with_suffix(".png"))
+    with pytest.raises(ImageError, match="Remove it, or learn without masks"):
+        load_images(photos, 16)
+    (photos / name).with_suffix(".png").unlink()
     (photos / "1.png").unlink()  # of nothing that is there
     assert name in load_images(photos, 16).names
 

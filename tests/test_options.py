@@ -279,6 +279,16 @@ def test_what_updates_have_is_refused_where_there_are_none(change: dict[str, Any
     assert flowopt_preset("edit", **found.to_dict()) == found  # as a run's config.json holds it
 
 
+def test_fidelities_of_earlier_versions_are_read() -> None:
+    """Below 1, they made nothing but the steps shorter."""
+    whole = make(LearnSettings, {"placeholder": "<disc>", "fidelity": 1.0}).to_dict()
+    found = LearnSettings.from_dict(whole | {"fidelity": 0.5})
+    assert (found.fidelity, found.sigma) == (1.0, 0.075)
+    assert LearnSettings.from_dict(whole | {"fidelity": 0.5, "sigma": 3.0}).sigma == 3
+    with pytest.raises(SettingError, match="`fidelity` must be from 1 to 1,000, or 0"):
+        make(LearnSettings, {"placeholder": "<disc>", "fidelity": 0.5})
+
+
 def test_an_effort_beside_other_calls_is_refused(photos: Path, done: Path) -> None:
     said = "the effort thorough is 48,000 --calls (got 500). Leave out --effort or --calls."
     refused(evoken("learn", photos, "--calls", 500, "--effort", "thorough"), said)

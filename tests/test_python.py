@@ -135,17 +135,21 @@ def test_pictures_of_another_size_or_shape_are_refused(
     said = "N x 3 x 16 x 16 (got 4 x 3 x 32 x 32). Load them with `load_images(..., 16)`"
     with pytest.raises(ImageError, match=re.escape(said)):
         evoken.learn_into("other", other, settings, model)
+    fewer = replace(other, names=other.names[:2])
+    with pytest.raises(ImageError, match="a name and a hash for each of its 4 pictures"):
+        evoken.learn_into("other", fewer, settings, model)
     assert not Path("other").exists()
-    for wrong in (other, other.images, images[0], images[:0]):
+    for wrong in (other, other.images, images[0], images[:0], images.byte(), images / 0):
         with pytest.raises(ImageError, match="images must be"):
             next(evoken.learn(settings, model, wrong, None))  # type: ignore[arg-type]
 
 
 def test_pictures_that_no_file_holds_are_learned_as_they_are_kept(
-    model: StableDiffusion, photos: Path
+    tiny_folder: Path, photos: Path
 ) -> None:
     """A run that goes on reads them from its folder, in 256 levels."""
     settings = evoken.preset("default", placeholder="<disc>", initialization="random", **QUICK)
+    model = evoken.load_model(evoken.ModelSpec(str(tiny_folder / "model")))
     found = evoken.load_images(photos, model.size)
     blurred = replace(found, images=0.9 * found.images + 0.01)
     run = evoken.learn_into("blurred", blurred, settings, model)

@@ -1,6 +1,7 @@
 """Several folders in one command: one model, the words of single runs, and going on."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_several_folders_give_the_words_of_single_runs_with_one_model(
     single = learn_these(folders[1], "--output", "alone")
     assert single.exit_code == 0 and word(Path("alone")) == word(Path("runs/ring"))
     assert word(Path("runs/ring")) != word(Path("runs/bar"))
+
+
+def test_a_wrong_second_model_is_refused_once_and_before_the_first_is_loaded(
+    learn_these: Learn, folders: list[Path], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "started", None)
+    monkeypatch.setattr(job, "started", None)
+    same = os.path.relpath(tiny_folder / "model")
+    for other, said in (("nowhere", "--also must be"), (same, "must be another model")):
+        for given in (folders, folders[:1]):
+            refused(learn_these(*given, "--output", "no", "--also", other), said)
+    assert not Path("no").exists()
 
 
 def test_the_same_command_again_goes_on(

@@ -181,6 +181,7 @@ def test_runs_side_by_side(two: tuple[Path, Path]) -> None:
     assert "same noise for every word" in page.text
     assert "judge: recognised (evaluate)0.500 [0.400, 0.600]" in page.text
     assert "were evaluated" not in page.text and "cannot be compared" not in page.text
+    assert "other random draws, as the seeds" in page.text
     settings = page.text.partition("Settings that differ")[2].partition("Curves")[0]
     assert settings.split() == ["discother", "seed07"]
     alt = "4 pictures of “a photo of a <disc> on the beach”, drawn with the learned word"

@@ -17,7 +17,7 @@ from evoken.spec import ModelSpec
 from evoken.textual_inversion.hearing import hears_length
 from evoken.textual_inversion.learn import Learner
 from evoken.textual_inversion.settings import LearnSettings, preset
-from evoken.textual_inversion.steps import first_steps
+from evoken.textual_inversion.steps import first_steps, would_be_shorter
 
 
 @dataclass
@@ -107,3 +107,21 @@ def test_a_run_takes_them_and_listens_if_they_are_short(
         learner.step()
         asked[name] = learner._ask()[1]
     assert not np.allclose(asked["short"], asked["asked for"])
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "shorter"),
+    [
+        ({}, 240.0, True),
+        ({}, 2.4, False),  # where length is heard
+        ({"fidelity": 2.0}, 2.4, False),
+        ({"fidelity": 1.0}, 1.2, False),
+        ({"sigma": 5.0}, 40.0, False),  # which a fidelity does not change
+        ({"search": "sep-cma"}, 30.0, True),
+        ({"objective": "similarity", "search": "sep-cma"}, 0.3, False),
+    ],
+)
+def test_a_fidelity_is_advised_where_it_shortens_steps(
+    given: dict[str, Any], first: float, shorter: bool
+) -> None:
+    assert would_be_shorter(preset("default", placeholder="<x>", **given), first) is shorter

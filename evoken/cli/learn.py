@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
@@ -174,22 +175,26 @@ def _learn_all(
 def _told(run: LearnRun, out: Out) -> dict[str, Any]:
     """Say what was learned, and how it is used; the same as values."""
     from evoken.prompts import KINDS
+    from evoken.textual_inversion.steps import would_be_shorter
     from evoken.words.word import WORD_FILE
 
     word = run.settings.placeholder
     prompt = KINDS[run.settings.kind].plain.format(word)
     out.say(f"Learned {word}. Look at {run.path / 'report.html'}")
     result = run.result()
-    out.say(said_of_loss(result, run.settings))
+    can_be_shorter = would_be_shorter(run.settings, run.records()[0].sigma)
+    out.say(said_of_loss(result, can_be_shorter))
     out.say(f'Use it: evoken generate "{prompt}" --word {quote(str(run.path))}')
     about = {"run": run.path, "word": run.path / WORD_FILE, "placeholder": word}
     return about | {"report": run.path / "report.html"} | result
 
 
-def said_of_loss(result: Mapping[str, Any], settings: LearnSettings) -> str:
-    """What the word is better than, by its loss."""
-    from evoken.textual_inversion.steps import first_steps
+def said_of_loss(result: Mapping[str, Any], can_be_shorter: bool) -> str:
+    """What the word is better than, by its loss.
 
+    Args:
+        can_be_shorter: whether a fidelity makes the steps shorter.
+    """
     said = f"Its validation loss is {result['validation_loss']:.4f}: "
     gain, advice = result["gain_over_no_word"], ""
     change = result["gain_over_start"]
@@ -198,9 +203,7 @@ def said_of_loss(result: Mapping[str, Any], settings: LearnSettings) -> str:
     else:  # above it only where the word is not the best that was found
         said += f"{-change:.4f} above " if change else ""
         said += "that of the start" + ("" if change else ", as nothing better was found")
-        shorter = first_steps(replace(settings, fidelity=2.0), False)
-        does = shorter < first_steps(settings, False)
-        advice = " Shorter steps (--fidelity 2), another" if does else " Another"
+        advice = " Shorter steps (--fidelity 2), another" if can_be_shorter else " Another"
         advice += " --seed or more calls may help."
     if gain is None:
         return f"{said}.{advice}"
@@ -266,7 +269,6 @@ def evaluate(
         from evoken.files import check_can_write
         from evoken.models.load import load_scorer
         from evoken.pictures.scoring import check_count, label, sentences
-        from evoken.run_folder import name_of
         from evoken.textual_inversion.evaluation import WORDS, cost, evaluate_run, write_scores
         from evoken.textual_inversion.folder import LearnRun
         from evoken.textual_inversion.job import reopened
@@ -278,7 +280,7 @@ def evaluate(
         word = load_word(path)
         check_can_write(run.scores_path)
         judge, looks = _judge_of(run, concept), load_scorer(scorer) if scorer else None
-        by = one_line(name_of(scorer)) if scorer else ""
+        by = one_line(Path(os.path.abspath(scorer)).name) if scorer else ""
         prompts = WORDS * len(sentences(run.settings.kind, thorough))
         display, done = out.display, iter(range(prompts))
         with reopened(run.path, display=display, replays=False) as job:
@@ -315,7 +317,7 @@ def evaluate(
         if not run.ended_with(word):
             out.say("The run keeps no scores of a word that was picked.")
         else:
-            write_scores(run, results, count, seed, scorer)
+            write_scores(run, results, count, seed, by)
             if run.report_path.exists():
                 write_report(run)
                 out.say(f"The report has them, too: {run.report_path}")

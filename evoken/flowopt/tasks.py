@@ -9,7 +9,6 @@ and, around it, the script's YAML of experiments, each of which names the first
 (``evoken.flowopt.official``).
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from evoken.documents import read_yaml
 from evoken.errors import SettingError, reason_of, shown
+from evoken.files import above
 from evoken.flowopt.given import Given, load_framed, together
 from evoken.flowopt.official import MODELS, Experiment, read_experiments
 
@@ -137,6 +137,5 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _find(yaml_file: Path, name: str) -> Path:
     """A path in a YAML: beside it, one folder up (the official layout), or from where we are."""
     here = yaml_file.parent
-    above = Path(os.path.normpath(here / ".."))  # which "." has, too
-    places = (here / name, above / name, Path(name))
+    places = (here / name, above(here) / name, Path(name))
     return next((p for p in places if p.exists()), places[0])

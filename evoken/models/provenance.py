@@ -1,7 +1,6 @@
 """What a word was learned with, the weights and the versions, and what of it others may read."""
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -96,10 +95,7 @@ def is_hub_id(model: str) -> bool:
 
 def public_name(model: str) -> str:
     """A model's name where others read it: of a path, its last part."""
-    if model in EMBEDDED or is_hub_id(model):
-        return model
-    last = Path(model).name
-    return last if last not in ("", "..") else Path(os.path.abspath(model)).name
+    return model if model in EMBEDDED or is_hub_id(model) else Path(model).name
 
 
 def without_paths(values: Mapping[str, Any]) -> dict[str, str]:

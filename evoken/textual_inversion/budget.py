@@ -21,18 +21,19 @@ def check_calls(run: LearnRun, calls: int, given: bool) -> None:
     if len(records) < 2:
         return
     spent, cost = records[-1].calls, cost_of_generation(records)
-    if calls < spent + cost and not given:
+    if calls >= spent + cost:
+        return
+    if not given:
         raise SettingError(
             f"the run has spent {spent:,} of its {calls:,} calls, and another generation takes "
             f"{cost:,}.",
             f"Give `calls`, too: at least {spent + cost:,}, counted from the start of the run.",
         )
-    if calls < spent + cost:
-        raise SettingError(
-            f"`calls` must be at least {spent + cost:,} (got {calls:,}): it counts from the start "
-            f"of the run, which has spent {spent:,} calls, and another generation takes {cost:,}.",
-            "Raise `calls`.",
-        )
+    raise SettingError(
+        f"`calls` must be at least {spent + cost:,} (got {calls:,}): it counts from the start "
+        f"of the run, which has spent {spent:,} calls, and another generation takes {cost:,}.",
+        "Raise `calls`.",
+    )
 
 
 def check_left(learner: Learner) -> None:

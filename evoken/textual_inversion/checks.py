@@ -28,6 +28,18 @@ def pictures_of(images: PathLike | ImageSet, size: int, settings: LearnSettings)
     used = settings.uses_masks, settings.uses_captions
     if isinstance(images, ImageSet):
         check_images(images.images)
+        count, masks = len(images.images), images.annotations.masks
+        if len(images.names) != count or len(images.hashes) != count:
+            raise ImageError(
+                f"an `ImageSet` needs a name and a hash for each of its {counted(count)}.",
+                "Load them with `load_images`.",
+            )
+        if masks is not None and masks.shape != images.images[:, :1].shape:
+            raise ImageError(
+                f"masks must be N x 1 x S x S, of {count} x 3 x S x S pictures (got "
+                f"{' x '.join(map(str, masks.shape))}).",
+                "Load them with `load_images`.",
+            )
         kept = torch.cat([to_tensor(picture) for picture in to_pictures(images.images)])
         return replace(images, images=kept, annotations=images.annotations.chosen(*used))
     return load_images(images, size, *used)
@@ -44,13 +56,18 @@ def check_images(images: Images, size: int = 0) -> None:
             f"images must be a tensor, N x 3 x S x S (got {type(images).__name__}).",
             "Give what `load_images(...).images` holds.",
         )
+    if not images.is_floating_point() or not images.isfinite().all():
+        kind = "numbers that are not finite" if images.is_floating_point() else str(images.dtype)
+        raise ImageError(
+            f"images must be numbers from -1 to 1 (got {kind}).", "Load them with `load_images`."
+        )
     shape = tuple(images.shape)
     side = size or shape[-1]
     if len(shape) != 4 or not shape[0] or shape[1:] != (3, side, side):
         raise ImageError(
             f"images must be N x 3 x {size or 'S'} x {size or 'S'} (got "
             f"{' x '.join(map(str, shape))}).",
-            f"Load them with `load_images(..., {size})`." if size else "",
+            f"Load them with `load_images(..., {size or 'SIZE'})`.",
         )
 
 
@@ -79,7 +96,9 @@ def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:
         raise WordError(
             f"{settings.vectors} `vectors` are too many for the sentences that the word is learned "
             f"in ({one_line(error.problem)}).",
-            "Lower `vectors`.",
+            "Start from a word of fewer vectors."
+            if settings.initialization == "file"
+            else "Lower `vectors`.",
         ) from None
     check_length(
         model, settings.preview_prompts and settings.shown_prompts, {placeholder: settings.vectors}

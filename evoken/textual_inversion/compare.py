@@ -94,6 +94,11 @@ def _notes(runs: list[LearnRun]) -> list[str]:
             f"The words were learned with different {' and '.join(unlike)}: their losses cannot be "
             "compared."
         )
+    elif len({(run.settings.seed, run.settings.validation_draws) for run in runs}) > 1:
+        notes.append(
+            "The losses are of other random draws, as the seeds or their number differ: compare "
+            "the gains, not the losses."
+        )
     if len(pictures) > 1:
         notes.append(
             "The words were learned from different images, which losses and scores depend on."
@@ -113,11 +118,12 @@ def _measured(run: LearnRun) -> dict[str, object]:
     levels = (settings.t_low, settings.t_high) if settings.objective == "denoising" else None
     return {
         "objectives": settings.objective,
-        "second models": public_name(settings.also),
+        "CLIP models": None if levels else public_name(run.clip),
+        "second models": settings.also and public_name(settings.also),
         "kinds of sentences": settings.kind,
         "noise levels": levels,
         "weightings": settings.weighting if levels else None,
-        "masks": annotations.masks is not None,
+        "masks": None if annotations.masks is None else annotations.masks.numpy().tobytes(),
         "captions": annotations.captions,
     }
 

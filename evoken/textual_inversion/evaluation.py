@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +12,6 @@ from evoken.models.image_encoder import ImageEncoder
 from evoken.models.judge import Judge
 from evoken.pictures.metrics import Score
 from evoken.pictures.scoring import STEPS, evaluate, sentences
-from evoken.run_folder import name_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.learn import Learner
 from evoken.words.word import Word, fitted
@@ -130,16 +128,14 @@ def _calls(learner: Learner) -> int:
     return sum(model.calls for model in learner.objective.models)
 
 
-def write_scores(
-    run: LearnRun, found: Evaluated, count: int, seed: int, scorer: Path | None = None
-) -> None:
+def write_scores(run: LearnRun, found: Evaluated, count: int, seed: int, scorer: str = "") -> None:
     """Write what ``evaluate_run`` found to ``scores.json``.
 
     Args:
-        scorer: the folder of the network that scored, of which the name is kept; None for CLIP.
+        scorer: the name of the network that scored; "" for CLIP.
     """
     values = {name: [asdict(score) for score in pair] for name, pair in found.scores.items()}
     about: dict[str, Any] = {"word": run.word_hash()}
     about |= {"count": count, "seed": seed, "steps": STEPS}
-    about |= {"scorer": name_of(scorer)} if scorer else {}
+    about |= {"scorer": scorer} if scorer else {}
     write_json(run.scores_path, about | found.to_dict() | {"start_and_learned": values})

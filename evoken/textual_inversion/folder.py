@@ -15,7 +15,6 @@ Reports, drawing and evaluation read only this folder.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,7 +30,7 @@ from evoken.arrays import Images, PathLike
 from evoken.decoding import decode, read
 from evoken.documents import read_json
 from evoken.errors import RunError, one_line, shown
-from evoken.files import new_folder, write_json
+from evoken.files import above, new_folder, write_json
 from evoken.images import ImageSet
 from evoken.models.base import Model
 from evoken.models.provenance import part_hashes, versions, weights_hash
@@ -148,8 +147,7 @@ class LearnRun:
             RunError: the run's folder is damaged.
         """
         given = Path(path)
-        above = Path(os.path.normpath(given.parent / ".."))  # which "." has, too
-        for folder in (given, given.parent, above):
+        for folder in (given, given.parent, above(given.parent)):
             if is_run_folder(folder) and command_of(folder) == "learn":
                 return cls.open(folder)
         return None

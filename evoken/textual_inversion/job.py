@@ -309,7 +309,7 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    _check(path, images, settings, clip)
+    _check(path, images, settings, model, clip)
     with _prepared(images, settings, model, clip, workers, display) as its:
         learner = its.learner
         run = LearnRun.create(
@@ -318,12 +318,19 @@ def begun(
         yield LearnJob(run, learner)
 
 
-def _check(folder: Path, images: PathLike | ImageSet, settings: LearnSettings, clip: str) -> None:
+def _check(
+    folder: Path,
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str,
+    clip: str,
+) -> None:
     """What can be checked before the model is loaded, which takes long."""
     if clip:
         check_name(clip)
     if settings.also:
-        check_other(settings.also)
+        spec = model.spec if isinstance(model, LatentModel) else model
+        check_other(settings.also, spec if isinstance(spec, str) else spec.name)
     check_shown(pictures_of(images, CHECKED, settings))
     check_new(folder)
 
@@ -340,7 +347,7 @@ def foreseen(
     """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
     Arguments and errors as for ``learn_into``.
     """
-    _check(Path(folder), images, settings, clip)
+    _check(Path(folder), images, settings, model, clip)
     with _prepared(images, settings, model, clip, workers, display) as its:
         return forecast(its.learner)
 

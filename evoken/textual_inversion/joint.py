@@ -1,5 +1,6 @@
 """One word for several models that read it with the same text encoder."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -67,8 +68,16 @@ def _numbered(found: Iterable[Sequence[Chunk]]) -> list[Chunk]:
     return [replace(chunk, model=i) for i, its in enumerate(found) for chunk in its]
 
 
-def check_other(name: str) -> None:
-    """Raise unless there may be a whole pipeline: ``SettingError``, ``ModelError``."""
+def check_other(name: str, model: str = "") -> None:
+    """Raise ``SettingError`` or ``ModelError`` unless there may be a whole pipeline.
+
+    Args:
+        model: the name of the first one, which it must not be.
+    """
+    if model and os.path.realpath(Path(name).expanduser()) == os.path.realpath(
+        Path(model).expanduser()
+    ):
+        raise SettingError(f"`also` must be another model (got {shown(name)}).", "Leave it out.")
     if Path(name).expanduser().is_file():
         raise SettingError(
             f"`also` must be a whole pipeline (got the file {shown(name)}).",
@@ -84,12 +93,10 @@ def beside(model: Model, name: str) -> LatentModel:
         name: a name of an included model, a folder or a hub id.
 
     Raises:
-        SettingError: it is a file or the model itself, or its text encoders are others.
+        SettingError: it is a file, or its text encoders are others.
         ModelError: it cannot be loaded, or is distilled.
     """
     check_other(name)
-    if name == model.spec.name:
-        raise SettingError(f"`also` must be another model (got {shown(name)}).", "Leave it out.")
     spec, wanted = replace(model.spec, name=name, encoders="", config=""), dict(model.encoders)
     other = load_model(spec, learning=True)
     if other.encoders != wanted and {*wanted} < {*other.texts.encoders}:

@@ -23,6 +23,7 @@ from evoken.textual_inversion.checks import check_room, check_shown, pictures_of
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.initialization import read_start
 from evoken.textual_inversion.job import ALONE, LearnJob, Workers, begun, reopened
+from evoken.textual_inversion.joint import check_other
 from evoken.textual_inversion.learn import check_placeholder
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -88,6 +89,8 @@ def queue(
                 f"{shown(other.source)} and {shown(source)} would both be {shown(folder)}.",
                 "Rename one of them, or learn them one by one with `output`.",
             )
+        if settings.also:
+            check_other(settings.also, model.name)
         check_shown(pictures_of(source, CHECKED, settings))
         read_start(settings)
         state = _state(folder, source, settings, model, clip)

@@ -421,6 +421,13 @@ class LearnSettings:
         """From what ``to_dict`` gave; raises ``SettingError`` for unknown names."""
         # Earlier versions wrote the effort beside its calls, also when these were others later.
         unused = ("effort",) if "calls" in values else ()
+        # And had fidelities below 1, which made nothing but the steps shorter.
+        fidelity = values.get("fidelity", 0)
+        if isinstance(fidelity, float) and 0 < fidelity < 1:
+            steps = {"sigma": values.get("sigma") or WITHIN * fidelity, "fidelity": 1.0}
+            values = values | (
+                steps if values.get("objective") == "denoising" else {"fidelity": 1.0}
+            )
         return make(cls, {name: value for name, value in values.items() if name not in unused})
 
 

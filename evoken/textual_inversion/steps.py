@@ -1,7 +1,11 @@
 """How long the first steps of a search are, where its settings leave it open."""
 
+from dataclasses import replace
+
 from evoken.search.table import search_of
 from evoken.textual_inversion.settings import SHORT, WITHIN, LearnSettings
+
+REACH = 8  # times sigma is how far gauss-newton's first step may go, which its records say
 
 
 def first_steps(settings: LearnSettings, length_heard: bool) -> float:
@@ -22,3 +26,12 @@ def first_steps(settings: LearnSettings, length_heard: bool) -> float:
     if settings.fidelity:
         suits = min(suits, WITHIN * settings.fidelity)
     return min(suits, SHORT) if length_heard else suits
+
+
+def would_be_shorter(settings: LearnSettings, first: float) -> bool:
+    """Whether a fidelity of 2 would have made a run's first steps shorter.
+
+    Args:
+        first: the sigma of its first record.
+    """
+    return first > REACH * first_steps(replace(settings, fidelity=2.0), False)
