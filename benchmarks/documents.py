@@ -3,13 +3,13 @@
     python -m benchmarks.documents [--check]
 
 A quoted number is followed by a comment that names its figure: ``27.1<!-- stickers.psnr_db -->``;
-shares are written in percent with ``%`` after the name, whole numbers with ``0``, and the ends of
-an interval with ``low`` and ``high``. What stands between ``<!-- table learn -->`` and
-``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table evidence``, ``table
-evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the figures of a
-contest beside their aims, ``table sizes`` models in full size. What stands between ``<!-- picture
-FILE: TEXT -->`` and ``<!-- end -->`` is the picture, once there is one. Of what was not measured
-yet, a table says so.
+the ends of an interval are written with ``low`` and ``high`` after the name, and after that shares
+in percent with ``%``, and so many digits behind the point with a number. What stands between
+``<!-- table learn -->`` and ``<!-- end -->`` is made of the ``learn.METHOD.COLUMN``, as are ``table
+evidence``, ``table evidence.flow``, ``table editing`` and the like; ``table evidence.aims`` has the
+figures of a contest beside their aims, ``table sizes`` models in full size. What stands between
+``<!-- picture FILE: TEXT -->`` and ``<!-- end -->`` is the picture, once there is one. Of what was
+not measured yet, a table says so.
 """
 
 import argparse
@@ -25,8 +25,9 @@ from evoken.files import write_text
 ROOT = Path(__file__).parent.parent
 QUOTE = re.compile(
     r"(?P<number>[-\d.,?]+(?:e-\d+)?)"
-    r"(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<how>[%0]|low|high))? -->)"
+    r"(?P<comment><!-- (?P<name>[\w.-]+)(?: (?P<end>low|high))?(?: (?P<digits>[%0-9]))? -->)"
 )
+COMMENT = re.compile(r"<!-- (?!end -->).*?-->")
 
 TABLE = re.compile(r"(?P<head><!-- table (?P<name>[\w.]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(
@@ -80,20 +81,25 @@ def documents() -> list[Path]:
 
 
 def fill(text: str, known: dict[str, Any], folder: Path = ROOT / "docs") -> str:
-    """The text with its quoted numbers as they were measured; ``KeyError`` for an unknown one.
+    """The text with its quoted numbers as they were measured.
 
     Args:
         folder: of the document, where its pictures are sought.
+
+    Raises:
+        KeyError: a figure is unknown.
+        ValueError: a comment is written in none of the ways above.
     """
+    if left := COMMENT.findall(PICTURE.sub("", TABLE.sub("", QUOTE.sub("", text)))):
+        raise ValueError(f"no figure is quoted by {left}")
 
     def written(match: re.Match[str]) -> str:
         value = known[match["name"]]
-        end = match["how"] if match["how"] in ("low", "high") else "median"
-        number = value[end] if isinstance(value, dict) else value
-        if match["how"] == "%":
+        number = value[match["end"] or "median"] if isinstance(value, dict) else value
+        if match["digits"] == "%":
             shown = f"{100 * number:.0f}"
-        elif match["how"] == "0":
-            shown = f"{number:,.0f}"
+        elif match["digits"]:
+            shown = f"{number:,.{match['digits']}f}"
         else:
             shown = f"{number:.3g}" if abs(number) < 100 else f"{number:,.0f}"
         return shown + match["comment"]

@@ -29,6 +29,12 @@ def test_numbers_are_written_as_asked() -> None:
     assert fill(filled, known) == filled
     with pytest.raises(KeyError):
         fill("1<!-- a.nothing -->", known)
+    for wrong in ("1<!-- a.range lower -->", "<!-- a.range -->", "1 <!-- a.range 2 -->"):
+        with pytest.raises(ValueError, match="no figure is quoted"):
+            fill(wrong, known)
+    digits = {"low": 0.0123, "median": 1234.5, "high": 2.0}
+    text = "?<!-- a low 2 --> ?<!-- a low % --> ?<!-- a 0 --> ?<!-- a high 1 -->"
+    assert re.findall(r"(\S+)<!--", fill(text, {"a": digits})) == ["0.01", "1", "1,234", "2.0"]
 
 
 def test_the_references_of_commands_and_settings_are_up_to_date() -> None:

@@ -69,13 +69,15 @@ def test_seconds_of_another_kind_of_processor_are_not_compared() -> None:
         **rows_of("gradients", 0.4, 0.8, [(500, 0.4)]),
         **rows_of("random", 0.6, 0.2, [(500, 0.6)]),
     }
-    rows["random", "otter", 1]["precision"] = "float32"
+    for seed in (0, 1):
+        rows["random", "otter", seed]["precision"] = "float32"
+    rows["gradients", "otter", 1] |= {"precision": "float32", "seconds": 90.0}
     table = Evidence(rows, typical=0.4).table()
     assert {n for n in table if n.endswith(".seconds")} == {
         "evidence.evoken.seconds",
         "evidence.gradients.seconds",
     }
-    assert table["evidence.random.calls"] == 500
+    assert table["evidence.random.calls"] == 500 and table["evidence.gradients.seconds"] == 9
 
 
 def test_a_rival_that_never_varies_counts_as_varying_by_one_picture() -> None:

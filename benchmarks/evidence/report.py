@@ -115,19 +115,24 @@ class Evidence:
 
     def table(self) -> dict[str, Any]:
         """The means of every method, of all that their rows measure: ``PREFIX.METHOD.COLUMN``, and
-        its name. Seconds are those of processors that compute in the precision of most rows.
+        its name. Seconds are those of rows in the precision of most, where every concept has some.
         """
         found: dict[str, Any] = {}
         usual = statistics.mode(row["precision"] for row in self.rows.values())
         for method in self.methods:
             its = f"{self.prefix}.{slug(method)}"
-            rows = [row for key, row in self.rows.items() if key[0] == method]
+            its_rows = {key[1:]: row for key, row in self.rows.items() if key[0] == method}
+            rows = [*its_rows.values()]
             numbers = [k for k, v in rows[0].items() if isinstance(v, int | float)]
             # Rows may be older than a score.
             columns = [k for k in numbers if k not in ABOUT and all(k in row for row in rows)]
-            if any(row["precision"] != usual for row in rows):
+            timed = {at: row for at, row in its_rows.items() if row["precision"] == usual}
+            if len(timed) < len(rows):
                 columns.remove("seconds")
             found |= {f"{its}.{name}": round(self.mean(method, name), 4) for name in columns}
+            if {noun for noun, _ in timed} == {noun for noun, _ in its_rows}:
+                seconds = statistics.fmean(row["seconds"] for row in timed.values())
+                found[f"{its}.seconds"] = round(seconds, 4)
             found |= {f"{its}.n": len(self.values(method, "loss")), f"{its}.method": method}
         return found
 
