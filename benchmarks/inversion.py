@@ -7,7 +7,8 @@ regenerates them with its own sampler; the error is the root mean square in late
 is 1. Calls are those of the denoiser for both ways. At a budget each method has the setting that is
 its best on other pictures, which are measured for nothing else. Beside the usual contest, all have
 few steps (4 and 8) to go by, and no prompt. Results are kept in benchmarks/inversion.jsonl as they
-come; what is there is not measured again. It takes half an hour on a core of its own.
+come, and packed at the end; what is there is not measured again. It takes half an hour on a core of
+its own.
 """
 
 import argparse
@@ -301,6 +302,7 @@ def main() -> None:
         figures.update(report_few(known, seeds))
     if options.only in (None, "empty"):
         figures.update(report_empty(Measured(model, pictures, prompt=""), seeds))
+    figures.pack(RESULTS)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.learn [--concepts 40] [--seeds 3] [--methods default,paper] [--fresh]
 
-Results are kept in benchmarks/learn.jsonl as they come, so that a long benchmark can be
-interrupted and goes on where it was. Those of other weights are passed over; ``--fresh`` begins
-anew, as it must after a method changes.
+Results are kept in benchmarks/learn.jsonl as they come, and packed at the end, so that a long
+benchmark can be interrupted and goes on where it was. Those of other weights are passed over;
+``--fresh`` begins anew, as it must after a method changes.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
     if options.fresh:
-        RESULTS.unlink(missing_ok=True)
+        figures.keep(RESULTS, lambda row: False)
     every = [o.noun for o in world.objects(held_out=True)]
     count = min(options.concepts, len(every))
     nouns = [every[i * len(every) // count] for i in range(count)]  # of every kind
@@ -199,6 +199,7 @@ def main() -> None:
                 flush=True,
             )
     report(nouns, options.seeds)
+    figures.pack(RESULTS)
 
 
 def groups(concepts: list[T]) -> list[list[T]]:
