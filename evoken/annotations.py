@@ -57,6 +57,11 @@ def is_mask(path: Path, stems: Collection[str]) -> bool:
     return bool(end) and (end != "-mask.png" or stem in stems)
 
 
+def is_caption(path: Path) -> bool:
+    """Whether a file is a caption by its ending."""
+    return path.suffix.lower() in CAPTIONS
+
+
 def check_mask_names(pictures: Sequence[Path]) -> None:
     """Raise ``ImageError`` where one of the pictures is called like the mask of another and is no
     PNG file.

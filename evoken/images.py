@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from evoken.annotations import (
     NONE,
     Annotations,
     check_mask_names,
+    is_caption,
     is_mask,
     mask_beside,
     masks_of,
@@ -57,6 +58,7 @@ class ImageSet:
     annotations: Annotations = NONE
     files: tuple[Path, ...] = ()
     others: tuple[str, ...] = ()  # folders in the folder that have images, too, and are not read
+    stray: tuple[str, ...] = ()  # captions by their endings, of no picture
 
     @property
     def blank(self) -> tuple[str, ...]:
@@ -87,6 +89,14 @@ class ImageSet:
         same = [listing(names, "and") for names in alike.values() if len(names) > 1]
         said = notes_of_others(self.others)
         said += [f"Note: {names} are the same picture." for names in same]
+        if self.stray:
+            what = (
+                "is no picture's caption" if len(self.stray) == 1 else "are no pictures' captions"
+            )
+            said.append(
+                f"Note: {listing(self.stray, 'and')} {what}; one is called like its picture: "
+                f"{shown(Path(self.names[0]).stem + '.txt')} for {shown(self.names[0])}."
+            )
         cuts = []
         for name, (width, height) in zip(self.names, self.sizes, strict=False):
             cut = 1 - min(width, height) / max(width, height)
@@ -153,6 +163,7 @@ def load_images(
         together(their_masks, [read_caption(p) if captions else "" for p in chosen]),
         tuple(chosen),
         found.others,
+        found.stray if captions else (),
     )
 
 
@@ -187,6 +198,7 @@ class Found:
     ignored: tuple[str, ...] = ()
     folder: Path | None = None
     others: tuple[str, ...] = ()
+    stray: tuple[str, ...] = ()
 
 
 def name_of_pictures(path: Path) -> str:
@@ -210,7 +222,8 @@ def find(path: Path) -> Found:
             known = {*here, *masks_of(stems, files).values()}
             beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
             others = (p.name for p in folders if _may_have_images(p))
-            return Found(here, tuple(p.name for p in beside), others=tuple(others))
+            stray = (p.name for p in files if is_caption(p) and p.stem not in stems)
+            return Found(here, tuple(p.name for p in beside), None, tuple(others), tuple(stray))
         within = [folder for folder in folders if _images(_contents(folder)[0])]
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -221,7 +234,7 @@ def find(path: Path) -> Found:
         ) from error
     if len(within) == 1:
         inner = find(within[0])
-        return Found(inner.images, inner.ignored, within[0], inner.others)
+        return replace(inner, folder=within[0])
     if within:
         raise ImageError(
             f"{shown(path)} has pictures in more than one folder: "
