@@ -14,6 +14,8 @@ from evoken.options import one_of
 if TYPE_CHECKING:
     from evoken.search.base import Search
 
+REACH = 8.0  # times sigma, a finite difference, is how far gauss-newton's first step may go
+
 
 class Row(NamedTuple):
     """A search.

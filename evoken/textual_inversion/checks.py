@@ -1,4 +1,4 @@
-"""What is checked and said of a run's pictures before anything is written."""
+"""What is checked before anything of a run is written, and what is said of its pictures."""
 
 import re
 from dataclasses import replace
@@ -8,11 +8,24 @@ import torch
 
 from evoken.arrays import Images, PathLike
 from evoken.errors import ImageError, SettingError, WordError, one_line, shown
-from evoken.images import ImageSet, counted, listing, load_images, to_pictures, to_tensor
+from evoken.images import (
+    CHECKED,
+    ImageSet,
+    counted,
+    listing,
+    load_images,
+    to_pictures,
+    to_tensor,
+)
 from evoken.models.base import Model
+from evoken.models.clip import check_name
+from evoken.models.families.latent import LatentModel
 from evoken.models.memory import available
 from evoken.prompts import KINDS
 from evoken.search.table import search_of
+from evoken.spec import ModelSpec
+from evoken.textual_inversion.initialization import read_start
+from evoken.textual_inversion.joint import check_other
 from evoken.textual_inversion.settings import LearnSettings
 from evoken.textual_inversion.subspace import axes_used
 from evoken.words.word import check_length
@@ -71,13 +84,28 @@ def check_images(images: Images, size: int = 0) -> None:
         )
 
 
-def check_shown(found: ImageSet) -> None:
-    """Raise ``ImageError`` if there is nothing to see in one of the pictures."""
-    if found.blank:
+def check_asked(
+    images: PathLike | ImageSet,
+    settings: LearnSettings,
+    model: LatentModel | ModelSpec | str,
+    clip: str,
+) -> None:
+    """Check what can be checked before the model is loaded, which takes long.
+
+    Raises:
+        EvokenError: pictures, settings or a name cannot be used.
+    """
+    if clip:
+        check_name(clip)
+    if settings.also:
+        spec = model.spec if isinstance(model, LatentModel) else model
+        check_other(settings.also, spec if isinstance(spec, str) else spec.name)
+    if blank := pictures_of(images, CHECKED, settings).blank:
         raise ImageError(
-            f"there is one colour and nothing else in {listing(found.blank, 'and')}.",
+            f"there is one colour and nothing else in {listing(blank, 'and')}.",
             "Use other pictures: nothing can be learned from one colour.",
         )
+    read_start(settings)
 
 
 def check_room(settings: LearnSettings, model: Model, found: ImageSet) -> None:

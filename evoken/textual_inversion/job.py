@@ -14,8 +14,8 @@ from evoken.errors import RunError, SettingError, one_line, shown
 from evoken.evaluation.evaluator import Evaluator
 from evoken.evaluation.processes import Processes
 from evoken.evaluation.ray_cluster import RayWorkers
-from evoken.images import CHECKED, ImageSet, counted
-from evoken.models.clip import Clip, check_name
+from evoken.images import ImageSet, counted
+from evoken.models.clip import Clip
 from evoken.models.distilled import check_learnable
 from evoken.models.embedded import sticker_note
 from evoken.models.families.latent import LatentModel
@@ -29,17 +29,16 @@ from evoken.run_folder import check_new, held, said_of_versions
 from evoken.spec import ModelSpec
 from evoken.textual_inversion.budget import BUDGETS, check_calls, check_left, to_learn_on
 from evoken.textual_inversion.checks import (
+    check_asked,
     check_images,
     check_memory,
     check_room,
-    check_shown,
     pictures_of,
     said_of_annotations,
 )
 from evoken.textual_inversion.folder import LearnRun
 from evoken.textual_inversion.forecast import Forecast, forecast
 from evoken.textual_inversion.initialization import as_start, read_start
-from evoken.textual_inversion.joint import check_other
 from evoken.textual_inversion.learn import Learner, Record, seconds_left
 from evoken.textual_inversion.reading import read
 from evoken.textual_inversion.recipe import Recipe
@@ -309,30 +308,14 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    _check(path, images, settings, model, clip)
+    check_asked(images, settings, model, clip)
+    check_new(path)
     with _prepared(images, settings, model, clip, workers, display) as its:
         learner = its.learner
         run = LearnRun.create(
             path, settings, learner.model, its.clip, its.images, its.note, its.start
         )
         yield LearnJob(run, learner)
-
-
-def _check(
-    folder: Path,
-    images: PathLike | ImageSet,
-    settings: LearnSettings,
-    model: LatentModel | ModelSpec | str,
-    clip: str,
-) -> None:
-    """What can be checked before the model is loaded, which takes long."""
-    if clip:
-        check_name(clip)
-    if settings.also:
-        spec = model.spec if isinstance(model, LatentModel) else model
-        check_other(settings.also, spec if isinstance(spec, str) else spec.name)
-    check_shown(pictures_of(images, CHECKED, settings))
-    check_new(folder)
 
 
 def foreseen(
@@ -347,7 +330,8 @@ def foreseen(
     """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
     Arguments and errors as for ``learn_into``.
     """
-    _check(Path(folder), images, settings, model, clip)
+    check_asked(images, settings, model, clip)
+    check_new(Path(folder))
     with _prepared(images, settings, model, clip, workers, display) as its:
         return forecast(its.learner)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evoken.arrays import PathLike
 from evoken.errors import EvokenError, RunError, SettingError, one_line, shown
-from evoken.images import CHECKED, name_of_pictures
+from evoken.images import name_of_pictures
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import default_clip, started
 from evoken.progress import SILENT, Display
@@ -19,11 +19,9 @@ from evoken.run_folder import as_written, check_new, is_run_folder, state_of
 from evoken.runtimes import AUTO
 from evoken.spec import ModelSpec, fitting
 from evoken.textual_inversion.budget import BUDGETS
-from evoken.textual_inversion.checks import check_room, check_shown, pictures_of
+from evoken.textual_inversion.checks import check_asked, check_room, pictures_of
 from evoken.textual_inversion.folder import LearnRun
-from evoken.textual_inversion.initialization import read_start
 from evoken.textual_inversion.job import ALONE, LearnJob, Workers, begun, reopened
-from evoken.textual_inversion.joint import check_other
 from evoken.textual_inversion.learn import check_placeholder
 from evoken.textual_inversion.settings import LearnSettings
 
@@ -89,10 +87,7 @@ def queue(
                 f"{shown(other.source)} and {shown(source)} would both be {shown(folder)}.",
                 "Rename one of them, or learn them one by one with `output`.",
             )
-        if settings.also:
-            check_other(settings.also, model.name)
-        check_shown(pictures_of(source, CHECKED, settings))
-        read_start(settings)
+        check_asked(source, settings, model, clip)
         state = _state(folder, source, settings, model, clip)
         found[folder] = Queued(source, folder, settings, state)
     return list(found.values())

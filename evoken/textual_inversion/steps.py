@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from evoken.search.table import search_of
+from evoken.search.table import REACH, search_of
 from evoken.textual_inversion.settings import SHORT, WITHIN, LearnSettings
-
-REACH = 8  # times sigma is how far gauss-newton's first step may go, which its records say
 
 
 def first_steps(settings: LearnSettings, length_heard: bool) -> float:
@@ -32,6 +30,6 @@ def would_be_shorter(settings: LearnSettings, first: float) -> bool:
     """Whether a fidelity of 2 would have made a run's first steps shorter.
 
     Args:
-        first: the sigma of its first record.
+        first: the sigma of its first record, for gauss-newton how far its first step may go.
     """
     return first > REACH * first_steps(replace(settings, fidelity=2.0), False)
