@@ -241,3 +241,25 @@ def test_links_in_a_run_folder_are_not_written_through(done: Path, tmp_path: Pat
     (done / "samples").symlink_to(moved)
     refused(evoken("evaluate", done, "--count", 2), "samples is a link")
     assert files(tmp_path / "mine").items() >= before.items()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of GNU's OpenMP")
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+)
+def test_threads_that_wait_spin_briefly_unless_the_user_says_how(
+    given: dict[str, str], spins: str
+) -> None:
+    """What OpenMP itself says when a command loads torch."""
+    Path("runs").mkdir()
+    free = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    environment = free | given | {"OMP_DISPLAY_ENV": "verbose"}
+    said = subprocess.run(
+        [sys.executable, "-c", MAIN, "runs"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said

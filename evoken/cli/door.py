@@ -24,6 +24,7 @@ def main() -> None:
             signals.append(signal.SIGINT)
         for number in signals:
             signal.signal(number, hear)
+        wait_briefly()
         from evoken.cli.app import app
         from evoken.quiet import quiet_process
 
@@ -37,6 +38,15 @@ def main() -> None:
     except Exception as error:
         code = code_of(error) if heard else _unforeseen(error)
     _end(code)
+
+
+def wait_briefly() -> None:
+    """Let threads of torch that wait for others spin for microseconds, not milliseconds, before
+    they sleep: on a machine that does other work as well, spinning keeps those that they wait for
+    from a core (``benchmarks.busy``). To be called before torch is imported; workers inherit it.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "3000"  # of GNU's OpenMP, which torch has on Linux
 
 
 def _end(code: int) -> NoReturn:

@@ -10,6 +10,7 @@ from evoken.models.batches import cores
 from evoken.quiet import quiet
 
 FILE = "denoiser.onnx"
+SPINS = "0"  # whether threads that wait keep a core busy: other work may want it (benchmarks.busy)
 
 
 def export(module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
@@ -38,6 +39,7 @@ def load(folder: Path) -> Callable[..., Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.intra_op.allow_spinning", SPINS)
     session = onnxruntime.InferenceSession(
         str(folder / FILE), options, providers=["CPUExecutionProvider"]
     )
