@@ -17,6 +17,7 @@ from evoken.errors import ImageError, shown
 
 MASKS = (".mask.png", "-masklabel.png", "-mask.png")
 CAPTIONS = (".txt", ".caption")
+METADATA = ("metadata.jsonl", "metadata.csv")  # of data sets of the hub; captions are in some
 LEAST_WHITE = 128  # level of 255 that a mask reaches where something is to change
 MOST_BLACK = 2  # level of 255 up to which nothing may: JPEG and scaling leave black not quite black
 
@@ -46,6 +47,13 @@ class Annotations:
 NONE = Annotations()
 
 
+def is_file(path: Path) -> bool:
+    """Whether something is to be read there. A link that leads nowhere is a file: whoever made it
+    wants one to be read.
+    """
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
 def is_mask(path: Path, stems: Collection[str]) -> bool:
     """Whether a file is a mask by its name, whose ending may be in capitals.
 
@@ -55,11 +63,6 @@ def is_mask(path: Path, stems: Collection[str]) -> bool:
     """
     stem, end = _parted(path, MASKS)
     return bool(end) and (end != "-mask.png" or stem in stems)
-
-
-def is_caption(path: Path) -> bool:
-    """Whether a file is a caption by its ending."""
-    return path.suffix.lower() in CAPTIONS
 
 
 def check_mask_names(pictures: Sequence[Path]) -> None:
@@ -80,6 +83,17 @@ def check_mask_names(pictures: Sequence[Path]) -> None:
 def masks_of(stems: Collection[str], files: Sequence[Path]) -> dict[str, Path]:
     """Of the files of a folder, the masks of its pictures, by the pictures' stems."""
     return _first(stems, files, MASKS)
+
+
+def stray_captions(stems: Collection[str], files: Sequence[Path]) -> list[Path]:
+    """Of the files of a folder, those that somebody may take for captions and that are none.
+
+    Args:
+        stems: of the pictures in it.
+    """
+    read = _first(stems, files, CAPTIONS).values()
+    captions = (p for p in files if _parted(p, CAPTIONS)[1] or p.name.lower() in METADATA)
+    return [p for p in captions if p not in read]
 
 
 def mask_beside(picture: Path) -> Path | None:
@@ -177,7 +191,7 @@ def _beside(picture: Path, ends: tuple[str, ...]) -> Path | None:
         files = [p for p in sorted(picture.parent.iterdir()) if p.name.startswith(picture.stem)]
     except OSError:  # a folder that may not be listed
         files = [picture.with_name(f"{picture.stem}{end}") for end in ends]
-    return _first((picture.stem,), [p for p in files if p.is_file()], ends).get(picture.stem)
+    return _first((picture.stem,), [p for p in files if is_file(p)], ends).get(picture.stem)
 
 
 def _first(stems: Collection[str], files: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:

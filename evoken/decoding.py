@@ -32,9 +32,10 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"could not read {shown(path)}: {reason_of(error)}.", "Check its permissions."
-        ) from error
+        fix = "Check its permissions."
+        if path.is_symlink() and not path.exists():
+            fix = "It is a link that leads nowhere: remove it."
+        raise ImageError(f"could not read {shown(path)}: {reason_of(error)}.", fix) from error
 
 
 def decode(content: bytes, path: Path) -> Image.Image:

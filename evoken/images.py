@@ -3,9 +3,10 @@
 import hashlib
 import io
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from evoken.annotations import (
     NONE,
     Annotations,
     check_mask_names,
-    is_caption,
+    is_file,
     is_mask,
     mask_beside,
     masks_of,
     read_caption,
     read_mask,
+    stray_captions,
     together,
 )
 from evoken.arrays import Images, Masks, PathLike
@@ -58,7 +60,7 @@ class ImageSet:
     annotations: Annotations = NONE
     files: tuple[Path, ...] = ()
     others: tuple[str, ...] = ()  # folders in the folder that have images, too, and are not read
-    stray: tuple[str, ...] = ()  # captions by their endings, of no picture
+    stray: tuple[str, ...] = ()  # files that may be taken for captions, and are not read
 
     @property
     def blank(self) -> tuple[str, ...]:
@@ -87,15 +89,19 @@ class ImageSet:
             key = hashlib.sha256(image.numpy().tobytes()).digest()
             alike.setdefault(key, {})[name] = None
         same = [listing(names, "and") for names in alike.values() if len(names) > 1]
-        said = notes_of_others(self.others)
+        said = []
+        if self.folder:
+            said.append(f"Taking the pictures from {shown(self.folder)}.")
+        if self.ignored:
+            said.append(f"Skipped {listing(self.ignored, 'and')}: not images by their names.")
+        said += notes_of_others(self.others)
         said += [f"Note: {names} are the same picture." for names in same]
         if self.stray:
-            what = (
-                "is no picture's caption" if len(self.stray) == 1 else "are no pictures' captions"
-            )
+            what = "is" if len(self.stray) == 1 else "are"
+            name = next((n for n in self.names if _alike(n, self.stray[0])), self.names[0])
             said.append(
-                f"Note: {listing(self.stray, 'and')} {what}; one is called like its picture: "
-                f"{shown(Path(self.names[0]).stem + '.txt')} for {shown(self.names[0])}."
+                f"Note: {listing(self.stray, 'and')} {what} not read: the caption of {shown(name)} "
+                f"is called {shown(PurePath(name).stem + '.txt')}."
             )
         cuts = []
         for name, (width, height) in zip(self.names, self.sizes, strict=False):
@@ -107,6 +113,13 @@ class ImageSet:
             lost = _few(dict.fromkeys(cuts))
             said.append(f"Note: pictures are cut to their middle square: {', '.join(lost)}.")
         return said
+
+
+def _alike(picture: str, caption: str) -> bool:
+    """Whether somebody may have meant a caption for a picture."""
+    names = (unicodedata.normalize("NFC", name).casefold() for name in (picture, caption))
+    its, other = map(PurePath, names)
+    return other.stem in (its.stem, its.name)
 
 
 def square(
@@ -218,12 +231,8 @@ def find(path: Path) -> Found:
             return Found([path])
         files, folders = _contents(path)
         if here := _images(files):
-            stems = {p.stem for p in here}
-            known = {*here, *masks_of(stems, files).values()}
-            beside = (p for p in files if p not in known and p.suffix.lower() not in BESIDE)
-            others = (p.name for p in folders if _may_have_images(p))
-            stray = (p.name for p in files if is_caption(p) and p.stem not in stems)
-            return Found(here, tuple(p.name for p in beside), None, tuple(others), tuple(stray))
+            others = tuple(p.name for p in folders if _may_have_images(p))
+            return replace(_among(files, here), others=others)
         within = [folder for folder in folders if _images(_contents(folder)[0])]
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -234,7 +243,13 @@ def find(path: Path) -> Found:
         ) from error
     if len(within) == 1:
         inner = find(within[0])
-        return replace(inner, folder=within[0])
+        above = _among(files, [])
+        return replace(
+            inner,
+            ignored=inner.ignored + above.ignored,
+            folder=within[0],
+            stray=inner.stray + above.stray,
+        )
     if within:
         raise ImageError(
             f"{shown(path)} has pictures in more than one folder: "
@@ -249,13 +264,19 @@ def find(path: Path) -> Found:
     )
 
 
+def _among(files: list[Path], images: list[Path]) -> Found:
+    """The images among the files of a folder, and which of the others are not read."""
+    stems = {p.stem for p in images}
+    known = {*images, *masks_of(stems, files).values()}
+    beside = (p.name for p in files if p not in known and p.suffix.lower() not in BESIDE)
+    stray = (p.name for p in stray_captions(stems, files))
+    return Found(images, tuple(beside), stray=tuple(stray))
+
+
 def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files and folders in a folder that are not hidden, by name. A link that leads nowhere is
-    a file: whoever made it wants one to be read.
-    """
+    """The files and folders in a folder that are not hidden, by name."""
     shows = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    files = [p for p in shows if p.is_file() or (p.is_symlink() and not p.exists())]
-    return files, [p for p in shows if p.is_dir()]
+    return [p for p in shows if is_file(p)], [p for p in shows if p.is_dir()]
 
 
 def _images(files: list[Path]) -> list[Path]:

@@ -1,5 +1,6 @@
 """Masks and captions beside pictures: read, weighed, kept, and refused if they are of no use."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from evoken.annotations import read_scaled_mask
-from evoken.errors import ImageError
+from evoken.errors import ImageError, shown
 from evoken.images import load_images
 from evoken.models.families.stable_diffusion import StableDiffusion
 from evoken.prompts import KINDS
+from evoken.textual_inversion.checks import pictures_of
 from evoken.textual_inversion.draws import captioned, draw
+from evoken.textual_inversion.settings import preset
 from tests.test_objective import denoising, words
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -290,15 +293,49 @@ def test_captions_are_the_first_line_of_a_file(photos: Path, content: bytes, cap
 
 
 def test_captions_of_no_picture_are_told(photos: Path) -> None:
-    for name in ("0.txt", "1.png.txt", "5.caption"):
+    for name in ("0.txt", "0.caption", "1.png.txt", "metadata.jsonl"):
         (photos / name).write_text("on a sofa")
     found = load_images(photos, 16)
     assert found.annotations.captions == ("on a sofa", "", "", "")
     assert found.notes(most_cut=1) == [
-        "Note: '1.png.txt' and '5.caption' are no pictures' captions; one is called like its "
-        "picture: '0.txt' for '0.png'."
+        "Note: '0.caption', '1.png.txt' and 'metadata.jsonl' are not read: the caption of '0.png' "
+        "is called '0.txt'."
     ]
-    assert not load_images(photos, 16, captions=False).notes(most_cut=1)
+    for changes in ({"captions": False}, {"objective": "similarity", "search": "sep-cma"}):
+        settings = preset("default", placeholder="<x>", **changes)
+        for images in (photos, found):
+            assert not pictures_of(images, 16, settings).notes(most_cut=1)
+
+
+@pytest.mark.parametrize(
+    ("picture", "caption"),
+    [("Cat.png", "cat.txt"), ("cat.jpg", "cat.jpg.txt"), ("caf\u00e9.png", "cafe\u0301.caption")],
+)
+def test_the_caption_that_was_meant_is_named(photos: Path, picture: str, caption: str) -> None:
+    (photos / "3.png").rename(photos / picture)
+    (photos / caption).write_text("on a sofa")
+    [said] = load_images(photos, 16).notes(most_cut=1)
+    name = shown(Path(picture).stem + ".txt")
+    assert said.endswith(f"is not read: the caption of {shown(picture)} is called {name}.")
+
+
+def test_what_lies_beside_the_folder_of_the_pictures_is_told(photos: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    shutil.move(photos, outer / "cats")
+    for name in ("0.txt", "0.mask.png", "plan.psd"):
+        (outer / name).write_bytes(b"on a sofa")
+    assert load_images(outer, 16).notes(most_cut=1) == [
+        f"Taking the pictures from {shown(outer / 'cats')}.",
+        "Skipped '0.mask.png' and 'plan.psd': not images by their names.",
+        "Note: '0.txt' is not read: the caption of '0.png' is called '0.txt'.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["0.txt", "0.mask.png"])
+def test_a_link_that_leads_nowhere_is_no_annotation(photos: Path, name: str) -> None:
+    (photos / name).symlink_to("nowhere")
+    with pytest.raises(ImageError, match=rf"could not read .*{name}: .* link that leads nowhere"):
+        load_images(photos, 16)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", "on a sofa".encode("utf-16-le")])

@@ -73,15 +73,22 @@ def test_several_folders_give_the_words_of_single_runs_with_one_model(
     assert word(Path("runs/ring")) != word(Path("runs/bar"))
 
 
-def test_a_wrong_second_model_is_refused_once_and_before_the_first_is_loaded(
-    learn_these: Learn, folders: list[Path], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_cheap_is_checked_before_the_model_is_loaded_for_one_word_as_for_several(
+    learn_these: Learn,
+    folders: list[Path],
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(queue, "started", None)
     monkeypatch.setattr(job, "started", None)
     same = os.path.relpath(tiny_folder / "model")
-    for other, said in (("nowhere", "--also must be"), (same, "must be another model")):
+    for option, value, said in (
+        ("--also", "nowhere", "--also must be"),
+        ("--also", same, "must be another model"),
+        ("--clip", "nowhere", "--clip"),
+    ):
         for given in (folders, folders[:1]):
-            refused(learn_these(*given, "--output", "no", "--also", other), said)
+            refused(learn_these(*given, "--output", "no", option, value), said)
     assert not Path("no").exists()
 
 

@@ -158,7 +158,7 @@ def test_an_edit_that_cannot_be_made_is_refused_and_one_that_failed_is_changed(
         ([picture], {"steps": "10", "guidance": "3", "last": "14"}, "“Last”"),
         ([picture], {"strengths": "3:5, 4:5"}, "strength"),
         ([picture], {"steps": "ten"}, "“Steps” must be a whole number (got"),
-        ([picture], {"frame": "mask"}, "“Frame” can be mask only with a mask"),
+        ([picture], {"frame": "mask"}, "“Frame” mask is a square around a mask, but there is none"),
         ([picture, ("mask", ("m.png", photo()))], {"everywhere": "on"}, "“Everywhere”"),
         ([picture], {"patience": "3"}, "“Iterations”"),
     ):

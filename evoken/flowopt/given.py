@@ -78,6 +78,20 @@ def _given(
     )
 
 
+def check_frame(what: str, masked: bool) -> None:
+    """Raise ``SettingError`` for a square around a mask that is not there.
+
+    Args:
+        what: one of ``FRAMES``.
+        masked: whether every picture has a mask.
+    """
+    if what == "mask" and not masked:
+        raise SettingError(
+            "`frame` mask is a square around a mask, but there is none.",
+            "Give one with `mask`, or choose another frame.",
+        )
+
+
 def load_framed(
     path: PathLike, mask: PathLike | None, size: int, what: str, beside: bool = False
 ) -> Given:
@@ -95,10 +109,7 @@ def load_framed(
     """
     pictures = find(Path(path)).images
     files = [Path(mask) if mask else mask_beside(p) if beside else None for p in pictures]
-    if what == "mask" and not all(files):
-        raise SettingError(
-            "`frame` mask is a square around a mask, but there is none.", "Give one with `mask`."
-        )
+    check_frame(what, all(files))
     frames = list[Frame]()
 
     def view(picture: Image.Image, side: int) -> Image.Image:
@@ -120,6 +131,7 @@ def together(parts: Sequence[Given]) -> Given:
         tuple(h for s in sets for h in s.hashes),
         sizes=tuple(size for s in sets for size in s.sizes),
         files=tuple(file for s in sets for file in s.files),
+        ignored=tuple(dict.fromkeys(name for s in sets for name in s.ignored)),
         others=tuple(dict.fromkeys(name for s in sets for name in s.others)),
     )
     masks = tuple(mask for part in parts for mask in part.masks)

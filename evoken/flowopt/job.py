@@ -454,8 +454,6 @@ def _checked(
     given = asked.load(model.size, settings)
     given.check_masks()
     task, images = given.task, given.images
-    if images.folder:
-        display.say(f"Taking the pictures from {shown(images.folder)}.")
     if images.blank:
         names = listing(dict.fromkeys(images.blank), "and")
         display.say(f"Note: there is one colour and nothing else in {names}.")

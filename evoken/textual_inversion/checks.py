@@ -54,7 +54,12 @@ def pictures_of(images: PathLike | ImageSet, size: int, settings: LearnSettings)
                 "Load them with `load_images`.",
             )
         kept = torch.cat([to_tensor(picture) for picture in to_pictures(images.images)])
-        return replace(images, images=kept, annotations=images.annotations.chosen(*used))
+        return replace(
+            images,
+            images=kept,
+            annotations=images.annotations.chosen(*used),
+            stray=images.stray if settings.uses_captions else (),
+        )
     return load_images(images, size, *used)
 
 

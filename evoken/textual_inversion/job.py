@@ -308,9 +308,7 @@ def begun(
     Arguments and errors as for ``learn_into``.
     """
     path = Path(folder)
-    check_asked(images, settings, model, clip)
-    check_new(path)
-    with _prepared(images, settings, model, clip, workers, display) as its:
+    with _prepared(path, images, settings, model, clip, workers, display) as its:
         learner = its.learner
         run = LearnRun.create(
             path, settings, learner.model, its.clip, its.images, its.note, its.start
@@ -330,14 +328,13 @@ def foreseen(
     """What a run would take, after everything is checked that ``begun`` checks: nothing is written.
     Arguments and errors as for ``learn_into``.
     """
-    check_asked(images, settings, model, clip)
-    check_new(Path(folder))
-    with _prepared(images, settings, model, clip, workers, display) as its:
+    with _prepared(Path(folder), images, settings, model, clip, workers, display) as its:
         return forecast(its.learner)
 
 
 @contextmanager
 def _prepared(
+    folder: Path,
     images: PathLike | ImageSet,
     settings: LearnSettings,
     model: LatentModel | ModelSpec | str,
@@ -345,7 +342,9 @@ def _prepared(
     workers: Workers,
     display: Display,
 ) -> Iterator[Prepared]:
-    """What a run begins with; says what people should know of it."""
+    """What a run begins with, once everything is checked; says what people should know of it."""
+    check_asked(images, settings, model, clip)
+    check_new(folder)
     start = read_start(settings)
     if isinstance(model, ModelSpec | str):
         loaded = started(model, display, learning=True)
@@ -358,14 +357,10 @@ def _prepared(
         display.say(f"Starting from the word {name} in {place}.")
     found = pictures_of(images, loaded.size, settings)
     check_images(found.images, loaded.size)
-    if found.folder:
-        display.say(f"Taking the pictures from {shown(found.folder)}.")
-    if found.ignored:
-        display.say(f"Skipped {', '.join(map(shown, found.ignored))}: not images by their names.")
-    if not 3 <= len(found.names) <= 5:
-        display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in found.notes(MOST_CUT):
         display.say(said)
+    if not 3 <= len(found.names) <= 5:
+        display.say(f"Note: {counted(len(found.names))}; three to five work best.")
     for said in said_of_annotations(found, settings):
         display.note(said)
     check_room(settings, loaded, found)

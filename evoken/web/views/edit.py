@@ -14,6 +14,7 @@ from evoken.decoding import read
 from evoken.errors import EvokenError, ImageError, RunError, SettingError, shown
 from evoken.flowopt.edit import check_everywhere
 from evoken.flowopt.folder import FlowOptRun
+from evoken.flowopt.given import check_frame
 from evoken.flowopt.job import DEFAULT_MODEL
 from evoken.flowopt.originals import mask_path
 from evoken.flowopt.report import caption_of, charts
@@ -122,10 +123,9 @@ def _begin(
     options += options_of(FlowOptSettings, answers) + options_of(ModelSpec, answers, NO_FIELDS)
     # What the command would refuse is refused before it has waited for others.
     settings = flowopt_preset("edit", **values_of(FlowOptSettings, answers))
+    check_frame(settings.frame, bool(masks))
     if masks:
         check_everywhere(settings)
-    elif settings.frame == "mask":
-        raise SettingError("`frame` can be mask only with a mask.", "Add one, or choose another.")
     folder = site.queue.new_folder()
     with site.removed_if_refused(folder):
         # Whatever they are called: the form has a field for each.
