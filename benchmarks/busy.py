@@ -1,6 +1,6 @@
 """Drawing on a machine that does other work as well: the ``busy.*`` figures.
 
-    python -m benchmarks.busy [--repeats 5]
+    python -m benchmarks.busy [--repeats 3]
 
 Libraries let threads that wait for others keep a core busy, so that they go on at once. Where
 other work wants that core, the threads waited for get no turn. Pictures are drawn on an idle
@@ -22,6 +22,7 @@ from itertools import product
 from benchmarks import figures
 
 WAYS = {"torch": ("evoken", "passive"), "onnx": ("evoken",)}  # beside the library's own
+DRAWINGS = 3  # in one process, of which the median counts
 BESIDE = "nothing", "one_core", "drawing"
 COUNT, STEPS = 8, 10
 FOREVER = 10**6  # drawings of the neighbour, which is ended
@@ -44,10 +45,10 @@ def draw(runtime: str, waiting: str, repeats: int) -> None:
     model = load_model(ModelSpec("stickers", runtime=runtime))
     hidden = model.condition(["a photo of a cat"]).repeat(COUNT, 1, 1)
     for i in range(repeats + 1):
-        started = time.perf_counter()
+        began = time.perf_counter()
         model.generate(hidden, range(COUNT), STEPS, 4.0)
         if i:
-            print(time.perf_counter() - started, flush=True)
+            print(time.perf_counter() - began, flush=True)
 
 
 def started(runtime: str, waiting: str, repeats: int) -> subprocess.Popen[str]:
@@ -78,9 +79,9 @@ def neighbour(beside: str, runtime: str, waiting: str) -> Iterator[None]:
 
 
 def seconds(beside: str, runtime: str, waiting: str) -> float:
-    """The median of three drawings in a process of their own."""
+    """The median of some drawings in a process of their own."""
     with neighbour(beside, runtime, waiting):
-        drawing = started(runtime, waiting, 3)
+        drawing = started(runtime, waiting, DRAWINGS)
         said, _ = drawing.communicate()
     assert drawing.returncode == 0
     return statistics.median(map(float, said.split()))
@@ -88,7 +89,7 @@ def seconds(beside: str, runtime: str, waiting: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--draw", nargs=2, metavar=("RUNTIME", "WAITING"), help="draw here")
     options = parser.parse_args()
     if options.draw:

@@ -125,6 +125,7 @@ def measure_missing() -> None:
     objects = [o.noun for o in spread(OBJECTS) if ("gradient", o.noun, 0) not in learn.done()]
     for nouns in learn.groups(objects):
         figures.append(learn.RESULTS, learn.run_job(("gradient", nouns, 0)))
+    figures.pack(learn.RESULTS)
     for concepts in learn.groups([c for c in style_concepts() if ("style", c.name) not in done()]):
         figures.append(RESULTS, learned("style", concepts))
     chosen = [pair for pair in chosen_drawings() if ("object", name_of(*pair)) not in done()]

@@ -114,7 +114,9 @@ class Field:
         most = None if about.most is None or about.most >= UNTOLD else about.most
         if about.choices:
             text += f": {', '.join(about.choices[:-1])} or {about.choices[-1]}"
-        elif (told := self._bounded(most)) and (about.least not in (0, 1) or most is not None):
+        elif (told := self._bounded(most)) and (
+            about.least not in (0, 1) or most is not None or (about.least and self.type is float)
+        ):
             text += f", {told}"
         return f"{text}; 0 for {about.zero}" if about.zero else text
 

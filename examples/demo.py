@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from evoken.cli.app import app
+from evoken.cli.door import wait_briefly
 
 EXAMPLES = Path(__file__).parent
 RUNS = Path("runs")
@@ -76,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sheet", type=Path, default=RUNS / "demo.png")
     options = parser.parse_args()
+    wait_briefly()
     started = time.time()
     rows = []
     for name in PROMPTS:

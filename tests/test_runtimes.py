@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from evoken.files import lock_folder
 from evoken.models.families.latent import LatentModel
 from evoken.models.load import load_model, warm_up
 from evoken.models.pipelines import load_pipeline
-from evoken.models.runtimes import int8, requirements
+from evoken.models.runtimes import int8, onnx_runtime, requirements
 from evoken.models.runtimes.choose import on_runtime
 from evoken.models.runtimes.exports import Check, read_entry, write_entry
 from evoken.models.runtimes.int8 import Int8Convolution, in_float32
@@ -303,6 +304,19 @@ def test_a_missing_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch, runt
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     with pytest.raises(SettingError, match=rf"pip install 'evoken\[{RUNTIMES[runtime].extra}\]'"):
         load_model(ModelSpec(runtime=runtime))
+
+
+def test_threads_of_onnx_runtime_sleep_while_they_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    rows = torch.ones(256, 512)
+    onnx_runtime.export(nn.Linear(512, 512), [rows], tmp_path)
+    run = onnx_runtime.load(tmp_path)
+    run(rows)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.015  # 0.03 to 0.05 where they spin
 
 
 HEARD = """

@@ -118,6 +118,7 @@ def test_a_run_takes_them_and_listens_if_they_are_short(
         ({"fidelity": 1.0}, 1.2, False),
         ({"sigma": 5.0}, 40.0, False),  # which a fidelity does not change
         ({"search": "sep-cma"}, 30.0, True),
+        ({"search": "zero-order"}, 0.5, True),
         ({"objective": "similarity", "search": "sep-cma"}, 0.3, False),
     ],
 )

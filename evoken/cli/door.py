@@ -43,7 +43,7 @@ def main() -> None:
 def wait_briefly() -> None:
     """Let threads of torch that wait for others spin for microseconds, not milliseconds, before
     they sleep: on a machine that does other work as well, spinning keeps those that they wait for
-    from a core (``benchmarks.busy``). To be called before torch is imported; workers inherit it.
+    from a core (``benchmarks.busy``). To be called before torch is imported.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "3000"  # of GNU's OpenMP, which torch has on Linux

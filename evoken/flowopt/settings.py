@@ -61,9 +61,9 @@ class FlowOptSettings:
     eta: float = setting(0.3, "Step size", above=0, most=1000)
     iterations: int = _budget(4, "Updates of the noise", least=0, most=100_000)
     source_guidance: float = setting(
-        1.0, "Guidance of the prompt that the start is found with; 1 means none", least=1, most=1000
+        1.0, "Guidance of the prompt that the start is found with (1 is none)", least=1, most=1000
     )
-    guidance: float = _about(1.0, "Classifier-free guidance; 1 means none", least=1, most=1000)
+    guidance: float = _about(1.0, "Classifier-free guidance (1 is none)", least=1, most=1000)
     strengths: tuple[str, ...] = _about(
         (),
         "A strength to draw, GUIDANCE:LAST or GUIDANCE:LAST:FRESH such as 4:12:0.5, in place of "

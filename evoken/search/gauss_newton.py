@@ -20,7 +20,7 @@ from evoken.arrays import Coords
 from evoken.errors import SearchError
 from evoken.evaluation.chunks import Evaluation
 from evoken.search.base import Search
-from evoken.search.table import REACH
+from evoken.search.table import SEARCHES
 from evoken.seeds import numpy_generator
 
 # Polynomial-decay averaging (Shamir & Zhang 2013): point n of N weighs about as (n / N)^AVERAGING.
@@ -49,7 +49,7 @@ class GaussNewton(Search):
         popsize: int,
         sigma: float,
         generations: int,
-        reach: float = REACH,
+        reach: float = SEARCHES["gauss-newton"].reach,
         known: float = 0.5,
         refreshing: float = 0.7,
         fading: float = 0.9,

@@ -14,8 +14,6 @@ from evoken.options import one_of
 if TYPE_CHECKING:
     from evoken.search.base import Search
 
-REACH = 8.0  # times sigma, a finite difference, is how far gauss-newton's first step may go
-
 
 class Row(NamedTuple):
     """A search.
@@ -24,6 +22,7 @@ class Row(NamedTuple):
         module, name: where its class is.
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
+        reach: how many sigmas the first step may be long, which its first record says.
         hears: whether ``hear`` is of use to it.
         sigma: its first steps where a run minimises Eq. 1, in spreads of the vocabulary.
         suited: other settings of such a run that suit it, where neither preset nor user says
@@ -35,6 +34,7 @@ class Row(NamedTuple):
     sigma: float
     wants_gram: bool = False
     has_best: bool = False
+    reach: float = 1.0
     hears: bool = False
     suited: Mapping[str, float] = {}
 
@@ -52,6 +52,7 @@ SEARCHES = {
         "GaussNewton",
         sigma=30.0,
         wants_gram=True,
+        reach=8.0,  # sigma is that of finite differences
         hears=True,
         suited={"popsize": 61, "draws": 8},
     ),

@@ -21,7 +21,7 @@ from evoken.options import (
     to_dict,
 )
 from evoken.prompts import KINDS, holds, pieces
-from evoken.search.table import REACH, SEARCHES, search_of, sigmas, suited
+from evoken.search.table import SEARCHES, search_of, sigmas, suited
 
 # How the start is found, and whether CLIP compares the vocabulary with the images for it.
 INITIALIZATIONS = {
@@ -123,8 +123,8 @@ class LearnSettings:
     )
     fidelity: float = _about(
         0.0,
-        "How many times as long as the vocabulary's words a word may become, 1 or more: long words "
-        "are nearer to the pictures, short ones go better with prompt weights and other words",
+        "How many times as long as the vocabulary's words a word may become: long words are nearer "
+        "to the pictures, short ones go better with prompt weights and other words",
         least=1,
         most=1000,
         zero="no limit",
@@ -166,7 +166,8 @@ class LearnSettings:
     sigma: float = _expert(
         0.0,
         "Length of the first steps, in spreads of the vocabulary (for gauss-newton that of finite "
-        f"differences, and first steps are up to {REACH:g} times as long)",
+        f"differences, and first steps are up to {SEARCHES['gauss-newton'].reach:g} times as "
+        "long)",
         least=1e-4,
         most=1000,
         zero=f"what suits ({sigmas()}; less with a fidelity, for similarity, or for a model that "

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from evoken.search.table import REACH, search_of
+from evoken.search.table import search_of
 from evoken.textual_inversion.settings import SHORT, WITHIN, LearnSettings
 
 
@@ -30,6 +30,7 @@ def would_be_shorter(settings: LearnSettings, first: float) -> bool:
     """Whether a fidelity of 2 would have made a run's first steps shorter.
 
     Args:
-        first: the sigma of its first record, for gauss-newton how far its first step may go.
+        first: the sigma of its first record.
     """
-    return first > REACH * first_steps(replace(settings, fidelity=2.0), False)
+    reach = search_of(settings.search).reach
+    return first > reach * first_steps(replace(settings, fidelity=2.0), False)
