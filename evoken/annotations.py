@@ -48,10 +48,13 @@ NONE = Annotations()
 
 
 def is_file(path: Path) -> bool:
-    """Whether something is to be read there. A link that leads nowhere is a file: whoever made it
-    wants one to be read.
+    """Whether something is to be read there. A link that leads nowhere, or where nobody may look,
+    is a file: whoever made it wants one to be read.
     """
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    try:
+        return path.is_file() or (path.is_symlink() and not path.exists())
+    except OSError:
+        return True
 
 
 def is_mask(path: Path, stems: Collection[str]) -> bool:

@@ -3,10 +3,9 @@
 import hashlib
 import io
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,13 +69,13 @@ class ImageSet:
 
     def rows(self, places: Sequence[int]) -> "ImageSet":
         """Some of them, in this order, any of them several times; without annotations."""
-        return ImageSet(
-            self.images[list(places)],
-            tuple(self.names[i] for i in places),
-            tuple(self.hashes[i] for i in places),
-            self.ignored,
-            self.folder,
-            tuple(self.sizes[i] for i in places),
+        return replace(
+            self,
+            images=self.images[list(places)],
+            names=tuple(self.names[i] for i in places),
+            hashes=tuple(self.hashes[i] for i in places),
+            sizes=tuple(self.sizes[i] for i in places),
+            annotations=NONE,
             files=tuple(self.files[i] for i in places),
         )
 
@@ -89,19 +88,13 @@ class ImageSet:
             key = hashlib.sha256(image.numpy().tobytes()).digest()
             alike.setdefault(key, {})[name] = None
         same = [listing(names, "and") for names in alike.values() if len(names) > 1]
-        said = []
-        if self.folder:
-            said.append(f"Taking the pictures from {shown(self.folder)}.")
-        if self.ignored:
-            said.append(f"Skipped {listing(self.ignored, 'and')}: not images by their names.")
-        said += notes_of_others(self.others)
+        said = notes_of_place(self)
         said += [f"Note: {names} are the same picture." for names in same]
         if self.stray:
             what = "is" if len(self.stray) == 1 else "are"
-            name = next((n for n in self.names if _alike(n, self.stray[0])), self.names[0])
             said.append(
-                f"Note: {listing(self.stray, 'and')} {what} not read: the caption of {shown(name)} "
-                f"is called {shown(PurePath(name).stem + '.txt')}."
+                f"Note: {listing(self.stray, 'and')} {what} not read: a picture has one caption, "
+                "beside it and with its name, such as cat.txt beside cat.png."
             )
         cuts = []
         for name, (width, height) in zip(self.names, self.sizes, strict=False):
@@ -113,13 +106,6 @@ class ImageSet:
             lost = _few(dict.fromkeys(cuts))
             said.append(f"Note: pictures are cut to their middle square: {', '.join(lost)}.")
         return said
-
-
-def _alike(picture: str, caption: str) -> bool:
-    """Whether somebody may have meant a caption for a picture."""
-    names = (unicodedata.normalize("NFC", name).casefold() for name in (picture, caption))
-    its, other = map(PurePath, names)
-    return other.stem in (its.stem, its.name)
 
 
 def square(
@@ -243,12 +229,12 @@ def find(path: Path) -> Found:
         ) from error
     if len(within) == 1:
         inner = find(within[0])
-        above = _among(files, [])
+        above, name = _among(files, []), name_of_pictures(path)
         return replace(
             inner,
-            ignored=inner.ignored + above.ignored,
+            ignored=(*inner.ignored, *(f"{name}/{of}" for of in above.ignored)),
             folder=within[0],
-            stray=inner.stray + above.stray,
+            stray=(*inner.stray, *(f"{name}/{of}" for of in above.stray)),
         )
     if within:
         raise ImageError(
@@ -293,12 +279,18 @@ def _may_have_images(folder: Path) -> bool:
         return False
 
 
-def notes_of_others(folders: Sequence[str]) -> list[str]:
-    """A sentence on folders whose pictures are not read; none if there are none."""
-    if not folders:
-        return []
-    what = "folder {} in it has" if len(folders) == 1 else "folders {} in it have"
-    return [f"Note: the {what.format(listing(folders, 'and'))} pictures, too, which are not read."]
+def notes_of_place(found: Found | ImageSet) -> list[str]:
+    """What people should know of where their pictures are, and of what else is there."""
+    said = []
+    if found.folder:
+        said.append(f"Taking the pictures from {shown(found.folder)}.")
+    if found.ignored:
+        said.append(f"Skipped {listing(found.ignored, 'and')}: not images by their names.")
+    if found.others:
+        what = "folder {} in it has" if len(found.others) == 1 else "folders {} in it have"
+        others = what.format(listing(found.others, "and"))
+        said.append(f"Note: the {others} pictures, too, which are not read.")
+    return said
 
 
 def listing(names: Iterable[str], last: str) -> str:

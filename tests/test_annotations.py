@@ -298,25 +298,13 @@ def test_captions_of_no_picture_are_told(photos: Path) -> None:
     found = load_images(photos, 16)
     assert found.annotations.captions == ("on a sofa", "", "", "")
     assert found.notes(most_cut=1) == [
-        "Note: '0.caption', '1.png.txt' and 'metadata.jsonl' are not read: the caption of '0.png' "
-        "is called '0.txt'."
+        "Note: '0.caption', '1.png.txt' and 'metadata.jsonl' are not read: a picture has one "
+        "caption, beside it and with its name, such as cat.txt beside cat.png."
     ]
     for changes in ({"captions": False}, {"objective": "similarity", "search": "sep-cma"}):
         settings = preset("default", placeholder="<x>", **changes)
         for images in (photos, found):
             assert not pictures_of(images, 16, settings).notes(most_cut=1)
-
-
-@pytest.mark.parametrize(
-    ("picture", "caption"),
-    [("Cat.png", "cat.txt"), ("cat.jpg", "cat.jpg.txt"), ("caf\u00e9.png", "cafe\u0301.caption")],
-)
-def test_the_caption_that_was_meant_is_named(photos: Path, picture: str, caption: str) -> None:
-    (photos / "3.png").rename(photos / picture)
-    (photos / caption).write_text("on a sofa")
-    [said] = load_images(photos, 16).notes(most_cut=1)
-    name = shown(Path(picture).stem + ".txt")
-    assert said.endswith(f"is not read: the caption of {shown(picture)} is called {name}.")
 
 
 def test_what_lies_beside_the_folder_of_the_pictures_is_told(photos: Path, tmp_path: Path) -> None:
@@ -326,8 +314,9 @@ def test_what_lies_beside_the_folder_of_the_pictures_is_told(photos: Path, tmp_p
         (outer / name).write_bytes(b"on a sofa")
     assert load_images(outer, 16).notes(most_cut=1) == [
         f"Taking the pictures from {shown(outer / 'cats')}.",
-        "Skipped '0.mask.png' and 'plan.psd': not images by their names.",
-        "Note: '0.txt' is not read: the caption of '0.png' is called '0.txt'.",
+        "Skipped 'outer/0.mask.png' and 'outer/plan.psd': not images by their names.",
+        "Note: 'outer/0.txt' is not read: a picture has one caption, beside it and with its name, "
+        "such as cat.txt beside cat.png.",
     ]
 
 

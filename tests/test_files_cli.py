@@ -286,13 +286,14 @@ def test_retrieve_ranks_a_folder(
 ) -> None:
     run = learned(name)
     (photos / "broken.png").write_bytes(b"no image")
-    (photos / "notes.txt").write_text("no image either")
+    (photos / "notes.doc").write_text("no image either")
     (photos / "more").mkdir()
     shutil.copy(photos / "0.png", photos / "more")
     arguments = ("retrieve", "run", photos, "--top", 2, "--count", 3)
     result = evoken(*arguments)
     assert result.exit_code == 0, result.output
     assert how in result.output and "Skipped 1 picture that" in result.output
+    assert "Skipped 'notes.doc': not images by their names." in result.output
     assert "the folder 'more' in it has pictures, too" in result.output
     found = json.loads((run.path / "retrieval.json").read_text())
     assert [i["file"] for i in found["images"][:2]] == [

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -452,14 +453,19 @@ def test_pictures_of_other_modes_and_sizes(evoken: Evoken, photo: Path, mode: st
 
 
 def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
-    Path("more").mkdir()
+    Path("more/later").mkdir(parents=True)
     photo.rename("more/house.png")
     Path("more/copy.png").write_bytes(Path("more/house.png").read_bytes())
+    Path("more/later/house.png").write_bytes(Path("more/house.png").read_bytes())
     Path("more/house.txt").write_text("a caption")
+    for name in ("house2.mask.png", "plan.psd"):
+        (Path("more") / name).write_bytes(b"no picture")
     Image.new("RGB", (40, 40), "white").save("more/white.png")
     result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--frame", "middle")
     assert result.exit_code == 0, result.output
     for note in (
+        "Skipped 'house2.mask.png' and 'plan.psd': not images by their names.",
+        "Note: the folder 'later' in it has pictures, too, which are not read.",
         "Note: there is one colour and nothing else in 'white.png'.",
         "Note: 'copy.png' and 'house.png' are the same picture.",
         "'copy.png' loses 25 % (left and right), 'house.png' loses 25 % (left and right).",
@@ -467,6 +473,17 @@ def test_what_becomes_of_a_picture_is_told(evoken: Evoken, photo: Path) -> None:
         assert note in result.output
     result = evoken("invert", "more", "--prompt", "a cat", *SMALL, "--output", "whole")
     assert result.exit_code == 0 and "loses" not in result.output
+    shutil.rmtree("more/later")
+    Path("outer").mkdir()
+    Path("more").rename("outer/more")
+    for name in ("copy.png", "white.png"):
+        (Path("outer/more") / name).unlink()
+    entry = {"init_img": "outer", "source_prompt": "a cat", "target_prompts": ["a dog"]}
+    Path("edits.yaml").write_text(yaml.safe_dump([entry]))
+    for asked in (("outer", "--prompt", "a cat"), ("edits.yaml",)):
+        result = evoken("invert", *asked, *SMALL, "--output", Path(asked[0]).stem + "-run")
+        assert f"Taking the pictures from {Path('outer/more')}." in result.output
+        assert "Skipped 'house2.mask.png' and 'plan.psd'" in result.output
 
 
 def test_a_yaml_that_names_a_picture_twice_is_not_told_of_copies(

@@ -205,7 +205,7 @@ def retrieve(
     out = Out(as_json)
     with errors():
         from evoken.files import check_can_write
-        from evoken.images import counted, notes_of_others
+        from evoken.images import counted, notes_of_place
         from evoken.models.load import load_clip
         from evoken.models.sampling import check_sampling
         from evoken.textual_inversion.folder import LearnRun
@@ -230,7 +230,7 @@ def retrieve(
             out.say(f"{i + 1:5}  {similarity:.3f}  {_short(image)}")
         if ranked.ignored:
             out.say(f"Skipped {counted(len(ranked.ignored))} that cannot be read.")
-        for note in notes_of_others(ranked.others):
+        for note in notes_of_place(ranked.place):
             out.say(note)
         out.say(f"The full list: {file}")
         out.result(

@@ -125,10 +125,12 @@ def load_framed(
 def together(parts: Sequence[Given]) -> Given:
     """All of them in one."""
     sets = [part.images for part in parts]
+    folders = {s.folder for s in sets}
     images = ImageSet(
         torch.cat([s.images for s in sets]),
         tuple(name for s in sets for name in s.names),
         tuple(h for s in sets for h in s.hashes),
+        folder=folders.pop() if len(folders) == 1 else None,
         sizes=tuple(size for s in sets for size in s.sizes),
         files=tuple(file for s in sets for file in s.files),
         ignored=tuple(dict.fromkeys(name for s in sets for name in s.ignored)),

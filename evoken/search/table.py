@@ -22,7 +22,7 @@ class Row(NamedTuple):
         module, name: where its class is.
         wants_gram: whether ``tell`` needs ``Evaluation.gram``.
         has_best: whether ``best`` differs from ``center``.
-        reach: how many sigmas the first step may be long, which its first record says.
+        reach: length of the longest first step in sigmas; reach * sigma is in the first record.
         hears: whether ``hear`` is of use to it.
         sigma: its first steps where a run minimises Eq. 1, in spreads of the vocabulary.
         suited: other settings of such a run that suit it, where neither preset nor user says

@@ -32,12 +32,12 @@ class Ranking:
     Attributes:
         images: file names and cosines, the best first; equal ones by name.
         ignored: files with an image's suffix that are damaged or too small.
-        others: folders in the folder that have images, too, and are not read.
+        place: where they are, and what else is there.
     """
 
     images: tuple[tuple[str, float], ...]
     ignored: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    place: Found
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def rank(clip: Clip, query: Tensor, folder: Path) -> Ranking:
             "Put some pictures there.",
         )
     best_first = sorted(found, key=lambda x: (-x[1], x[0]))
-    return Ranking(tuple(best_first), tuple(ignored), there.others)
+    return Ranking(tuple(best_first), tuple(ignored), there)
 
 
 def write_retrieval(run: LearnRun, folder: Path, how: str, ranking: Ranking) -> Path:

@@ -123,8 +123,8 @@ class LearnSettings:
     )
     fidelity: float = _about(
         0.0,
-        "How many times as long as the vocabulary's words a word may become: long words are nearer "
-        "to the pictures, short ones go better with prompt weights and other words",
+        "How long a word may become, in lengths of the vocabulary's words (long ones are nearer to "
+        "the pictures, short ones go better with prompt weights and other words)",
         least=1,
         most=1000,
         zero="no limit",
