@@ -1,6 +1,7 @@
 """Decoding one picture: every common kind of file to 8 bits, upright, with what its alpha says."""
 
 import io
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,12 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        fix = "Check its permissions."
-        if path.is_symlink() and not path.exists():
-            fix = "It is a link that leads nowhere: remove it."
-        raise ImageError(f"could not read {shown(path)}: {reason_of(error)}.", fix) from error
+        # os.path, as a path's own methods raise where nobody may look.
+        leads_nowhere = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        fix = "It is a link that leads nowhere: remove it." if leads_nowhere else ""
+        raise ImageError(
+            f"could not read {shown(path)}: {reason_of(error)}.", fix or "Check its permissions."
+        ) from error
 
 
 def decode(content: bytes, path: Path) -> Image.Image:

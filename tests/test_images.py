@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.TiffTags import RATIONAL
 
-from evoken.decoding import decode
+from evoken.decoding import decode, read
 from evoken.errors import ImageError
 from evoken.images import grid, load_images, to_pictures, to_tensor
 from tests.commands import evoken, refused
@@ -478,3 +478,8 @@ def test_a_link_to_itself_is_a_sentence(own_folder: None) -> None:
         ("generate", "a", "--model", "loop"),
     ):
         refused(evoken(*command))
+
+
+def test_a_file_that_nobody_may_look_at_is_told() -> None:
+    with pytest.raises(ImageError, match="could not read x"):
+        read(Path("x" * 300))
