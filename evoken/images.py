@@ -223,9 +223,10 @@ def find(path: Path) -> Found:
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "it does not exist" if missing else reason_of(error)
+        forbidden = isinstance(error, PermissionError)
         raise ImageError(
             f"could not read pictures from {shown(path)}: {reason}.",
-            "Check the spelling of the path.",
+            "Check the permissions there." if forbidden else "Check the spelling of the path.",
         ) from error
     if len(within) == 1:
         inner = find(within[0])

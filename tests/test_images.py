@@ -1,3 +1,4 @@
+import errno
 import io
 import shutil
 import sys
@@ -483,3 +484,14 @@ def test_a_link_to_itself_is_a_sentence(own_folder: None) -> None:
 def test_a_file_that_nobody_may_look_at_is_told() -> None:
     with pytest.raises(ImageError, match="could not read x"):
         read(Path("x" * 300))
+
+
+def test_a_folder_that_may_not_be_listed_is_no_misspelt_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:  # root may list any
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ImageError, match=r"permission denied\. Check the permissions there"):
+        load_images(tmp_path, 16)
